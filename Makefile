@@ -1,0 +1,46 @@
+# Two commands do everything: make run, make test. `make help` names the rest.
+GO ?= go
+export CGO_ENABLED_BUILD := 0
+LINT := .cache/golangci-lint
+# -race needs a C compiler; without one the tests run without it and say so.
+RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
+
+.PHONY: help build run test seeds bench demo-bars lint console clean
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+build: ## three static binaries in bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ ./edge/cmd/plantmesh-edge ./cloud/cmd/plantmesh ./firmware-sim/cmd/firmware-sim
+
+run: build ## the whole chain as real processes; prints the page's address and the first OEE (ARGS="--speed 60 --for 2h --assert" ...)
+	./bin/plantmesh demo $(ARGS)
+
+test: build ## everything this machine can run; what it skips, it names
+	@if [ -z "$(RACE)" ]; then echo "make test: no C compiler here, so the tests run without -race"; fi
+	$(GO) vet ./...
+	$(GO) test $(RACE) -shuffle=on -timeout 8m ./... 
+	@# Under -race the walk takes short days; here it takes whole ones.
+	if [ -n "$(RACE)" ]; then $(GO) test -count=1 ./deploy/e2e/walk; fi
+
+seeds: build ## 50 seeds of the whole walk in one process, 26 plant hours each, against the truth
+	PLANTMESH_SEEDS=50 $(GO) test -run 'TestWalk$$' -count=1 -v -timeout 60m ./deploy/e2e/walk
+
+bench: ## what a value costs in bytes, time and memory: name, value, unit, bar, ratio
+	PLANTMESH_BENCH=1 $(GO) test -run TestBench -count=1 -v -timeout 30m ./deploy/bench
+
+demo-bars: ## 18 runs of the demo as real processes, each fault and seed, against the truth; more than an hour
+	PLANTMESH_DEMO=full $(GO) test -run TestDemo_Bars -count=1 -v -timeout 3h ./deploy/e2e/cli
+
+lint: $(LINT) ## golangci-lint, pinned in deploy/tools
+	$(LINT) run ./...
+
+$(LINT): deploy/tools/go.mod deploy/tools/go.sum
+	@mkdir -p .cache
+	cd deploy/tools && $(GO) build -o ../../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+console: ## rebuild the page's assets from cloud/console/web (needs Node.js)
+	cd cloud/console/web && npm ci --no-audit --no-fund && npx vite build
+
+clean: ## remove what make made
+	rm -rf bin .cache
