@@ -1,0 +1,205 @@
+// Package answer is how the three programs answer whoever called them: the
+// result on stdout, narration on stderr, one line for an error with its slug,
+// one Next: line where something remains to be done, and with --json one
+// envelope instead.
+package answer
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+
+	"plantmesh/proto/strict"
+)
+
+// Printer prints the answer of one command. Not safe for concurrent use.
+type Printer struct {
+	Program string
+	Command string // its words; empty before they are known
+	JSON    bool
+	Out     io.Writer
+	Err     io.Writer
+
+	printed bool
+}
+
+// envelope is one document of --json.
+type envelope struct {
+	OK     bool   `json:"ok"`
+	Schema string `json:"schema"`
+	Data   any    `json:"data,omitempty"`
+	Error  *Error `json:"error,omitempty"`
+}
+
+// Result is what a command found. Every field may be left out.
+type Result struct {
+	Data any    // for --json
+	Text string // for people and pipes, with its line feeds
+	Next string // the command that comes next
+}
+
+// Print prints r.
+func (p *Printer) Print(r Result) error {
+	p.printed = true
+	if p.JSON {
+		if r.Data == nil {
+			r.Data = struct{}{}
+		}
+		return p.write(envelope{OK: true, Data: r.Data})
+	}
+	if _, err := io.WriteString(p.Out, r.Text); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	p.next(r.Next)
+	return nil
+}
+
+// Done ends a command that went well. One that had no result, because it ran
+// until it was asked to end, still owes --json its envelope.
+func (p *Printer) Done() error {
+	if p.JSON && !p.printed {
+		return p.Print(Result{})
+	}
+	return nil
+}
+
+// Fail prints err, which rules give a slug, and returns its exit code.
+func (p *Printer) Fail(err error, rules []Rule) int {
+	e := of(err, rules)
+	if p.JSON {
+		_ = p.write(envelope{Error: e}) // nowhere else to tell but the line below
+	}
+	line := e.Message
+	if e.Hint != "" {
+		line += "; " + e.Hint
+	}
+	_, _ = fmt.Fprintf(p.Err, "%s: %s [%s]\n", p.Program, line, e.Code)
+	if !p.JSON {
+		p.next(e.Fix)
+	}
+	return e.Code.Exit()
+}
+
+func (p *Printer) next(command string) {
+	if command != "" {
+		_, _ = fmt.Fprintf(p.Err, "Next:  %s\n", command) // the result is out: advice may get lost
+	}
+}
+
+func (p *Printer) write(e envelope) error {
+	words := strings.Fields(p.Command)
+	if len(words) == 0 {
+		words = []string{"usage"}
+	}
+	e.Schema = p.Program + "/" + strings.Join(words, "-") + "/v1"
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // a terminal is no web page
+	if err := enc.Encode(e); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	if _, err := p.Out.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+// Error is an error for people and scripts. It may be returned by whoever
+// knows more than a Rule can.
+type Error struct {
+	Code    Code     `json:"code"`
+	Message string   `json:"message"`         // what, in one line
+	Hint    string   `json:"hint,omitempty"`  // what was probably meant
+	Fix     string   `json:"fix,omitempty"`   // the command that helps
+	Cause   []string `json:"cause,omitempty"` // where several things went wrong, each
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Misused is an error of a command line.
+func Misused(err error, program string) *Error {
+	message, _ := oneLine(err)
+	return &Error{Code: Usage, Message: message, Hint: program + " --help lists the commands"}
+}
+
+// Rule gives errors that wrap Is a slug and, where one helps, a command.
+type Rule struct {
+	Is   error
+	Code Code
+	Fix  string
+}
+
+// of is err as an Error: its own, else a fault in a file, else by the first
+// rule that fits.
+func of(err error, rules []Rule) *Error {
+	if own, ok := errors.AsType[*Error](err); ok {
+		return own
+	}
+	if f, ok := errors.AsType[*strict.Fault](err); ok {
+		return fault(f)
+	}
+	e := &Error{Code: Internal}
+	e.Message, e.Cause = oneLine(err)
+	for _, r := range rules {
+		if errors.Is(err, r.Is) {
+			e.Code, e.Fix = r.Code, r.Fix
+			break
+		}
+	}
+	return e
+}
+
+func fault(f *strict.Fault) *Error {
+	e := &Error{Code: Config, Hint: f.Hint()}
+	if len(f.Allowed) > 0 {
+		e.Code = UnknownKey
+	}
+	bare := *f
+	bare.Nearest, bare.Allowed = "", nil
+	e.Message = strings.ReplaceAll(bare.Error(), "\n", "; ")
+	return e
+}
+
+// oneLine is an error in one line; joined errors stand beside it one by one.
+func oneLine(err error) (message string, cause []string) {
+	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	if len(lines) > 1 {
+		cause = lines
+	}
+	return strings.Join(lines, "; "), cause
+}
+
+// Command is a command line as a shell takes it.
+func Command(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		if quoted[i] = w; w == "" || strings.ContainsAny(w, " \t\n\"'\\$`&|;<>()*?[]#~!") {
+			quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+// Version is which build this is.
+type Version struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+}
+
+// Build reads the version that the compiler wrote into the program.
+func Build() Version {
+	v := Version{Version: "unknown"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v.Version, v.Go = info.Main.Version, info.GoVersion
+	}
+	return v
+}
+
+// Result is the version as a command's result.
+func (v Version) Result(program string) Result {
+	return Result{Data: v, Text: program + " " + v.Version + "\n"}
+}

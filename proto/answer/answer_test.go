@@ -1,0 +1,92 @@
+package answer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+
+	"plantmesh/proto/strict"
+)
+
+var errAway = errors.New("nobody answers")
+
+func TestPrinter_Fail(t *testing.T) {
+	rules := []Rule{{Is: errAway, Code: NotRunning, Fix: Command("plantmesh-edge", "run", "--config", "my edge.yaml")}}
+	for name, c := range map[string]struct {
+		err       error
+		code      int
+		text, doc string
+	}{
+		"by a rule": {
+			fmt.Errorf("ask: %w", errAway), 6,
+			"x: ask: nobody answers [daemon.not_running]\nNext:  plantmesh-edge run --config 'my edge.yaml'\n",
+			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"daemon.not_running","message":"ask: nobody answers","fix":"plantmesh-edge run --config 'my edge.yaml'"}}`,
+		},
+		"in a file": {
+			fmt.Errorf("load: %w", &strict.Fault{File: "a.yaml", Line: 3, What: `unknown key "sit"`, Nearest: "site", Allowed: []string{"data", "site"}}), 3,
+			"x: a.yaml:3: unknown key \"sit\"; did you mean \"site\"? [config.unknown_key]\n",
+			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"config.unknown_key","message":"a.yaml:3: unknown key \"sit\"","hint":"did you mean \"site\"?"}}`,
+		},
+		"its own": {
+			&Error{Code: Expired, Message: "the token expired", Hint: "enrol again"}, 5,
+			"x: the token expired; enrol again [enroll.expired]\n",
+			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"enroll.expired","message":"the token expired","hint":"enrol again"}}`,
+		},
+		"several, unforeseen": {
+			errors.Join(errors.New("a"), errors.New("b")), 1,
+			"x: a; b [internal]\n",
+			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"internal","message":"a; b","cause":["a","b"]}}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out, said bytes.Buffer
+			p := &Printer{Program: "x", Command: "agents list", Out: &out, Err: &said}
+			if code := p.Fail(c.err, rules); code != c.code || said.String() != c.text || out.Len() > 0 {
+				t.Errorf("exit code %d, stdout %q, stderr\n%s\nwant %d\n%s", code, out.String(), said.String(), c.code, c.text)
+			}
+			p.JSON = true
+			if code := p.Fail(c.err, rules); code != c.code || out.String() != c.doc+"\n" {
+				t.Errorf("exit code %d, stdout\n%s\nwant %d\n%s", code, out.String(), c.code, c.doc)
+			}
+		})
+	}
+}
+
+func TestPrinter_Print(t *testing.T) {
+	r := Result{Data: map[string]int{"n": 1}, Text: "one\n", Next: "two"}
+	for _, c := range []struct {
+		json      bool
+		out, said string
+	}{
+		{false, "one\n", "Next:  two\n"},
+		{true, `{"ok":true,"schema":"x/check/v1","data":{"n":1}}` + "\n", ""},
+	} {
+		var out, said bytes.Buffer
+		p := &Printer{Program: "x", Command: "check", JSON: c.json, Out: &out, Err: &said}
+		if err := errors.Join(p.Print(r), p.Done()); err != nil || out.String() != c.out || said.String() != c.said {
+			t.Errorf("json %v: stdout %q, stderr %q, %v", c.json, out.String(), said.String(), err)
+		}
+	}
+	var out bytes.Buffer
+	p := &Printer{Program: "x", Command: "run", JSON: true, Out: &out}
+	if err := p.Done(); err != nil || out.String() != `{"ok":true,"schema":"x/run/v1","data":{}}`+"\n" {
+		t.Errorf("a command without a result: %q, %v", out.String(), err)
+	}
+}
+
+func TestCodes_AreAContract(t *testing.T) {
+	want := map[Code]int{
+		"internal": 1, "usage": 2, "config.invalid": 3, "config.unknown_key": 3, "net.unreachable": 4, "net.listen": 4, "net.in_use": 4,
+		"enroll.rejected": 5, "enroll.expired": 5, "daemon.not_running": 6, "buffer.locked": 6, "data.unusable": 6, "demo.mismatch": 7, "file.damaged": 7,
+	}
+	for _, e := range Codes() {
+		if want[e.Code] != e.Exit || e.Code.Exit() != e.Exit || e.Says == "" {
+			t.Errorf("%+v, want exit code %d", e, want[e.Code])
+		}
+		delete(want, e.Code)
+	}
+	if len(want) > 0 {
+		t.Errorf("slugs that were taken away: %v", want)
+	}
+}

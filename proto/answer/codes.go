@@ -1,0 +1,61 @@
+package answer
+
+// Code is the slug of what went wrong: a public contract, never respelled.
+type Code string
+
+// The slugs there are. Each has its exit code in Codes.
+const (
+	Internal     Code = "internal"
+	Usage        Code = "usage"
+	Config       Code = "config.invalid"
+	UnknownKey   Code = "config.unknown_key"
+	Network      Code = "net.unreachable"
+	Listen       Code = "net.listen"
+	InUse        Code = "net.in_use"
+	Rejected     Code = "enroll.rejected"
+	Expired      Code = "enroll.expired"
+	NotRunning   Code = "daemon.not_running"
+	Locked       Code = "buffer.locked"
+	Data         Code = "data.unusable"
+	DemoMismatch Code = "demo.mismatch"
+	Damaged      Code = "file.damaged"
+)
+
+// Entry is one line of the table.
+type Entry struct {
+	Code Code
+	Exit int
+	Says string
+}
+
+// Codes are all slugs and their exit codes. The class of a code is for
+// scripts: 1 internal, 2 usage, 3 configuration, 4 network, 5 identity, 6
+// state, 7 findings, 8 timed out waiting.
+func Codes() []Entry {
+	return []Entry{
+		{Internal, 1, "something nobody foresaw"},
+		{Usage, 2, "the command line makes no sense"},
+		{Config, 3, "a file is missing, unreadable or wrong"},
+		{UnknownKey, 3, "a file or the environment has a key that nobody reads"},
+		{Network, 4, "an address can't be called or served"},
+		{Listen, 4, "an address can't be served; the message says why"},
+		{InUse, 4, "another program listens there"},
+		{Rejected, 5, "the hub does not sign this agent as asked"},
+		{Expired, 5, "the agent's token is out of date"},
+		{NotRunning, 6, "no agent answers"},
+		{Locked, 6, "another agent uses the same data folder"},
+		{Data, 6, "a data folder can't be used: another process has it, or it is not ours to write"},
+		{DemoMismatch, 7, "the products are not what the plant's truth says"},
+		{Damaged, 7, "a file of records holds bytes that can't be read"},
+	}
+}
+
+// Exit is the exit code of a slug.
+func (c Code) Exit() int {
+	for _, e := range Codes() {
+		if e.Code == c {
+			return e.Exit
+		}
+	}
+	return 1
+}

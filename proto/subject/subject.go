@@ -1,0 +1,110 @@
+// Package subject is the only place that builds or reads NATS names: subjects,
+// streams and the tokens in them.
+package subject
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// Road is the way a record takes; it is not part of its position.
+type Road string
+
+// The two roads. After an outage the live one goes first, the backlog drains
+// beside it.
+const (
+	Live    Road = "live"
+	Backlog Road = "backlog"
+)
+
+// Names of the streams of the hub.
+const (
+	IngestStream  = "INGEST"
+	ProductStream = "PRODUCTS"
+	// IngestAll is what the ingest stream listens to.
+	IngestAll = "ingest.v1.>"
+	// ProductAll is what the product stream listens to.
+	ProductAll = "dp.v1.>"
+)
+
+// Ingest is where an agent publishes its records.
+func Ingest(site, agent string, road Road) string {
+	return fmt.Sprintf("ingest.v1.%s.%s.%s", site, agent, road)
+}
+
+// ParseIngest takes apart what Ingest made.
+func ParseIngest(s string) (site, agent string, road Road, err error) {
+	t := strings.Split(s, ".")
+	if len(t) != 5 || t[0] != "ingest" || t[1] != "v1" || (t[4] != string(Live) && t[4] != string(Backlog)) {
+		return "", "", "", fmt.Errorf("subject %q is not ingest.v1.<site>.<agent>.<live|backlog>", s)
+	}
+	return t[2], t[3], Road(t[4]), nil
+}
+
+// Receipt is where the hub answers an agent.
+func Receipt(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.receipt", site, agent) }
+
+// Resume is where an agent asks for its receipt when it connects.
+func Resume(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.resume", site, agent) }
+
+// ResumeAll is what the hub listens to for Resume.
+const ResumeAll = "ctl.v1.*.*.resume"
+
+// ParseResume takes apart what Resume made.
+func ParseResume(s string) (site, agent string, err error) {
+	t := strings.Split(s, ".")
+	if len(t) != 5 || t[0] != "ctl" || t[1] != "v1" || t[4] != "resume" {
+		return "", "", fmt.Errorf("subject %q is not ctl.v1.<site>.<agent>.resume", s)
+	}
+	return t[2], t[3], nil
+}
+
+// Inbox is the prefix of an agent's replies; with a shared one agents could
+// read each other's.
+func Inbox(agent string) string { return "_INBOX." + agent }
+
+// Product is where rows of one entity of a product are published.
+func Product(domain, product, major, site, line, equipment string) string {
+	return strings.Join([]string{"dp", "v1", Token(domain), Token(product), Token(major), Token(site), Token(line), Token(equipment)}, ".")
+}
+
+// AgentLog is the log of an agent.
+func AgentLog(site, agent string) string { return "agent/" + site + "/" + agent }
+
+// ParseAgentLog takes apart what AgentLog made; ok is false for any other log.
+func ParseAgentLog(log string) (site, agent string, ok bool) {
+	t := strings.Split(log, "/")
+	if len(t) != 3 || t[0] != "agent" {
+		return "", "", false
+	}
+	return t[1], t[2], true
+}
+
+// Token makes a NATS-safe token of any name: lower case letters, digits, '_'
+// and '-'; everything else becomes '-'. An empty name becomes "-".
+func Token(name string) string {
+	out := strings.Map(func(r rune) rune {
+		r = unicode.ToLower(r)
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-' {
+			return r
+		}
+		return '-'
+	}, name)
+	if out == "" {
+		return "-"
+	}
+	return out
+}
+
+// Rank orders the subjects along the walk: whoever consumes a rank may publish
+// only at a higher one. 0 is not on the walk (receipts carry positions only).
+func Rank(subject string) int {
+	switch {
+	case strings.HasPrefix(subject, "ingest.v1."):
+		return 1
+	case strings.HasPrefix(subject, "dp.v1."), strings.HasPrefix(subject, "gap.v1."):
+		return 2
+	}
+	return 0
+}

@@ -1,0 +1,43 @@
+package subject
+
+import "testing"
+
+func TestToken_IsNATSSafe(t *testing.T) {
+	for in, want := range map[string]string{"Line 1": "line-1", "a.b>*": "a-b--", "": "-", "ök": "-k", "gw_1-x": "gw_1-x"} {
+		if got := Token(in); got != want {
+			t.Errorf("Token(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestParseIngest_TakesBackWhatIngestMade(t *testing.T) {
+	for _, road := range []Road{Live, Backlog} {
+		site, agent, r, err := ParseIngest(Ingest("graz", "gw-1", road))
+		if err != nil || site != "graz" || agent != "gw-1" || r != road {
+			t.Errorf("got %s %s %s %v", site, agent, r, err)
+		}
+	}
+	for _, bad := range []string{"", "ingest.v1.a.b", "ingest.v1.a.b.slow", "ingest.v2.a.b.live", "x.v1.a.b.live", "ingest.v1.a.b.c.live"} {
+		if _, _, _, err := ParseIngest(bad); err == nil {
+			t.Errorf("%q was taken for an ingest subject", bad)
+		}
+	}
+}
+
+// A publisher's rank is greater than the rank of what it consumes, so nobody
+// can read the subject it writes.
+func TestRank_GrowsAlongTheWalk(t *testing.T) {
+	for _, w := range []struct{ who, reads, writes string }{
+		{"forward", "", Ingest("a", "b", Live)},
+		{"port/stream", Ingest("a", "b", Live), Product("production", "oee", "1", "a", "l", "m")},
+	} {
+		if w.reads != "" && Rank(w.reads) >= Rank(w.writes) {
+			t.Errorf("%s writes %s (rank %d) and reads %s (rank %d)", w.who, w.writes, Rank(w.writes), w.reads, Rank(w.reads))
+		}
+	}
+	for _, back := range []string{Receipt("a", "b"), Resume("a", "b")} {
+		if Rank(back) != 0 {
+			t.Errorf("%s carries positions only and stands outside the walk", back)
+		}
+	}
+}

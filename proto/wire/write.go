@@ -1,0 +1,323 @@
+package wire
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"plantmesh/proto/mesh"
+)
+
+// A batch's body, see DESIGN.md for every byte:
+//
+//	extra    time unit, number of signals, clocks, statuses, texts
+//	kinds    a byte or two for each signal
+//	hows     a byte for each run of doubles
+//	shape    layouts and sizes of all numbers
+//	bits     the numbers
+//
+// The first four are compressed together. Numbers come in this order: ids,
+// counts and first times of all signals; then signal by signal its other
+// times, statuses, flags, sequence numbers, clocks, types and values.
+
+// Bits of a signal's kind, above its type.
+const (
+	kindMixed  = 15     // in place of a type: the types follow
+	kindStatus = 1 << 4 // not all Good
+	kindStep   = 1 << 5 // its times have another step than those of the signal before
+	kindMore   = 1 << 6 // a second byte follows
+	kindLater  = 1 << 7 // of a later version
+	moreFlags  = 1 << 0 // not all 0
+	moreSeq    = 1 << 1 // likewise
+	moreClock  = 1 << 2 // the source's, then the server's, the agent's: not all of code 0
+	moreLater  = 7 << 5
+)
+
+// units of time: event times are whole multiples of one, counted from the
+// earliest.
+func units() []uint64 { return []uint64{1, 100, 1e3, 1e6, 1e9} }
+
+// writer lays out a batch. It keeps its buffers.
+type writer struct {
+	grouping
+	packer
+
+	extra, kinds, hows []byte
+
+	step     uint64
+	statuses table
+	clocks   [clocks]clockCode
+	texts    texts
+
+	a, b     []uint64
+	readings []mesh.Nanos
+}
+
+// batch writes samples and says what time they span.
+func (w *writer) batch(s []mesh.Sample) mesh.Span {
+	w.reset()
+	w.extra, w.kinds, w.hows, w.step = w.extra[:0], w.kinds[:0], w.hows[:0], 0
+	w.statuses.reset()
+	w.statuses.place(0)
+	w.texts.reset()
+	w.group(s)
+	unit := w.divideTimes()
+	for k := range w.clocks {
+		w.chooseClock(k, s)
+	}
+	w.a = slices.Grow(w.a[:0], len(s))
+	w.b = slices.Grow(w.b[:0], len(s))
+	n := len(w.columns)
+	a := w.a[:n]
+	for i, c := range w.columns {
+		a[i] = uint64(c.signal)
+	}
+	w.ints(a)
+	for i, c := range w.columns {
+		a[i] = uint64(c.to - c.from)
+	}
+	w.ints(a)
+	for i, c := range w.columns {
+		a[i] = w.times[c.from]
+	}
+	w.ints(a)
+	for _, c := range w.columns {
+		w.column(s, c)
+	}
+
+	w.extra = append(w.extra, byte(unit))
+	w.extra = binary.AppendUvarint(w.extra, uint64(n))
+	for i := range w.clocks {
+		w.extra = w.clocks[i].append(w.extra)
+	}
+	w.extra = w.statuses.append(w.extra)
+	w.extra = w.texts.append(w.extra)
+	return mesh.Span{From: w.from, To: w.to + 1}
+}
+
+// parts appends the part to be compressed; the bits alias the writer.
+func (w *writer) parts(b []byte) (plain, bits []byte) {
+	for _, p := range [][]byte{w.extra, w.kinds, w.hows} {
+		b = appendPart(b, p)
+	}
+	return append(b, w.shape...), w.out.bytes()
+}
+
+// chooseClock gathers a clock's readings where they are worth a look.
+func (w *writer) chooseClock(k int, s []mesh.Sample) {
+	c := &w.clocks[k]
+	switch {
+	case w.none[k]:
+		c.mode = clockNone
+	case w.time[k]:
+		c.mode = clockTime
+	default:
+		r := grow(w.readings, len(s))
+		w.readings = r
+		for i := range s {
+			r[i] = [clocks]mesh.Nanos{s[i].Source, s[i].Server, s[i].Agent}[k]
+		}
+		c.choose(r, s, w.from)
+	}
+}
+
+// divideTimes finds the largest unit that divides all times since the first.
+func (w *writer) divideTimes() (unit int) {
+	all := units()
+	for unit = len(all) - 1; unit > 0; unit-- {
+		if divide(w.times, all[unit]) {
+			return unit
+		}
+	}
+	return 0
+}
+
+// divide divides all of v, or none of them.
+func divide(v []uint64, by uint64) bool {
+	// A wrong guess shows early: jitter is in every sample.
+	for _, x := range v {
+		if x%by != 0 {
+			return false
+		}
+	}
+	inverse := 1 / float64(by)
+	for i, x := range v {
+		if x < maxWhole { // exact: the quotient is whole and the product is off by less than half
+			v[i] = uint64(float64(x)*inverse + 0.5)
+		} else {
+			v[i] = x / by
+		}
+	}
+	return true
+}
+
+func (w *writer) column(s []mesh.Sample, c run) {
+	order, times, types := w.order[c.from:c.to], w.times[c.from:c.to], w.types[c.from:c.to]
+	kind, more := byte(types[0]), byte(0)
+	for _, t := range types {
+		if byte(t) != kind {
+			kind = kindMixed
+		}
+	}
+	status, flags, seq := w.sides(s, order)
+	at := len(w.kinds)
+	w.kinds = append(w.kinds, kind)
+	if len(order) > 1 && w.timeSteps(times) {
+		w.kinds[at] |= kindStep
+	}
+	if status {
+		w.kinds[at] |= kindStatus
+	}
+	more |= w.writeSides(s, order, status, flags, seq)
+	if more != 0 {
+		w.kinds[at] |= kindMore
+		w.kinds = append(w.kinds, more)
+	}
+	w.values(s, c, kind)
+}
+
+// timeSteps writes the times of a signal after its first as what they are off
+// a straight line, so that jitter is not doubled. It reports whether the line
+// has another slope than the one before.
+func (w *writer) timeSteps(t []uint64) (fresh bool) {
+	n := uint64(len(t) - 1)
+	best := w.step
+	if width := off(t, w.step); width > 0 {
+		best, fresh = w.bestStep(t, width)
+	}
+	if fresh {
+		w.step = best
+		w.number(best)
+	}
+	b := w.b[:n]
+	for i := range b {
+		b[i] = t[i+1] - t[0] - uint64(i+1)*best
+	}
+	w.ints(b)
+	return fresh
+}
+
+// bestStep looks for a slope that leaves less than width. A new one costs a
+// byte or two, once.
+func (w *writer) bestStep(t []uint64, width uint) (best uint64, fresh bool) {
+	best = w.step
+	n := int64(len(t) - 1)
+	mean := int64(t[n]-t[0]) / n
+	if mean <= 0 { // a slope that falls gains nothing
+		return best, false
+	}
+	least := width
+	for _, step := range [2]uint64{uint64(mean), round(uint64(mean))} {
+		if x := off(t, step); x < least && (x+1 < width || n > 16) {
+			best, least, fresh = step, x, true
+		}
+	}
+	return best, fresh
+}
+
+// off is the width of what times are off a line.
+func off(t []uint64, step uint64) uint {
+	least, most, on := int64(0), int64(0), t[0]
+	for _, x := range t[1:] {
+		on += step
+		d := int64(x - on)
+		least, most = min(least, d), max(most, d)
+	}
+	return widthOf(uint64(most) - uint64(least))
+}
+
+// round rounds to two digits: what people configure.
+func round(x uint64) uint64 {
+	p := uint64(1)
+	for x/p >= 100 {
+		p *= 10
+	}
+	return (x + p/2) / p * p
+}
+
+// writeSides writes what stands beside times and values, and says what of it
+// there is but statuses.
+func (w *writer) writeSides(s []mesh.Sample, order []uint32, status, flags, seq bool) (more byte) {
+	a := w.a[:len(order)]
+	if status {
+		for i, o := range order {
+			a[i] = uint64(w.statuses.place(uint64(s[o].Status)))
+		}
+		w.ints(a)
+	}
+	if flags {
+		more |= moreFlags
+		for i, o := range order {
+			a[i] = uint64(s[o].Flags)
+		}
+		w.ints(a)
+	}
+	if seq {
+		more |= moreSeq
+		for i, o := range order {
+			a[i] = s[o].Seq
+		}
+		w.ints(a)
+	}
+	for k := range w.clocks {
+		if c := &w.clocks[k]; c.mode >= clockTable && c.take(a, order) {
+			more |= moreClock << k
+			w.ints(a)
+		}
+	}
+	return more
+}
+
+// sides reports what a signal's samples have beside times and values.
+func (w *writer) sides(s []mesh.Sample, order []uint32) (status, flags, seq bool) {
+	if !w.status && !w.flags && !w.seq {
+		return false, false, false
+	}
+	for _, o := range order {
+		status = status || s[o].Status != 0
+		flags = flags || s[o].Flags != 0
+		seq = seq || s[o].Seq != 0
+	}
+	return status, flags, seq
+}
+
+func (w *writer) values(s []mesh.Sample, c run, kind byte) {
+	if kind != kindMixed {
+		w.valuesOf(s, c, mesh.Type(kind))
+		return
+	}
+	a := w.a[:c.to-c.from]
+	for i, t := range w.types[c.from:c.to] {
+		a[i] = uint64(t)
+	}
+	w.ints(a)
+	for c.from < c.to {
+		t, same := w.types[c.from], c
+		for same.to = c.from + 1; same.to < c.to && w.types[same.to] == t; same.to++ {
+			continue
+		}
+		w.valuesOf(s, same, t)
+		c.from = same.to
+	}
+}
+
+func (w *writer) valuesOf(s []mesh.Sample, c run, t mesh.Type) {
+	bits := w.bits[c.from:c.to]
+	switch t {
+	case mesh.TypeNone:
+		return
+	case mesh.TypeBool, mesh.TypeInt, mesh.TypeUint:
+		w.ints(bits)
+		return
+	case mesh.TypeDouble:
+		a := w.a[:len(bits)]
+		w.hows = append(w.hows, scaled(a, bits))
+		w.ints(a)
+		return
+	case mesh.TypeString, mesh.TypeBytes, mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent:
+	}
+	a := w.a[:len(bits)]
+	for i, o := range w.order[c.from:c.to] {
+		a[i] = w.texts.place(s[o].Value.Bytes)
+	}
+	w.ints(a)
+}
