@@ -1,0 +1,170 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"plantmesh/firmware-sim/plant"
+	"plantmesh/proto/strict"
+)
+
+// config is sim.yaml. Paths are taken from the folder of the file.
+type config struct {
+	Seed       uint64         `yaml:"seed"`        // which plant; the same seed is the same plant for ever
+	Start      string         `yaml:"start"`       // RFC 3339; the plant's first instant
+	Until      string         `yaml:"until"`       // RFC 3339; history is emitted up to here before the clock runs
+	Stop       string         `yaml:"stop"`        // RFC 3339; nothing happens after it; empty: never
+	Clock      string         `yaml:"clock"`       // file of the plant clock
+	Ledger     string         `yaml:"ledger"`      // file of what was emitted and received
+	MaxWaiting int            `yaml:"max_waiting"` // history stops here while a source has so many unacknowledged
+	Servers    []serverConfig `yaml:"servers"`     // one per source
+	Replay     []replayConfig `yaml:"replay"`      // recordings played instead of the plant
+
+	start, until, stop time.Time
+	doc                *strict.Doc
+}
+
+type serverConfig struct {
+	Source    string `yaml:"source"`    // which source it serves
+	Kind      string `yaml:"kind"`      // opcua or mqtt
+	Listen    string `yaml:"listen"`    // host:port; port 0 takes a free one
+	Forgetful bool   `yaml:"forgetful"` // opcua: no Transfer, Republish, HistoryRead; the queue dies with the connection
+	Broker    string `yaml:"broker"`    // mqtt: URL of a broker to publish to; empty: its own
+}
+
+type replayConfig struct {
+	Source string `yaml:"source"` // the source the recording must be; empty: whatever its map says
+	CSV    string `yaml:"csv"`    // the recording
+	Map    string `yaml:"map"`    // how its columns become signals
+}
+
+// defaultMaxWaiting is about four hours of a line.
+const defaultMaxWaiting = 100_000
+
+// loadConfig reads and checks the file at path; a fault names the line.
+func loadConfig(path string) (*config, error) {
+	c := &config{MaxWaiting: defaultMaxWaiting}
+	doc, err := strict.Load(path, c)
+	if err != nil {
+		return nil, err
+	}
+	c.doc = doc
+	folder := filepath.Dir(path)
+	for i := range c.Replay {
+		c.Replay[i].CSV, c.Replay[i].Map = in(folder, c.Replay[i].CSV), in(folder, c.Replay[i].Map)
+	}
+	c.Clock, c.Ledger = in(folder, c.Clock), in(folder, c.Ledger)
+	if err := c.instants(); err != nil {
+		return nil, err
+	}
+	return c, c.check()
+}
+
+func in(folder, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(folder, path)
+}
+
+func (c *config) instants() error {
+	for _, f := range []struct {
+		key, text string
+		needed    bool
+		into      *time.Time
+	}{
+		{"start", c.Start, len(c.Replay) == 0, &c.start},
+		{"until", c.Until, len(c.Replay) == 0, &c.until},
+		{"stop", c.Stop, false, &c.stop},
+	} {
+		if f.text == "" {
+			if f.needed {
+				return c.doc.Fault("$."+f.key, "%s is missing: write an instant such as 2026-03-01T04:00:00Z", f.key)
+			}
+			continue
+		}
+		t, err := time.Parse(time.RFC3339Nano, f.text)
+		if err != nil || t.Nanosecond()%int(time.Millisecond) != 0 {
+			return c.doc.Fault("$."+f.key, "%q is no instant: write one such as 2026-03-01T04:00:00Z, in whole milliseconds", f.text)
+		}
+		*f.into = t.UTC()
+	}
+	switch {
+	case !c.until.IsZero() && c.until.Before(c.start):
+		return c.doc.Fault("$.until", "until is before start")
+	case !c.stop.IsZero() && c.stop.Before(c.until):
+		return c.doc.Fault("$.stop", "stop is before until")
+	}
+	return nil
+}
+
+func (c *config) check() error {
+	if c.MaxWaiting <= 0 {
+		return c.doc.Fault("$.max_waiting", "max_waiting must be above 0")
+	}
+	for i, r := range c.Replay {
+		for key, file := range map[string]string{"csv": r.CSV, "map": r.Map} {
+			at := fmt.Sprintf("$.replay[%d].%s", i, key)
+			if file == "" {
+				return c.doc.Fault(at, "%s is missing", key)
+			}
+			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+				return c.doc.Fault(at, "%s: no such file", file)
+			}
+		}
+	}
+	seen := map[string]bool{}
+	for i, s := range c.Servers {
+		at := fmt.Sprintf("$.servers[%d]", i)
+		switch {
+		case s.Source == "":
+			return c.doc.Fault(at+".source", "source is missing")
+		case seen[s.Source]:
+			return c.doc.Fault(at+".source", "source %q is served twice", s.Source)
+		case s.Kind != "opcua" && s.Kind != "mqtt":
+			return c.doc.Fault(at+".kind", "kind is %q: write opcua or mqtt", s.Kind)
+		case s.Listen == "" && s.Broker == "":
+			return c.doc.Fault(at+".listen", "listen is missing: write host:port, such as 127.0.0.1:0")
+		case s.Kind == "opcua" && s.Broker != "":
+			return c.doc.Fault(at+".broker", "only kind mqtt has a broker")
+		case s.Kind == "mqtt" && s.Forgetful:
+			return c.doc.Fault(at+".forgetful", "only kind opcua can be forgetful")
+		}
+		seen[s.Source] = true
+	}
+	return nil
+}
+
+// serves checks what only run needs, against the sources there are.
+func (c *config) serves(signals []plant.Signal) error {
+	switch {
+	case len(c.Servers) == 0:
+		return c.doc.Fault("$.servers", "servers is missing: nothing would be served")
+	case c.Clock == "":
+		return c.doc.Fault("$.clock", "clock is missing: write the path of the plant clock file")
+	case c.Ledger == "":
+		return c.doc.Fault("$.ledger", "ledger is missing: write the path of a file to keep it in")
+	}
+	var names []string
+	for _, s := range signals {
+		if !slices.Contains(names, s.Source) {
+			names = append(names, s.Source)
+		}
+	}
+	for i, s := range c.Servers {
+		if slices.Contains(names, s.Source) {
+			continue
+		}
+		err := c.doc.Fault(fmt.Sprintf("$.servers[%d].source", i), "there is no source %q to serve", s.Source)
+		if fault, ok := errors.AsType[*strict.Fault](err); ok {
+			fault.Nearest = strict.Nearest(s.Source, names)
+		}
+		return err
+	}
+	return nil
+}
