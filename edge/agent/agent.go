@@ -1,0 +1,263 @@
+// Package agent is the root of the edge side: it joins the rooms and starts
+// everything that runs.
+//
+//	device ── worker process ── pipe ──► supervisor ──► buffer ──► judge ──► forward ══► hub
+//	(one per source)                                      ▲                     │
+//	                                                      └──── receipts ◄──────┘
+//
+// Stopping needs no order: the buffer is durable, and what was not committed
+// was not acknowledged.
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"plantmesh/edge/buffer"
+	"plantmesh/edge/forward"
+	"plantmesh/edge/quality"
+	"plantmesh/edge/source"
+	"plantmesh/edge/status"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// Errors that have an exit code of their own.
+var (
+	// ErrNotRunning is returned when no agent answers on the status socket.
+	ErrNotRunning = errors.New("the agent is not running")
+	// ErrNetwork is returned when the hub's address makes no sense.
+	ErrNetwork = errors.New("the hub can't be called")
+)
+
+// ErrLocked is returned when the data folder can't be used: another agent runs
+// on it, it belongs to another one, or it can't be written.
+var ErrLocked = buffer.ErrFolder
+
+const (
+	// keepEvery is how often the rules' state goes into the log.
+	keepEvery = 5 * time.Second
+	// rulesFact is what the fact of the active rules is about.
+	rulesFact = "rules"
+	// maxSocketPath is what the system allows for a socket's name, less one.
+	maxSocketPath = 107
+)
+
+// agent is everything that was opened.
+type agent struct {
+	cfg     Config
+	self    string // path of this program, for workers
+	log     *slog.Logger
+	now     func() mesh.Nanos
+	began   time.Time
+	buffer  *buffer.Buffer
+	judge   *Judge
+	link    *forward.NATS
+	forward *forward.Forward
+	sources []*source.Supervisor
+	// undeclared: the log has no room to say which rules are active now. It
+	// belongs to keep.
+	undeclared bool
+}
+
+// Run runs the agent until ctx ends. self is the path of this program, which
+// is started again as a worker for each source.
+func Run(ctx context.Context, cfg Config, self string, log *slog.Logger) (err error) {
+	a := &agent{cfg: cfg, self: self, log: log, began: time.Now()}
+	defer func() { err = errors.Join(err, a.close()) }()
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	log.Info("agent is up", "agent", cfg.Agent, "site", cfg.Site, "sources", len(a.sources), "log", a.buffer.End().String())
+	g, gctx := errgroup.WithContext(ctx)
+	for _, s := range a.sources {
+		g.Go(func() error { return s.Run(gctx) })
+	}
+	g.Go(func() error { return a.forward.Run(gctx) })
+	g.Go(func() error { return a.link.Run(gctx, a.forward) })
+	g.Go(func() error { return a.judgeOn(gctx) })
+	g.Go(func() error { return a.keep(gctx) })
+	g.Go(func() error { return a.answer(gctx) })
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	}
+	log.Info("agent is down")
+	return nil
+}
+
+func (a *agent) open(ctx context.Context) (err error) {
+	if err := status.Check(a.cfg.Status); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(a.cfg.Data, 0o700); err != nil {
+		return buffer.Unusable(a.cfg.Data, fmt.Errorf("make the agent's folder: %w", err))
+	}
+	if a.now, err = plantNow(a.cfg.PlantClock); err != nil {
+		return err
+	}
+	if a.buffer, err = buffer.Open(a.cfg.Buffer, a.log); err != nil {
+		return err
+	}
+	if a.judge, err = NewJudge(a.buffer); err != nil {
+		return err
+	}
+	switch err := Declare(ctx, a.cfg.Rules, a.buffer, a.now()); {
+	case errors.Is(err, buffer.ErrFull): // it is drained only by an agent that runs
+		a.undeclared = true
+		a.log.Warn("the buffer is full: the rules of before go on until there is room for the new ones", "err", err)
+	case err != nil:
+		return err
+	}
+	a.link, err = forward.Dial(forward.DialConfig{
+		URL: a.cfg.Hub.URL, Key: a.cfg.Hub.Key, Token: a.cfg.Hub.Token, Site: a.cfg.Site, Agent: a.cfg.Agent,
+	}, a.log)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNetwork, err)
+	}
+	a.forward = forward.New(forward.Config{Site: a.cfg.Site, Agent: a.cfg.Agent, Quarantine: a.buffer.Quarantine}, a.buffer, a.link, a.judge.Verdict, time.Now, a.log)
+	for _, s := range a.cfg.Sources {
+		orders, err := json.Marshal(job{File: s.File, Raw: s.Raw, Window: a.cfg.Window, PlantClock: a.cfg.PlantClock})
+		if err != nil {
+			return fmt.Errorf("write a worker's orders: %w", err)
+		}
+		spawn := func(context.Context) (source.Process, error) {
+			return source.Exec(a.self, []string{"worker"}, nil, os.Stderr)
+		}
+		a.sources = append(a.sources, source.NewSupervisor(source.Config{ID: s.ID(), Worker: orders}, spawn, a.buffer, a.now, a.log))
+	}
+	return nil
+}
+
+func (a *agent) close() (err error) {
+	if a.link != nil {
+		err = a.link.Close()
+	}
+	if a.buffer != nil {
+		err = errors.Join(err, a.buffer.Close())
+	}
+	return err
+}
+
+// Declare writes the active rules into the log as a fact, where they are not
+// the ones that stand there: verdicts are then a function of the log.
+func Declare(ctx context.Context, rules *quality.Rules, log JudgeLog, now mesh.Nanos) error {
+	const key = "@rules/active"
+	d := rules.Descriptor()
+	hash := d.Hash()
+	if b, err := log.State(key); err != nil || string(b) == string(hash[:]) {
+		return err
+	}
+	sealed, err := wire.SealFact(mesh.Fact{About: rulesFact, Valid: mesh.Span{From: now, To: 1<<63 - 1}, Descriptor: hash, By: "rules.d"})
+	if err != nil {
+		return err
+	}
+	_, err = log.Append(ctx, []mesh.Offer{{Source: key, Sealed: [][]byte{sealed}, State: hash[:], Descriptors: []mesh.Descriptor{d}}})
+	if err != nil {
+		return fmt.Errorf("declare the active rules: %w", err)
+	}
+	return nil
+}
+
+// judgeOn judges right after commit, whether the hub is there or not.
+func (a *agent) judgeOn(ctx context.Context) error {
+	failed := ""
+	for {
+		changed := a.buffer.Changed()
+		worked, err := a.judge.Catch()
+		if err != nil && err.Error() != failed {
+			failed = err.Error()
+			a.log.Warn("some records have no verdict", "err", err)
+		}
+		if worked {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// keep writes the rules' state now and then, so that a restart judges on from
+// there.
+func (a *agent) keep(ctx context.Context) error {
+	t := time.NewTicker(keepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		if a.undeclared {
+			a.undeclared = Declare(ctx, a.cfg.Rules, a.buffer, a.now()) != nil
+		}
+		a.judge.Forget(a.buffer.Accounted)
+		if err := a.judge.Keep(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("the rules' state is kept later", "err", err)
+		}
+	}
+}
+
+// answer serves the status socket. An agent without one still collects.
+func (a *agent) answer(ctx context.Context) error {
+	if len(a.cfg.Status) > maxSocketPath {
+		a.log.Warn("no status: the socket's path is too long for this system, set status in edge.yaml", "path", a.cfg.Status)
+		return nil
+	}
+	if err := status.Serve(ctx, a.cfg.Status, a.snapshot); err != nil {
+		a.log.Warn("no status", "err", err)
+	}
+	return nil
+}
+
+func (a *agent) snapshot() status.Snapshot {
+	b, f := a.buffer.Stats(), a.forward.Status()
+	if !f.Connected {
+		f.LastError = cmp.Or(a.link.Trouble(), f.LastError)
+	}
+	s := status.Snapshot{
+		Agent: a.cfg.Agent, Site: a.cfg.Site, Since: stamp(a.began),
+		Hub:    status.Hub{URL: a.cfg.Hub.URL, Connected: f.Connected, LastError: f.LastError},
+		Buffer: status.Buffer{Bytes: b.Bytes, MaxBytes: b.MaxBytes, Segments: b.Segments, End: b.End.String(), Pending: b.Pending, StateLost: b.StateLost},
+	}
+	for _, src := range a.sources {
+		x := src.Status()
+		v := status.Source{Source: x.Source, State: x.State, Since: stamp(x.Since), Says: x.Told, Restarts: x.Restarts, LastError: x.LastError, Samples: x.Samples, Bytes: x.Bytes}
+		if x.Proof != 0 {
+			v.ProvenTo = x.Proof.String()
+		}
+		if !x.LastCommit.IsZero() {
+			v.LastCommit = stamp(x.LastCommit)
+		}
+		for cause, w := range x.Voids {
+			if v.Voids == nil {
+				v.Voids = map[string]status.Voided{}
+			}
+			v.Voids[string(cause)] = status.Voided(w)
+		}
+		s.Sources = append(s.Sources, v)
+	}
+	return s
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Status asks the running agent how it is.
+func Status(ctx context.Context, cfg Config) (status.Snapshot, error) {
+	s, err := status.Ask(ctx, cfg.Status)
+	if err != nil {
+		return s, fmt.Errorf("%w (nobody answers at %s): %w", ErrNotRunning, filepath.Base(cfg.Status), err)
+	}
+	return s, nil
+}

@@ -1,0 +1,311 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"plantmesh/edge/buffer"
+	"plantmesh/edge/quality"
+	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt"
+	"plantmesh/edge/source/opcua"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
+	"plantmesh/proto/subject"
+)
+
+// Config is edge.yaml. Its comments are the manual; zero fields mean the
+// defaults named here. Relative paths count from the file's own folder.
+// Sources stand in sources.d/*.yaml beside it, rules in rules.d/*.yaml. The
+// environment goes first, see envPrefix.
+type Config struct {
+	// Agent is this gateway's name at the hub: lower case letters, digits, '-', '_'.
+	Agent string `yaml:"agent"`
+	// Site is the site's name at the hub.
+	Site string `yaml:"site"`
+	// Data is the folder of the buffer. It must survive power loss.
+	Data string `yaml:"data"`
+	// Hub is where the data goes.
+	Hub HubConfig `yaml:"hub"`
+	// Buffer bounds what waits on this gateway's disk.
+	Buffer buffer.Config `yaml:"buffer"`
+	// Window says when a batch closes; a source's own window goes first.
+	Window source.Window `yaml:"window"`
+	// PlantClock is the plant clock's file in a demo; empty: the wall clock.
+	PlantClock string `yaml:"plant_clock"`
+	// Status is the path of the local socket that answers `plantmesh-edge
+	// status`; empty: data/status.sock.
+	Status string `yaml:"status"`
+
+	// Sources and Rules come from the folders beside the file.
+	Sources []SourceFile   `yaml:"-"`
+	Rules   *quality.Rules `yaml:"-"`
+
+	doc *strict.Doc
+}
+
+// HubConfig is the one address the agent calls.
+type HubConfig struct {
+	// URL is nats://host:port.
+	URL string `yaml:"url"`
+	// Key is the file of this agent's key, made by `plantmesh-edge keygen`.
+	Key string `yaml:"key"`
+	// Token is the file of the hub's signed answer to that key.
+	Token string `yaml:"token"`
+}
+
+// SourceFile is one file of sources.d: exactly one section, named by the
+// protocol.
+type SourceFile struct {
+	OPCUA *opcua.Config `yaml:"opcua"`
+	MQTT  *mqtt.Config  `yaml:"mqtt"`
+
+	// File and Raw are where it was read and what it says.
+	File string `yaml:"-"`
+	Raw  []byte `yaml:"-"`
+
+	doc *strict.Doc
+}
+
+// Warning says in words what is allowed in a source and hardly meant; empty:
+// nothing.
+func (s *SourceFile) Warning() string {
+	if s.MQTT == nil || s.MQTT.Provable() {
+		return ""
+	}
+	return fmt.Sprintf("%s: source %q declares neither heartbeat nor max_silence of a signal: values will be stored but nothing counts as known; declare heartbeat.topic, or max_silence of a signal that is always sent", s.File, s.MQTT.ID)
+}
+
+// ID is the source's name.
+func (s *SourceFile) ID() string {
+	if s.OPCUA != nil {
+		return s.OPCUA.ID
+	}
+	return s.MQTT.ID
+}
+
+// envPrefix begins the variables that are laid over edge.yaml:
+// PLANTMESH_EDGE_BUFFER__MAX_BYTES=64MiB is max_bytes of buffer.
+const envPrefix = "PLANTMESH_EDGE_"
+
+func (s *SourceFile) section() string {
+	if s.OPCUA != nil {
+		return "$.opcua"
+	}
+	return "$.mqtt"
+}
+
+// LoadConfig reads and checks edge.yaml and the folders beside it. Its errors
+// are one line for people: file, line, what, nearest key.
+func LoadConfig(path string) (c Config, err error) {
+	doc, err := strict.Load(path, &c, strict.Env(envPrefix, os.Environ()))
+	if err != nil {
+		return c, err
+	}
+	c.doc = doc
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return c, doc.Fault("$", "where is this file? %v", err)
+	}
+	base := filepath.Dir(abs)
+	if err := c.complete(doc, base); err != nil {
+		return c, err
+	}
+	if c.Sources, err = loadSources(filepath.Join(base, "sources.d"), c.Window); err != nil {
+		return c, err
+	}
+	c.Rules, err = loadRules(filepath.Join(base, "rules.d"))
+	return c, err
+}
+
+func (c *Config) complete(doc *strict.Doc, base string) error {
+	name := regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+	for _, f := range []struct{ at, value string }{{"agent", c.Agent}, {"site", c.Site}} {
+		if f.value == "" {
+			return doc.Fault("$."+f.at, "%s is missing", f.at)
+		}
+		if !name.MatchString(f.value) {
+			return doc.Fault("$."+f.at, "%q is no name: use lower case letters, digits, '-' and '_', at most 63", f.value)
+		}
+	}
+	for _, f := range []struct{ at, value string }{{"data", c.Data}, {"hub.url", c.Hub.URL}, {"hub.key", c.Hub.Key}, {"hub.token", c.Hub.Token}} {
+		if f.value == "" {
+			return doc.Fault("$."+f.at, "%s is missing", f.at)
+		}
+	}
+	if err := c.files(doc, base); err != nil {
+		return err
+	}
+	if _, err := plantNow(c.PlantClock); err != nil {
+		return doc.Fault("$.plant_clock", "%v", err)
+	}
+	if err := address(c.Hub.URL); err != nil {
+		return doc.Fault("$.hub.url", "%q: %v", c.Hub.URL, err)
+	}
+	if c.Status == "" {
+		c.Status = filepath.Join(c.Data, "status.sock")
+	}
+	if err := c.Window.Validate(); err != nil {
+		return doc.Place("$.window", err)
+	}
+	if c.Buffer.Dir == "" {
+		c.Buffer.Dir = filepath.Join(c.Data, "buffer")
+	}
+	c.Buffer.Log = mesh.LogID(subject.AgentLog(c.Site, c.Agent))
+	if err := c.Buffer.Validate(); err != nil {
+		return doc.Place("$.buffer", err)
+	}
+	return nil
+}
+
+// files makes the paths absolute, and looks whether what must be there is.
+func (c *Config) files(doc *strict.Doc, base string) error {
+	for _, p := range []*string{&c.Data, &c.Hub.Key, &c.Hub.Token, &c.PlantClock, &c.Status} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(base, *p)
+		}
+	}
+	for _, f := range []struct{ at, path string }{{"hub.key", c.Hub.Key}, {"hub.token", c.Hub.Token}, {"plant_clock", c.PlantClock}} {
+		if _, err := os.Stat(f.path); f.path != "" && err != nil {
+			return doc.Fault("$."+f.at, "%s: %s", f.path, strict.Unreadable(err))
+		}
+	}
+	return nil
+}
+
+// address checks the one address the agent calls.
+func address(hub string) error {
+	u, err := url.Parse(hub)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		return errors.New("no address such as nats://hub.example.com:4222")
+	case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme):
+		return errors.New("the hub is called by nats://, tls://, ws:// or wss://")
+	case u.User != nil:
+		return errors.New("who the agent is says its key, not the address: leave out what stands before the @")
+	}
+	return nil
+}
+
+func loadSources(dir string, window source.Window) (out []SourceFile, err error) {
+	files, err := yamlFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]string{}
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			return nil, &strict.Fault{File: f, What: strict.Unreadable(err)}
+		}
+		s, err := ParseSource(f, raw, window)
+		if err != nil {
+			return nil, err
+		}
+		if other, taken := seen[s.ID()]; taken {
+			return nil, s.doc.Fault(s.section()+".id", "source %q stands in %s already", s.ID(), other)
+		}
+		seen[s.ID()] = f
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// yamlFiles lists a folder's *.yaml files. A file that only looks like one is
+// a fault: it would be left out without a word.
+func yamlFiles(dir string) (out []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &strict.Fault{File: dir, What: strict.Unreadable(err)}
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch filepath.Ext(path) {
+		case ".yaml":
+			out = append(out, path)
+		case ".yml":
+			return nil, &strict.Fault{File: path, What: "is not read: only files that end with .yaml are; rename it"}
+		}
+	}
+	return out, nil
+}
+
+// ParseSource reads and checks one file of sources.d. Where it says nothing of
+// when a commit closes, window does. Paths in it count from its own folder.
+func ParseSource(file string, raw []byte, window source.Window) (s SourceFile, err error) {
+	doc, err := strict.Parse(file, raw, &s)
+	if err != nil {
+		return s, err
+	}
+	s.File, s.Raw, s.doc = file, raw, doc
+	switch {
+	case (s.OPCUA == nil) == (s.MQTT == nil):
+		return s, doc.Fault("$", "a source file has exactly one section: opcua or mqtt")
+	case s.OPCUA != nil:
+		s.OPCUA.Window.Default(window)
+		if err := s.OPCUA.Validate(); err != nil {
+			return s, doc.Place("$.opcua", err)
+		}
+	default:
+		s.MQTT.Window.Default(window)
+		if err := s.mqttFiles(filepath.Dir(file)); err != nil {
+			return s, err
+		}
+		if err := s.MQTT.Validate(); err != nil {
+			return s, doc.Place("$.mqtt", err)
+		}
+	}
+	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`).MatchString(s.ID()) {
+		return s, doc.Fault(s.section()+".id", "%q is no source id: use letters, digits, '.', '-' and '_', at most 128", s.ID())
+	}
+	return s, nil
+}
+
+// mqttFiles makes the files an MQTT source names absolute, and looks whether
+// they are there: a worker that can't read them would only say so later.
+func (s *SourceFile) mqttFiles(base string) error {
+	for _, f := range []struct {
+		at   string
+		path *string
+	}{{"ca_file", &s.MQTT.CAFile}, {"password_file", &s.MQTT.PasswordFile}} {
+		if *f.path == "" {
+			continue
+		}
+		if !filepath.IsAbs(*f.path) {
+			*f.path = filepath.Join(base, *f.path)
+		}
+		if _, err := os.Stat(*f.path); err != nil {
+			return s.doc.Fault("$.mqtt."+f.at, "%s: %s", *f.path, strict.Unreadable(err))
+		}
+	}
+	return nil
+}
+
+func loadRules(dir string) (*quality.Rules, error) {
+	var out []*quality.Rules
+	files, err := yamlFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		src, err := os.ReadFile(f)
+		if err != nil {
+			return nil, &strict.Fault{File: f, What: strict.Unreadable(err)}
+		}
+		r, err := quality.Parse(f, src)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return quality.Join(out)
+}

@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt"
+	"plantmesh/edge/source/opcua"
+	"plantmesh/proto/clock"
+	"plantmesh/proto/mesh"
+)
+
+// job is what a worker is told: one source's file, when a commit closes where that
+// doesn't say, and the clock to read.
+type job struct {
+	File       string        `json:"file"`
+	Raw        []byte        `json:"raw"`
+	Window     source.Window `json:"window"`
+	PlantClock string        `json:"plant_clock,omitempty"`
+}
+
+// plantNow is the plant clock: a file in a demo, the wall clock in a plant.
+func plantNow(path string) (func() mesh.Nanos, error) {
+	if path == "" {
+		return clock.Machine{}.Now, nil
+	}
+	f, err := clock.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return f.Now, nil
+}
+
+// Work is the life of a worker process: it reads one device and speaks with
+// the agent over r and w. The agent decides when it ends, by closing r.
+func Work(ctx context.Context, r io.Reader, w io.Writer, log *slog.Logger) error {
+	return source.Work(context.WithoutCancel(ctx), r, w, func(config []byte) (source.Reader, error) {
+		var j job
+		if err := json.Unmarshal(config, &j); err != nil {
+			return nil, fmt.Errorf("read the agent's orders: %w", err)
+		}
+		s, err := ParseSource(j.File, j.Raw, j.Window)
+		if err != nil {
+			return nil, err
+		}
+		now, err := plantNow(j.PlantClock)
+		if err != nil {
+			return nil, err
+		}
+		if s.OPCUA != nil {
+			return opcua.New(*s.OPCUA, now, log)
+		}
+		return mqtt.New(*s.MQTT, now, log)
+	})
+}

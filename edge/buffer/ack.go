@@ -1,0 +1,291 @@
+package buffer
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"plantmesh/proto/mesh"
+)
+
+// reader is what is known of the one who reads the log. Its epochs are kept on
+// disk, and now and then through; the rest it says again at each connect.
+type reader struct {
+	by      mesh.Position       // newest receipt; sequence 0 after a restart of the agent
+	left    map[mesh.Epoch]bool // epochs it has left: never believed again
+	covered []stretch           // indexes it has accounted for, sorted and disjoint
+	highest uint64              // index ever covered
+	told    mesh.Epoch          // its epoch that was told what is no longer kept
+	noted   mesh.Position       // of this log: through, as the catalogue has it
+	notedAt int64               // machine time of that, Unix seconds
+}
+
+// recall takes the reader's epochs and its newest through from the catalogue.
+func (r *reader) recall(c *catalogue, log mesh.LogID) {
+	for _, n := range c.notes {
+		if n.Through != nil {
+			r.noted = mesh.Position{Log: log, Epoch: parseEpoch(n.Through.Epoch), Seq: n.Through.Seq}
+		}
+		if n.Reader == nil {
+			continue
+		}
+		r.noted = mesh.Position{} // a new epoch may have less
+		if !r.by.IsZero() {
+			r.left[r.by.Epoch] = true
+		}
+		r.by = mesh.Position{Log: n.Reader.Log, Epoch: parseEpoch(n.Reader.Epoch)}
+		delete(r.left, r.by.Epoch)
+	}
+}
+
+// Ack takes the reader's answer. Whole segments behind its contiguous part are
+// deleted. It returns what is kept here, below the highest position ever
+// covered, and not in the set: what has to be sent again.
+//
+// ErrStale: the receipt is older than one before, or of an epoch that was left.
+func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	if b.closed {
+		return nil, ErrClosed
+	}
+	if err := b.believe(r.By); err != nil {
+		return nil, err
+	}
+	through, _ := b.chain.index(r.Have.Through)
+	through = min(through, b.end)
+	var covered []stretch
+	if through > 0 {
+		covered = append(covered, stretch{1, through})
+	}
+	for _, i := range r.Have.Islands {
+		first, ok1 := b.chain.index(mesh.Position{Epoch: i.Epoch, Seq: i.First})
+		last, ok2 := b.chain.index(mesh.Position{Epoch: i.Epoch, Seq: i.Last})
+		if ok1 && ok2 && first <= min(last, b.end) {
+			covered = append(covered, stretch{first, min(last, b.end)})
+		}
+	}
+	covered = join(covered)
+	b.mu.Lock()
+	b.reader.covered = covered
+	if !r.By.IsZero() {
+		b.reader.by = r.By
+	}
+	if n := len(covered); n > 0 {
+		b.reader.highest = max(b.reader.highest, covered[n-1].last)
+	}
+	b.mu.Unlock()
+	b.noteThrough(false)
+	b.sweep(through)
+	b.restoreReserve()
+	if err := b.tell(covered); err != nil {
+		return nil, err
+	}
+	for _, s := range (stretch{b.oldest(), b.reader.highest}).without(covered) {
+		again = append(again, b.chain.ranges(s.first, s.last)...)
+	}
+	return again, nil
+}
+
+// believe refuses a receipt that is not the reader's newest. A new epoch is
+// noted before anything is deleted by its word.
+func (b *Buffer) believe(by mesh.Position) error {
+	r := &b.reader
+	switch {
+	case by.IsZero():
+		return nil // a reader that never heard of this log: it covers nothing
+	case r.left[by.Epoch]:
+		b.log.Error("receipt of an epoch the reader has left", "by", by.String(), "now", r.by.String())
+		return fmt.Errorf("%w: %s was left", ErrStale, by)
+	case by.Epoch == r.by.Epoch && by.Seq < r.by.Seq:
+		return fmt.Errorf("%w: %s after %s", ErrStale, by, r.by)
+	case by.Epoch == r.by.Epoch:
+		return nil
+	}
+	if err := b.addNotes(note{Reader: &readerNote{Log: by.Log, Epoch: hex.EncodeToString(by.Epoch[:])}}); err != nil {
+		return err
+	}
+	r.noted, r.notedAt = mesh.Position{}, 0
+	b.log.Info("reader has a new epoch", "by", by.String())
+	if !r.by.IsZero() {
+		r.left[r.by.Epoch] = true
+	}
+	return nil
+}
+
+// noteEvery is how old the noted through may grow while the reader has
+// everything, in seconds.
+const noteEvery = 10
+
+// noteThrough notes how far the reader has everything, so that a start on a
+// full disk knows what may go: when a segment was received whole, and now and
+// then when all is; always if the buffer closes.
+func (b *Buffer) noteThrough(closing bool) {
+	through, now := b.received(), b.cfg.Now().Unix()
+	noted, _ := b.chain.index(b.reader.noted)
+	if through <= noted {
+		return
+	}
+	due := closing || through == b.end && now-b.reader.notedAt >= noteEvery
+	for _, p := range b.pieces {
+		due = due || p.filled > 0 && noted < p.last && p.last <= through
+	}
+	if !due {
+		return
+	}
+	at := b.chain.at(through)
+	if err := b.addNotes(note{Through: &throughNote{Epoch: hex.EncodeToString(at.Epoch[:]), Seq: at.Seq}}); err != nil {
+		b.log.Warn("catalogue not written", "err", err)
+		return
+	}
+	b.reader.noted, b.reader.notedAt = at, now
+}
+
+// recallThrough believes what was noted of the reader, and lets go of what need
+// not be kept any more.
+func (b *Buffer) recallThrough() {
+	through, ok := b.chain.index(b.reader.noted)
+	through = min(through, b.end)
+	if !ok || through == 0 {
+		return
+	}
+	b.reader.covered, b.reader.highest = []stretch{{1, through}}, through
+	b.sweep(through)
+}
+
+// sweep deletes the segments behind through that need not be kept any more.
+func (b *Buffer) sweep(through uint64) {
+	keep := b.cfg.Now().Add(-time.Duration(*b.cfg.Keep)).Unix()
+	for len(b.pieces) > 1 && b.pieces[0].last <= through && (b.pieces[0].filled <= keep || b.bytes() > int64(b.cfg.MaxBytes)/2) {
+		b.forget(b.pieces[0], "", mesh.Position{})
+	}
+}
+
+// received is the index through which the reader has everything.
+func (b *Buffer) received() uint64 {
+	if c := b.reader.covered; len(c) > 0 && c[0].first <= 1 {
+		return c[0].last
+	}
+	return 0
+}
+
+// forget lets a segment go: noted first, then deleted. A file that can't be
+// deleted now is noted as gone all the same, and goes at the next opening. said
+// is where the void stands that says so, with all that p's own voids said.
+func (b *Buffer) forget(p *piece, why mesh.Cause, said mesh.Position) {
+	b.mu.Lock()
+	i := slices.Index(b.pieces, p)
+	if i < 0 {
+		b.mu.Unlock()
+		return
+	}
+	b.pieces = slices.Delete(slices.Clone(b.pieces), i, i+1)
+	handle := b.readers[p]
+	delete(b.readers, p)
+	named := map[mesh.Hash]bool{}
+	for _, q := range b.pieces {
+		maps.Copy(named, q.names)
+	}
+	for h := range p.names {
+		if !named[h] && !lasting(b.descs[h]) {
+			delete(b.descs, h)
+		}
+	}
+	b.mu.Unlock()
+	if p.last >= p.first {
+		b.noteGone([]stretch{{p.first, p.last}}, why, said)
+	}
+	if handle != nil {
+		if err := handle.Close(); err != nil {
+			b.log.Warn("close segment", "segment", p.name, "err", err)
+		}
+	}
+	if err := b.disk.Remove(p.name); err != nil {
+		b.log.Warn("segment not deleted", "segment", p.name, "err", err)
+	}
+	b.log.Info("segment deleted", "segment", p.name, "records", p.last+1-p.first, "cause", string(why))
+}
+
+// noteGone notes stretches and what was carried in them.
+func (b *Buffer) noteGone(lost []stretch, why mesh.Cause, said mesh.Position) {
+	void := uint64(0)
+	if why != "" {
+		void, _ = b.chain.index(said)
+		lost = join(append(slices.Clone(lost), b.notes.carried(lost)...))
+	}
+	for _, s := range lost {
+		b.note(note{Gone: &goneNote{First: s.first, Last: s.last, Why: why, Void: void}})
+	}
+}
+
+// lose is the plan of the voids for stretches that go, and for what was said
+// lost in them.
+func (b *Buffer) lose(lost []stretch, cause mesh.Cause, why string, parts map[string]tally) (*plan, error) {
+	parts = maps.Clone(parts)
+	carried := b.notes.carried(lost)
+	for source, t := range b.notes.parts(carried) {
+		parts[source] = parts[source].plus(t)
+	}
+	var open []stretch
+	for _, s := range join(append(slices.Clone(lost), carried...)) {
+		open = append(open, s.without(b.reader.covered)...)
+	}
+	p := &plan{}
+	for _, v := range voids(b.chain, open, cause, why, parts) {
+		if err := p.addVoid(v); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// dropEmpty takes an abandoned segment that never held a record out of the log's
+// way. Only a file made in this run is removed. Called with mu and writing held.
+func (b *Buffer) dropEmpty() {
+	n := len(b.pieces)
+	if n == 0 || b.pieces[n-1].last >= b.pieces[n-1].first {
+		return
+	}
+	p := b.pieces[n-1]
+	b.pieces = b.pieces[: n-1 : n-1]
+	delete(b.readers, p)
+	away := b.disk.SetAside
+	if p.fresh {
+		away = b.disk.Remove
+	}
+	if err := away(p.name); err != nil {
+		b.log.Warn("segment not taken away", "segment", p.name, "err", err)
+	}
+}
+
+// tell answers a reader who lacks what is no longer kept: a void, once for each
+// of its epochs. Only what a reader had received before is meant; the rest has
+// its void already.
+func (b *Buffer) tell(covered []stretch) error {
+	if b.reader.told == b.reader.by.Epoch {
+		return nil
+	}
+	was := b.reader.told
+	b.reader.told = b.reader.by.Epoch // a set of one epoch only grows
+	var lost []stretch
+	for _, g := range b.notes.gone(func(why mesh.Cause) bool { return why == "" }) {
+		lost = append(lost, g.without(covered)...)
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	p := &plan{}
+	for _, v := range voids(b.chain, lost, mesh.CauseNotKept, "the reader had it once and it was deleted then", b.notes.parts(lost)) {
+		if err := p.addVoid(v); err != nil {
+			return err
+		}
+	}
+	if _, err := b.commitOwn(p); err != nil {
+		b.reader.told = was
+		return fmt.Errorf("say what is no longer kept: %w", err)
+	}
+	b.log.Warn("the reader lacks what is no longer kept", "stretches", len(lost))
+	return nil
+}

@@ -1,0 +1,294 @@
+package buffer
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"plantmesh/proto/mesh"
+)
+
+// The catalogue is what is known of the log without opening a segment: a line
+// of JSON for each epoch begun, segment filled, stretch that is gone, and
+// reader's epoch. It is what a damaged segment is voided from, and what a
+// reader is told who asks for what is no longer kept.
+
+// note is one line. Exactly one field is set.
+type note struct {
+	Epoch  *epochNote  `json:"epoch,omitempty"`
+	Filled *filledNote `json:"filled,omitempty"`
+	Gone   *goneNote   `json:"gone,omitempty"`
+	Reader *readerNote `json:"reader,omitempty"`
+	// Made is a segment that was created: a file of that name is this log's.
+	Made *madeNote `json:"made,omitempty"`
+	// Through is how far the reader has everything.
+	Through *throughNote `json:"through,omitempty"`
+}
+
+type madeNote struct {
+	Segment string `json:"segment"`
+}
+
+type throughNote struct {
+	Epoch string `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+}
+
+type epochNote struct {
+	Epoch     string `json:"epoch"`
+	Parent    string `json:"parent,omitempty"` // epoch; empty for the first
+	ParentSeq uint64 `json:"parent_seq,omitempty"`
+	First     uint64 `json:"first"` // index of its opening
+}
+
+type filledNote struct {
+	Segment string           `json:"segment"`
+	First   uint64           `json:"first"`
+	Last    uint64           `json:"last"`
+	At      int64            `json:"at,omitempty"` // machine time, Unix seconds
+	Sources map[string]tally `json:"sources,omitempty"`
+}
+
+type goneNote struct {
+	First uint64     `json:"first"`
+	Last  uint64     `json:"last"`
+	Why   mesh.Cause `json:"why,omitempty"`  // empty: received by the reader
+	Void  uint64     `json:"void,omitempty"` // index of the void that says so
+}
+
+type readerNote struct {
+	Log   mesh.LogID `json:"log"`
+	Epoch string     `json:"epoch"`
+}
+
+// tally is what a segment holds of one source.
+type tally struct {
+	From  mesh.Nanos `json:"from"`
+	To    mesh.Nanos `json:"to"`
+	Count uint64     `json:"count"`
+}
+
+func (t tally) plus(o tally) tally {
+	switch {
+	case t.From == t.To:
+		t.From, t.To = o.From, o.To
+	case o.From != o.To:
+		t.From, t.To = min(t.From, o.From), max(t.To, o.To)
+	}
+	t.Count += o.Count
+	return t
+}
+
+const tallyBytes = 24
+
+// catalogue is the file of notes. Used under the buffer's writing lock.
+type catalogue struct {
+	path  string
+	size  int64
+	torn  bool // its last line has no end
+	notes []note
+}
+
+// catalogueLimit is the size above which old notes are let go at opening.
+const catalogueLimit = 4 << 20
+
+// openCatalogue reads what stands there. A torn last line was never durable,
+// and any other line that can't be read is left out: every note helps, none is
+// needed.
+func openCatalogue(dir string) (*catalogue, error) {
+	c := &catalogue{path: filepath.Join(dir, "catalogue.jsonl")}
+	b, err := os.ReadFile(c.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the catalogue: %w", err)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	lines.Buffer(nil, catalogueLimit)
+	for lines.Scan() {
+		var n note
+		if json.Unmarshal(lines.Bytes(), &n) == nil {
+			c.notes = append(c.notes, n)
+		}
+	}
+	c.size, c.torn = int64(len(b)), len(b) > 0 && b[len(b)-1] != '\n'
+	if len(b) > catalogueLimit {
+		// On a full disk it stays long: nothing depends on that.
+		if err := c.rewrite(true); err != nil && !errors.Is(full(err), ErrFull) {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// rewrite writes the notes anew; if halve, without the older half of those
+// about segments.
+func (c *catalogue) rewrite(halve bool) error {
+	if halve {
+		half, all := len(c.notes)/2, c.notes
+		c.notes = slices.DeleteFunc(slices.Clone(all[:half]), func(n note) bool { return n.Epoch == nil && n.Reader == nil })
+		c.notes = append(c.notes, all[half:]...)
+	}
+	var b bytes.Buffer
+	for _, n := range c.notes {
+		line, err := json.Marshal(n)
+		if err != nil {
+			return fmt.Errorf("write the catalogue: %w", err)
+		}
+		b.Write(append(line, '\n'))
+	}
+	making := c.path + makingSuffix
+	if err := writeSynced(making, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, b.Bytes()); err != nil {
+		return err
+	}
+	if err := os.Rename(making, c.path); err != nil {
+		return fmt.Errorf("write the catalogue: %w", err)
+	}
+	c.size, c.torn = int64(b.Len()), false
+	return syncDir(filepath.Dir(c.path))
+}
+
+// add makes notes durable.
+func (c *catalogue) add(notes ...note) error {
+	var b []byte
+	if c.torn {
+		b = append(b, '\n')
+	}
+	for _, n := range notes {
+		line, err := json.Marshal(n)
+		if err != nil {
+			return fmt.Errorf("write the catalogue: %w", err)
+		}
+		b = append(append(b, line...), '\n')
+	}
+	if err := writeSynced(c.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, b); err != nil {
+		c.torn = true // perhaps: an empty line more does no harm
+		return err
+	}
+	c.torn = false
+	c.notes = append(c.notes, notes...)
+	c.size += int64(len(b))
+	return nil
+}
+
+func writeSynced(path string, flag int, b []byte) error {
+	f, err := os.OpenFile(path, flag, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// made are the names of all segments this log is known to have made.
+func (c *catalogue) made() map[string]bool {
+	out := map[string]bool{}
+	for _, n := range c.notes {
+		if n.Made != nil {
+			out[n.Made.Segment] = true
+		}
+	}
+	return out
+}
+
+// eras are the epochs noted, in order.
+func (c *catalogue) eras(log mesh.LogID) (out []era) {
+	for _, n := range c.notes {
+		if n.Epoch == nil {
+			continue
+		}
+		e := era{epoch: parseEpoch(n.Epoch.Epoch), first: n.Epoch.First}
+		if n.Epoch.Parent != "" {
+			e.parent = mesh.Position{Log: log, Epoch: parseEpoch(n.Epoch.Parent), Seq: n.Epoch.ParentSeq}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func noteEra(e era) note {
+	n := &epochNote{Epoch: hex.EncodeToString(e.epoch[:]), First: e.first, ParentSeq: e.parent.Seq}
+	if !e.parent.IsZero() {
+		n.Parent = hex.EncodeToString(e.parent.Epoch[:])
+	}
+	return note{Epoch: n}
+}
+
+// parseEpoch gives the zero epoch for what is none.
+func parseEpoch(s string) (e mesh.Epoch) {
+	if b, err := hex.DecodeString(s); err == nil {
+		copy(e[:], b)
+	}
+	return e
+}
+
+// gone are the stretches noted as gone for a reason that keep accepts.
+func (c *catalogue) gone(keep func(why mesh.Cause) bool) []stretch {
+	var out []stretch
+	for _, n := range c.notes {
+		if n.Gone != nil && keep(n.Gone.Why) {
+			out = append(out, stretch{n.Gone.First, n.Gone.Last})
+		}
+	}
+	return join(out)
+}
+
+// carried are the stretches whose void stands in one of lost and nowhere else
+// that is kept: with it nobody would know of them any more.
+func (c *catalogue) carried(lost []stretch) []stretch {
+	var said, kept []stretch
+	gone := c.gone(func(mesh.Cause) bool { return true })
+	for _, n := range c.notes {
+		if n.Gone == nil || n.Gone.Void == 0 {
+			continue
+		}
+		s, at := stretch{n.Gone.First, n.Gone.Last}, stretch{n.Gone.Void, n.Gone.Void}
+		switch {
+		case len(overlap(at, lost)) > 0:
+			said = append(said, s)
+		case len(overlap(at, gone)) == 0:
+			kept = append(kept, s)
+		}
+	}
+	var out []stretch
+	for _, s := range join(said) {
+		out = append(out, s.without(join(kept))...)
+	}
+	return out
+}
+
+// parts are the sources that stretches of the log held something of, as far as
+// filled segments tell.
+func (c *catalogue) parts(lost []stretch) map[string]tally {
+	out := map[string]tally{}
+	for _, n := range c.notes {
+		if n.Filled == nil || len(overlap(stretch{n.Filled.First, n.Filled.Last}, lost)) == 0 {
+			continue
+		}
+		for source, t := range n.Filled.Sources {
+			out[source] = out[source].plus(t)
+		}
+	}
+	return out
+}
+
+// overlap is what of s lies in any of with.
+func overlap(s stretch, with []stretch) (out []stretch) {
+	for _, w := range with {
+		if f, l := max(s.first, w.first), min(s.last, w.last); f <= l {
+			out = append(out, stretch{f, l})
+		}
+	}
+	return out
+}

@@ -1,0 +1,69 @@
+package buffer
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"plantmesh/proto/mesh"
+)
+
+// startFresh is the plan that makes sources whose state is damaged start anew:
+// what else is kept under their names is emptied too, and a void says since when.
+func (b *Buffer) startFresh(keys []string) (p *plan, lost []string, err error) {
+	p = &plan{}
+	of := map[string]bool{}
+	for _, k := range keys {
+		of[owner(k)] = true
+		if err := p.add(mesh.Offer{Source: k, State: []byte{}}); err != nil {
+			return nil, nil, err
+		}
+	}
+	for k := range b.states {
+		if of[owner(k)] {
+			if err := p.add(mesh.Offer{Source: k, State: []byte{}}); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	lost = slices.Sorted(maps.Keys(of))
+	for _, source := range lost {
+		if source[0] == '@' {
+			continue
+		}
+		v := mesh.Void{Cause: mesh.CauseDamaged, Parts: []mesh.Part{b.sinceKept(source)}, Note: "the state of this source was damaged on the disk: it starts anew"}
+		if err := p.addVoid(v); err != nil {
+			return nil, nil, err
+		}
+	}
+	return p, lost, nil
+}
+
+// sinceKept is the stretch from the newest data kept of a source until now.
+func (b *Buffer) sinceKept(source string) mesh.Part {
+	part := mesh.Part{Source: source}
+	for _, q := range b.pieces {
+		part.Times.From = max(part.Times.From, q.tallies[source].To)
+	}
+	for _, n := range b.notes.notes {
+		if n.Filled != nil {
+			part.Times.From = max(part.Times.From, n.Filled.Sources[source].To)
+		}
+	}
+	if part.Times.From > 0 {
+		part.Times.To = max(part.Times.From, mesh.Nanos(b.cfg.Now().UnixNano()))
+	}
+	return part
+}
+
+// owner is the source whose state stands under a key: "id", or what the agent
+// keeps of it beside, "@what/id".
+func owner(key string) string {
+	if what, source, ok := strings.Cut(key, "/"); ok && what == "@proof" && source != "" {
+		return source
+	}
+	if key == "" {
+		return "@"
+	}
+	return key
+}

@@ -1,0 +1,447 @@
+package buffer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// snapshot is what a segment knows beside its own records.
+type snapshot struct {
+	chain  *chain
+	states map[string][]byte
+	descs  map[mesh.Hash]mesh.Descriptor
+	lost   []string // keys of states whose checksum is wrong
+	broken int      // descriptors and tallies whose checksum is wrong
+	skips  []uint64 // indexes of quarantined records
+}
+
+// debt is what the next opening has to say beside itself.
+type debt struct {
+	missing []stretch // indexes that should be there and are not
+	lost    []string  // keys of states that are lost
+}
+
+// load reads what the directory holds. Afterwards chain and end are those the
+// next epoch follows.
+func (b *Buffer) load() error {
+	all, err := b.examine()
+	if err != nil {
+		return err
+	}
+	if all, err = b.belonging(all); err != nil {
+		return err
+	}
+	newest, err := b.newest(all)
+	if err != nil {
+		return err
+	}
+	b.arrange(all)
+	b.follow(newest, all)
+	if newest.chain != nil {
+		b.states, b.descs = newest.states, newest.descs
+	}
+	for _, f := range all {
+		for _, i := range f.s.skips {
+			b.skips[i] = true
+		}
+	}
+	b.debt = debt{missing: b.missing(all), lost: newest.lost}
+	return b.reopen(all)
+}
+
+// examine looks into every file whose name could be a segment's.
+func (b *Buffer) examine() (all []found, err error) {
+	names, err := b.disk.Names()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		number, first, ok := parseName(name)
+		if !ok {
+			b.log.Warn("file left alone", "file", name, "why", "its name is none this buffer gives")
+			continue
+		}
+		f, err := b.inspect(name, number, first)
+		switch {
+		case err != nil:
+			return nil, err
+		case f.blank:
+			if err := b.disk.Remove(name); err != nil {
+				return nil, err
+			}
+		default:
+			all = append(all, f)
+		}
+	}
+	return all, nil
+}
+
+// newest is what the newest good segment knows; bad ones are set aside.
+func (b *Buffer) newest(all []found) (newest snapshot, err error) {
+	for _, f := range all {
+		if f.bad != nil {
+			b.log.Error("segment set aside", "segment", f.name, "err", f.bad)
+			if err := b.disk.SetAside(f.name); err != nil {
+				return newest, err
+			}
+			continue
+		}
+		// A descriptor that is broken in the newest is taken from an older one.
+		older := newest.descs
+		newest = f.s
+		if newest.broken > 0 {
+			b.log.Error("descriptors or tallies are lost", "segment", f.name, "count", newest.broken)
+			for h, d := range older {
+				if f.names[h] && !known(newest.descs, h) {
+					newest.descs[h] = d
+				}
+			}
+		}
+	}
+	return newest, nil
+}
+
+// inspect opens a segment to see what it holds. Its place is what it says
+// itself; its name's only where it can't be read.
+func (b *Buffer) inspect(name string, number, first uint64) (f found, err error) {
+	f.piece = &piece{name: name, number: number, first: first, last: first - 1, tallies: map[string]tally{}, names: map[mesh.Hash]bool{}}
+	seg, err := b.disk.Open(name, modeRead)
+	if err != nil {
+		f.bad = err
+		return f, unlessDamaged(err)
+	}
+	err = seg.View(func(t tx) error {
+		f.bytes = t.Size()
+		return f.look(t)
+	})
+	if errors.Is(err, errDamaged) {
+		f.bad = err
+		return f, nil // not closed: its locks may be held for ever
+	}
+	return f, errors.Join(err, seg.Close())
+}
+
+func unlessDamaged(err error) error {
+	if errors.Is(err, errDamaged) {
+		return nil
+	}
+	return err
+}
+
+// look reads the segment's place and, if it is a segment, all it knows.
+func (f *found) look(t tx) error {
+	raw, placed, err := meta(t, placeKey())
+	if err != nil {
+		return err
+	}
+	line, chained, err := meta(t, chainKey())
+	switch {
+	case err != nil:
+		return err
+	case !placed && !chained:
+		f.blank = true
+		t.Scan(spaceRecord, nil, func(_, _ []byte) bool {
+			f.blank = false
+			return false
+		})
+		if f.blank {
+			return nil
+		}
+		return fmt.Errorf("%w: it does not say whose it is", errDamaged)
+	case !placed || len(line) == 0:
+		return fmt.Errorf("%w: it does not say whose it is", errDamaged)
+	}
+	at, err := decodePlace(raw)
+	if err != nil {
+		return err
+	}
+	f.log, f.number, f.first = at.log, at.number, at.first
+	if f.s.chain, err = decodeChain(at.log, line); err != nil {
+		return err
+	}
+	readSnapshot(t, &f.s)
+	readPiece(t, f.piece, &f.s)
+	return nil
+}
+
+func readSnapshot(t tx, s *snapshot) {
+	s.states, s.descs = map[string][]byte{}, map[mesh.Hash]mesh.Descriptor{}
+	t.Scan(spaceState, nil, func(k, v []byte) bool {
+		if value, ok := checked(spaceState, k, v); ok {
+			s.states[string(k)] = slices.Clone(value)
+		} else {
+			s.lost = append(s.lost, string(k))
+		}
+		return true
+	})
+	t.Scan(spaceDescriptor, nil, func(k, v []byte) bool {
+		value, ok := checked(spaceDescriptor, k, v)
+		if ok && len(k) == len(mesh.Hash{}) && len(value) > 0 {
+			s.descs[mesh.Hash(k)] = mesh.Descriptor{Kind: mesh.DescriptorKind(value[0]), Content: slices.Clone(value[1:])}
+		} else {
+			s.broken++
+		}
+		return true
+	})
+}
+
+func readPiece(t tx, p *piece, s *snapshot) {
+	p.last = p.first - 1 + run(func(n uint64) bool { return t.Get(spaceRecord, keyOf(p.first-1+n)) != nil })
+	t.Scan(spaceTally, nil, func(k, v []byte) bool {
+		if value, ok := checked(spaceTally, k, v); ok {
+			p.tallies[string(k)] = decodeTally(value)
+		} else {
+			s.broken++
+		}
+		return true
+	})
+	t.Scan(spaceName, nil, func(k, _ []byte) bool {
+		if len(k) == len(mesh.Hash{}) {
+			p.names[mesh.Hash(k)] = true
+		}
+		return true
+	})
+	t.Scan(spaceSkip, nil, func(k, _ []byte) bool {
+		s.skips = append(s.skips, indexOf(k))
+		return true
+	})
+}
+
+// run is how many of 1, 2, 3, ... are there without a hole, asking few of them.
+func run(there func(n uint64) bool) uint64 {
+	step := uint64(1)
+	for there(step) {
+		step *= 2
+	}
+	have := step / 2
+	for lack := step; have+1 < lack; {
+		if mid := have + (lack-have)/2; there(mid) {
+			have = mid
+		} else {
+			lack = mid
+		}
+	}
+	return have
+}
+
+// follow sets chain and end. Where the newest segment is damaged, the catalogue
+// says which epochs began in it; the next one follows the newest position that
+// is sure to have been given.
+func (b *Buffer) follow(newest snapshot, all []found) {
+	if newest.chain != nil {
+		b.chain = newest.chain
+	}
+	if n := len(b.pieces); n > 0 {
+		b.end = b.pieces[n-1].last
+	}
+	n := len(all)
+	if n > 0 && all[n-1].bad == nil {
+		b.chain.eras = slices.DeleteFunc(b.chain.eras, func(e era) bool { return e.first > b.end })
+		return
+	}
+	noted := b.notes.eras(b.cfg.Log)
+	if k := len(b.chain.eras); k > 0 {
+		last := b.chain.eras[k-1].epoch
+		noted = noted[slices.IndexFunc(noted, func(e era) bool { return e.epoch == last })+1:]
+	}
+	for _, e := range noted {
+		if k := len(b.chain.eras); k == 0 || b.chain.eras[k-1].first < e.first {
+			b.chain.eras = append(b.chain.eras, e)
+			b.end = max(b.end, e.first)
+		}
+	}
+	if n > 0 && len(b.chain.eras) > 0 {
+		b.end = max(b.end, all[n-1].first-1)
+	}
+	if len(b.chain.eras) == 0 {
+		b.end = 0
+	}
+}
+
+// missing are the indexes up to end that no segment has and no note calls gone.
+func (b *Buffer) missing(all []found) []stretch {
+	if len(all) == 0 && b.end == 0 {
+		return nil
+	}
+	have := b.notes.gone(func(mesh.Cause) bool { return true })
+	lowest := b.end + 1
+	for _, f := range all {
+		lowest = min(lowest, f.first)
+		if f.bad == nil && f.last >= f.first {
+			have = append(have, stretch{f.first, f.last})
+		}
+	}
+	for _, n := range b.notes.notes {
+		if n.Filled != nil {
+			lowest = min(lowest, n.Filled.First)
+		}
+	}
+	if len(all) == 0 {
+		lowest = min(lowest, 1)
+	}
+	if lowest > b.end {
+		return nil
+	}
+	return stretch{lowest, b.end}.without(join(have))
+}
+
+// reopen continues the newest segment if it is whole and neither full nor left.
+func (b *Buffer) reopen(all []found) error {
+	n := len(all)
+	if n == 0 || all[n-1].bad != nil || all[n-1].cut || all[n-1].bytes >= int64(b.cfg.SegmentBytes)*3/4 {
+		return nil //nolint:nilerr // a bad segment was told and is voided
+	}
+	seg, err := b.disk.Open(all[n-1].name, modeAppend)
+	if errors.Is(err, errDamaged) {
+		b.log.Warn("segment is not continued", "segment", all[n-1].name, "err", err)
+		return nil
+	}
+	b.setActive(seg)
+	return err
+}
+
+// begin begins a new epoch and says in it what is missing.
+func (b *Buffer) begin() error {
+	missing := b.debt.missing
+	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.notes.parts(missing))
+	if err != nil {
+		return err
+	}
+	fresh, lost, err := b.startFresh(b.debt.lost)
+	if err != nil {
+		return err
+	}
+	p = p.then(fresh)
+	if err := b.squeeze(p.bytes, func() error { return b.open(p) }); err != nil {
+		return err
+	}
+	b.owing, b.debt = false, debt{}
+	for _, m := range missing {
+		b.log.Error("records are missing", "count", m.last-m.first+1, "cause", mesh.CauseDamaged)
+	}
+	for _, source := range lost {
+		b.log.Error("the state of a source is lost, it starts anew", "source", source, "cause", mesh.CauseDamaged)
+	}
+	b.mu.Lock()
+	b.stateLost = append(b.stateLost, lost...)
+	b.mu.Unlock()
+	b.noteGone(missing, mesh.CauseDamaged, b.chain.at(b.end))
+	return nil
+}
+
+// open writes the opening of a new epoch and p behind it, into the active
+// segment if there is one.
+func (b *Buffer) open(p *plan) error {
+	if b.active == nil {
+		_, err := b.rotate(p, true)
+		return err
+	}
+	c, op, err := b.newEra()
+	if err != nil {
+		return err
+	}
+	cm := b.build(op.then(p), c, b.pieces[len(b.pieces)-1])
+	cm.chain = c.encode()
+	if err := b.active.Update(cm.write); err != nil {
+		b.abandon(err)
+		_, err := b.rotate(p, true)
+		return err
+	}
+	b.publish(cm, c)
+	b.note(noteEra(c.eras[len(c.eras)-1]))
+	return nil
+}
+
+// newEra is the chain with a new epoch, and the plan of its opening.
+func (b *Buffer) newEra() (*chain, *plan, error) {
+	c := b.chain.with(era{})
+	c.eras = c.eras[:len(c.eras)-1]
+	e := c.begin(b.end)
+	r, err := opening(b.cfg.Log, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &plan{}
+	return c, p, p.add(mesh.Offer{Sealed: [][]byte{r.Sealed}})
+}
+
+// opening is the first record of an epoch. The same epoch always gives the same bytes.
+func opening(log mesh.LogID, e era) (mesh.Record, error) {
+	sealed, err := wire.SealOpening(mesh.Opening{Parent: e.parent})
+	if err != nil {
+		return mesh.Record{}, fmt.Errorf("seal the opening: %w", err)
+	}
+	return mesh.Record{At: mesh.Position{Log: log, Epoch: e.epoch, Seq: 1}, Sealed: sealed}, nil
+}
+
+// note adds to the catalogue. A note that can't be written is logged and done
+// without: every note helps, none is needed.
+func (b *Buffer) note(n ...note) {
+	if err := b.addNotes(n...); err != nil {
+		b.log.Warn("catalogue not written", "err", err)
+	}
+}
+
+// addNotes makes notes durable; on a full disk with the reserve.
+func (b *Buffer) addNotes(n ...note) error {
+	err := b.notes.add(n...)
+	for errors.Is(full(err), ErrFull) && b.reserve.give(0) {
+		err = b.notes.add(n...)
+	}
+	return err
+}
+
+func chainKey() []byte { return []byte("chain") }
+
+func keyOf(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
+
+func indexOf(key []byte) uint64 {
+	if len(key) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(key)
+}
+
+func encodeTally(t tally) []byte {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, tallyBytes), uint64(t.From))
+	b = binary.BigEndian.AppendUint64(b, uint64(t.To))
+	return binary.BigEndian.AppendUint64(b, t.Count)
+}
+
+func decodeTally(b []byte) (t tally) {
+	if len(b) != tallyBytes {
+		return t
+	}
+	return tally{mesh.Nanos(binary.BigEndian.Uint64(b)), mesh.Nanos(binary.BigEndian.Uint64(b[8:])), binary.BigEndian.Uint64(b[16:])}
+}
+
+// voids say that stretches are lost, in records of bounded size.
+func voids(c *chain, lost []stretch, cause mesh.Cause, why string, parts map[string]tally) (out []mesh.Void) {
+	var ranges []mesh.Range
+	for _, s := range lost {
+		ranges = append(ranges, c.ranges(s.first, s.last)...)
+	}
+	if len(ranges) == 0 {
+		return nil
+	}
+	v := mesh.Void{Cause: cause, Note: why}
+	for _, source := range slices.Sorted(maps.Keys(parts)) {
+		t := parts[source]
+		v.Parts = append(v.Parts, mesh.Part{Source: source, Times: mesh.Span{From: t.From, To: t.To}, Count: t.Count})
+	}
+	for chunk := range slices.Chunk(ranges, maxLost) {
+		v.Lost = chunk
+		out = append(out, v)
+		v.Parts = nil
+	}
+	return out
+}
+
+// maxLost bounds the ranges of one void, well below what wire accepts.
+const maxLost = 1024

@@ -1,0 +1,275 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// maxReaders is how many filled segments stay open to be read: the two roads
+// and the rules read in different places.
+const maxReaders = 4
+
+// Peek returns records behind after in log order, across epochs and segments:
+// at least one if there is any, then as many as fit into maxBytes, perhaps
+// fewer. It does not wait. The zero position, and any that is no longer kept,
+// reads from the oldest kept record. mesh.ErrGone: after is not on the chain.
+func (b *Buffer) Peek(after mesh.Position, maxBytes int) ([]mesh.Record, error) {
+	for {
+		b.mu.Lock()
+		closed := b.closed
+		from, err := b.behind(after)
+		p := b.holder(from)
+		b.mu.Unlock()
+		switch {
+		case closed:
+			return nil, ErrClosed
+		case err != nil || p == nil:
+			return nil, err
+		}
+		records, bad, err := b.read(p, max(from, p.first), maxBytes)
+		switch {
+		case errors.Is(err, errClosed):
+			continue
+		case errors.Is(err, errDamaged), errors.Is(err, fs.ErrNotExist):
+			if err := b.giveUp(p, err); err != nil {
+				return nil, err
+			}
+			continue
+		case err != nil:
+			return nil, err
+		}
+		for _, i := range bad {
+			if err := b.quarantine(i, "its checksum is wrong", mesh.CauseDamaged); err != nil {
+				return nil, err
+			}
+		}
+		if len(records) > 0 {
+			return records, nil
+		}
+		after = b.endOf(p) // all of it was quarantined
+	}
+}
+
+// behind is the index of the first record behind after.
+func (b *Buffer) behind(after mesh.Position) (uint64, error) {
+	if after.IsZero() {
+		return 1, nil
+	}
+	i, ok := b.chain.index(after)
+	if !ok {
+		return 0, fmt.Errorf("read behind %s: %w", after, mesh.ErrGone)
+	}
+	return i + 1, nil
+}
+
+// holder is the first segment with a record at or behind index from; nil at the end.
+func (b *Buffer) holder(from uint64) *piece {
+	for _, p := range b.pieces {
+		if p.last >= p.first && p.last >= from {
+			return p
+		}
+	}
+	return nil
+}
+
+func (b *Buffer) endOf(p *piece) mesh.Position {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.chain.at(p.last)
+}
+
+// read copies records of p from index from on. bad are those whose checksum is wrong.
+func (b *Buffer) read(p *piece, from uint64, maxBytes int) (records []mesh.Record, bad []uint64, err error) {
+	seg, last, skips, err := b.handle(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	size := 0
+	err = seg.View(func(t tx) error {
+		t.Scan(spaceRecord, keyOf(from), func(k, v []byte) bool {
+			i := indexOf(k)
+			if i > last || size > 0 && size+len(v) > maxBytes {
+				return false
+			}
+			if skips[i] {
+				return true
+			}
+			r, err := parse(v)
+			if err != nil {
+				bad = append(bad, i)
+				return true
+			}
+			size += len(v)
+			records = append(records, r)
+			return true
+		})
+		return nil
+	})
+	return records, bad, err
+}
+
+// parse copies a frame and checks it.
+func parse(v []byte) (r mesh.Record, err error) {
+	kind, frame, _, err := wire.Next(slices.Clone(v))
+	if err != nil {
+		return r, err
+	}
+	if kind != wire.FrameRecord {
+		return r, wire.ErrFormat
+	}
+	return wire.ParseRecord(frame)
+}
+
+// handle is an open segment, the index of its last record that counts, and
+// what of it was quarantined.
+func (b *Buffer) handle(p *piece) (seg segment, last uint64, skips map[uint64]bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	skips = map[uint64]bool{}
+	for i := range b.skips {
+		if p.first <= i && i <= p.last {
+			skips[i] = true
+		}
+	}
+	if b.active != nil && p == b.pieces[len(b.pieces)-1] {
+		return b.active, p.last, skips, nil
+	}
+	if seg, ok := b.readers[p]; ok {
+		return seg, p.last, skips, nil
+	}
+	if !slices.Contains(b.pieces, p) {
+		return nil, 0, nil, errClosed
+	}
+	seg, err = b.disk.Open(p.name, modeRead)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	for q, s := range b.readers {
+		if len(b.readers) < maxReaders {
+			break
+		}
+		delete(b.readers, q)
+		if err := s.Close(); err != nil {
+			b.log.Warn("close segment", "segment", q.name, "err", err)
+		}
+	}
+	b.readers[p] = seg
+	return seg, p.last, skips, nil
+}
+
+// giveUp sets a segment aside and voids what of it the reader lacks.
+func (b *Buffer) giveUp(p *piece, why error) error {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	if !slices.Contains(b.pieces, p) {
+		return nil
+	}
+	b.log.Error("segment set aside", "segment", p.name, "err", why)
+	if p == b.pieces[len(b.pieces)-1] {
+		b.setActive(nil) // not closed: its locks may be held for ever
+	}
+	pl, err := b.lose([]stretch{{p.first, p.last}}, mesh.CauseDamaged, "a segment of the buffer could not be read", p.tallies)
+	if err != nil {
+		return err
+	}
+	if _, err := b.commitOwn(pl); err != nil {
+		return fmt.Errorf("void a damaged segment: %w", err)
+	}
+	if err := b.disk.SetAside(p.name); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	delete(b.readers, p) // not closed: its locks may be held for ever
+	b.mu.Unlock()
+	b.forget(p, mesh.CauseDamaged, b.chain.at(b.end))
+	return nil
+}
+
+// Quarantine takes a record out of the log's way: its bytes go into a bounded
+// folder, a void stands for its position, and Peek passes it over.
+func (b *Buffer) Quarantine(at mesh.Position, why string) error {
+	b.mu.Lock()
+	i, ok := b.chain.index(at)
+	b.mu.Unlock()
+	if !ok || at.Seq == 0 {
+		return fmt.Errorf("quarantine %s: %w", at, mesh.ErrGone)
+	}
+	return b.quarantine(i, why, mesh.CauseUnreadable)
+}
+
+func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
+	b.mu.Lock()
+	p, at, done := b.holder(i), b.chain.at(i), b.skips[i]
+	b.mu.Unlock()
+	if done || p == nil || i < p.first {
+		return nil
+	}
+	raw := b.raw(p, i)
+	v := mesh.Void{Lost: []mesh.Range{{Epoch: at.Epoch, First: at.Seq, Last: at.Seq}}, Cause: cause, Note: why}
+	if r, err := parse(raw); err == nil {
+		if h, err := wire.ParseHeader(r.Sealed); err == nil && h.About != "" {
+			v.Parts = []mesh.Part{{Source: h.About, Times: h.Times, Count: uint64(h.Count)}}
+		}
+	}
+	if err := b.keepRaw(at, raw); err != nil {
+		b.log.Warn("raw bytes not kept", "at", at.String(), "err", err)
+	}
+	pl := &plan{skips: []uint64{i}}
+	if err := pl.addVoid(v); err != nil {
+		return err
+	}
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	if _, err := b.commitOwn(pl); err != nil {
+		return fmt.Errorf("quarantine %s: %w", at, err)
+	}
+	b.log.Error("record quarantined", "at", at.String(), "cause", string(cause), "why", why)
+	return nil
+}
+
+// raw are the bytes of a record as they lie on disk; nil where they can't be had.
+func (b *Buffer) raw(p *piece, i uint64) (out []byte) {
+	seg, _, _, err := b.handle(p)
+	if err != nil {
+		return nil
+	}
+	err = seg.View(func(t tx) error {
+		out = slices.Clone(t.Get(spaceRecord, keyOf(i)))
+		return nil
+	})
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// Bounds of the quarantine folder.
+const (
+	maxQuarantined = 1000
+	maxRawBytes    = 1 << 20 // of one file
+)
+
+func (b *Buffer) keepRaw(at mesh.Position, raw []byte) error {
+	if len(raw) == 0 || len(raw) > maxRawBytes {
+		return nil
+	}
+	dir := b.quarantineDir()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) >= maxQuarantined {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%x-%d.frame", at.Epoch, at.Seq)), raw, 0o600)
+}

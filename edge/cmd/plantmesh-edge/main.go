@@ -1,0 +1,184 @@
+// Command plantmesh-edge is the agent on a gateway.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"plantmesh/edge/agent"
+	"plantmesh/proto/answer"
+)
+
+type cli struct {
+	JSON bool `name:"json" help:"The answer as one JSON document on stdout; a command that runs on gives it at its end."`
+
+	Run     runCmd     `cmd:"" help:"Run the agent."`
+	Check   checkCmd   `cmd:"" help:"Read the configuration and the hub's token, and say what is wrong with them."`
+	Status  statusCmd  `cmd:"" help:"Ask the running agent how it is."`
+	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
+	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
+	Version versionCmd `cmd:"" help:"Say which build this is."`
+	Worker  workerCmd  `cmd:"" hidden:"" help:"One source's process; the agent starts it."`
+}
+
+func logger(verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+type runCmd struct {
+	Config  string `required:"" type:"path" help:"edge.yaml"`
+	Verbose bool   `short:"v" help:"More narration."`
+}
+
+func (c *runCmd) Run(ctx context.Context) error {
+	cfg, err := agent.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("where is this program? %w", err)
+	}
+	log := logger(c.Verbose)
+	if _, err := cfg.CheckToken(time.Now()); err != nil { // trouble with the hub never ends collecting
+		log.Warn("the hub will not take this agent's token: collecting goes on", "err", err)
+	}
+	return agent.Run(ctx, cfg, self, log)
+}
+
+type checkCmd struct {
+	Config string `required:"" type:"path" help:"edge.yaml"`
+}
+
+func (c *checkCmd) Run(p *answer.Printer) error {
+	cfg, err := agent.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	for _, s := range cfg.Sources {
+		if w := s.Warning(); w != "" {
+			fmt.Fprintln(os.Stderr, "warning: "+w)
+		}
+	}
+	token, err := cfg.CheckToken(time.Now())
+	if err != nil {
+		return err
+	}
+	until := "it is replaced"
+	if !token.Expires.IsZero() {
+		until = token.Expires.Format(time.DateOnly)
+	}
+	return p.Print(answer.Result{
+		Data: map[string]any{"config": c.Config, "sources": len(cfg.Sources), "agent": token.Agent, "site": token.Site, "token_expires": token.Expires},
+		Text: fmt.Sprintf("%s: ok, %d sources; token of %s at %s is valid until %s\n", c.Config, len(cfg.Sources), token.Agent, token.Site, until),
+		Next: answer.Command("plantmesh-edge", "run", "--config", c.Config),
+	})
+}
+
+type statusCmd struct {
+	Config string `required:"" type:"path" help:"edge.yaml"`
+}
+
+func (c *statusCmd) Run(ctx context.Context, p *answer.Printer) error {
+	cfg, err := agent.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	s, err := agent.Status(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	if err := s.Print(&text); err != nil {
+		return err
+	}
+	r := answer.Result{Data: s, Text: text.String()}
+	if !s.Hub.Connected {
+		r.Next = answer.Command("plantmesh-edge", "check", "--config", c.Config)
+	}
+	return p.Print(r)
+}
+
+type keygenCmd struct {
+	Path string `arg:"" type:"path" help:"Where the key is kept; it never leaves this gateway."`
+}
+
+func (c *keygenCmd) Run(p *answer.Printer) error {
+	public, err := agent.Keygen(c.Path)
+	if err != nil {
+		return err
+	}
+	return p.Print(answer.Result{
+		Data: map[string]string{"public_key": public, "path": c.Path},
+		Text: public + "\n",
+		Next: "plantmesh agents enroll --config hub.yaml --site SITE AGENT " + public + " > agent.jwt   (where the hub is)",
+	})
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(p *answer.Printer) error {
+	return p.Print(answer.Build().Result(p.Program))
+}
+
+type workerCmd struct{}
+
+func (*workerCmd) Run(ctx context.Context) error {
+	return agent.Work(ctx, os.Stdin, os.Stdout, logger(false))
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string) int {
+	var c cli
+	p := &answer.Printer{Program: "plantmesh-edge", JSON: slices.Contains(args, "--json"), Out: os.Stdout, Err: os.Stderr}
+	parser, err := kong.New(&c, kong.Name(p.Program), kong.Description("Reads machines, keeps every sample until the hub has it."),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(p))
+	if err != nil {
+		return p.Fail(fmt.Errorf("set up the command line: %w", err), nil)
+	}
+	k, err := parser.Parse(args)
+	if err == nil {
+		p.Command = k.Selected().Path()
+		err = k.Run()
+	}
+	if err == nil || errors.Is(err, context.Canceled) {
+		err = p.Done()
+	}
+	if err == nil {
+		return 0
+	}
+	if _, misused := errors.AsType[*kong.ParseError](err); misused {
+		err = answer.Misused(err, p.Program)
+	}
+	return p.Fail(err, c.rules())
+}
+
+// rules are the agent's errors by their slugs.
+func (c *cli) rules() []answer.Rule {
+	return []answer.Rule{
+		{Is: agent.ErrNotRunning, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "run", "--config", c.Status.Config)},
+		{Is: agent.ErrLocked, Code: answer.Locked},
+		{Is: agent.ErrNetwork, Code: answer.Network},
+		{Is: errDamaged, Code: answer.Damaged},
+	}
+}

@@ -1,0 +1,231 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/subject"
+)
+
+// DialConfig is the one address the agent calls.
+type DialConfig struct {
+	URL   string // nats://, tls:// or wss://
+	Key   string // file of the agent's key
+	Token string // file of the hub's signed answer to it; empty: an open hub
+	CA    string // file of the hub's certificate authority; empty: the system's
+	Site  string
+	Agent string
+}
+
+// Timeouts of the connection.
+const (
+	publishTimeout = 10 * time.Second // a stream that syncs each message answers in milliseconds
+	resumeTimeout  = 2 * time.Second
+	resumeTries    = 5
+	pingInterval   = 15 * time.Second // a half open connection is noticed after two of them
+	minReconnect   = 200 * time.Millisecond
+	maxReconnect   = 10 * time.Second
+)
+
+// NATS is the Link over JetStream. Its places carry the stream's name, not its
+// identity: an agent may not ask for that. The identity comes with receipts.
+type NATS struct {
+	cfg   DialConfig
+	log   *slog.Logger
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	moved chan struct{} // the connection came or went
+
+	mu      sync.Mutex
+	trouble string // why the hub was not reached last; empty: it was
+}
+
+// Receiver is who hears of the connection. Safe for concurrent use.
+type Receiver interface {
+	Receive(receipt []byte) error
+	Connected()
+	Disconnected()
+}
+
+// Dial begins to connect, and never gives up: a hub that is not there yet is no
+// error. Close it.
+func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
+	n := &NATS{cfg: cfg, log: log, moved: make(chan struct{}, 1)}
+	opts := []nats.Option{
+		nats.Name("plantmesh-edge " + cfg.Agent),
+		nats.CustomInboxPrefix(subject.Inbox(cfg.Agent)),
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
+		nats.CustomReconnectDelay(func(tries int) time.Duration {
+			return min(maxReconnect, minReconnect<<min(tries, 10)) + time.Duration(time.Now().UnixNano()%int64(minReconnect))
+		}),
+		nats.IgnoreAuthErrorAbort(), // a revoked agent keeps buffering and asking
+		nats.ReconnectBufSize(-1),   // the log is the only buffer
+		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2), nats.Timeout(5 * time.Second),
+		nats.ConnectHandler(func(*nats.Conn) { n.reached("connected") }),
+		nats.ReconnectHandler(func(*nats.Conn) { n.reached("connected again") }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { n.move("lost", err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { n.unreached(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("connection to the hub", "err", err) }),
+	}
+	if cfg.Token != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Token, cfg.Key))
+	}
+	if cfg.CA != "" {
+		opts = append(opts, nats.RootCAs(cfg.CA))
+	}
+	nc, err := nats.Connect(cfg.URL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the hub at %s: %w", cfg.URL, err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	n.nc, n.js = nc, js
+	return n, nil
+}
+
+// Close ends the connection at once: what was not answered comes again.
+func (n *NATS) Close() error {
+	n.nc.Close()
+	return nil
+}
+
+// Trouble is why the hub can't be reached, in words; empty while it is.
+func (n *NATS) Trouble() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.trouble
+}
+
+func (n *NATS) reached(state string) {
+	n.mu.Lock()
+	n.trouble = ""
+	n.mu.Unlock()
+	n.move(state, nil)
+}
+
+// unreached tells each reason once, however often it is tried.
+func (n *NATS) unreached(err error) {
+	why := reason(err)
+	n.mu.Lock()
+	same := why == n.trouble
+	n.trouble = why
+	n.mu.Unlock()
+	if !same {
+		n.log.Warn("the hub is not reached; everything is kept and sent later", "url", n.cfg.URL, "why", why)
+	}
+}
+
+// reason says what a technician can do about it.
+func reason(err error) string {
+	var dns *net.DNSError
+	switch {
+	case err == nil:
+		return "the connection was lost"
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		return fmt.Sprintf("the hub refuses this agent (%v): enrol its key again at this hub and put the new token in place", err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("nobody listens there (%v): is the hub up, and hub.url right?", err)
+	case errors.As(err, &dns):
+		return fmt.Sprintf("the name is not known here (%v): check hub.url and the gateway's DNS", err)
+	}
+	return err.Error()
+}
+
+func (n *NATS) move(state string, err error) {
+	n.log.Info("connection to the hub", "state", state, "url", n.cfg.URL, "err", err)
+	select {
+	case n.moved <- struct{}{}:
+	default:
+	}
+}
+
+// Publish implements Link.
+func (n *NATS) Publish(ctx context.Context, subj string, data []byte) (mesh.Place, error) {
+	if m := n.nc.MaxPayload(); m > 0 && int64(len(data)) > m {
+		return mesh.Place{}, mesh.Permanent(&SizeError{Bytes: int64(len(data)), Most: m})
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	// No retry inside: it would reorder. No message id: its memory proves nothing.
+	ack, err := n.js.PublishMsg(ctx, &nats.Msg{Subject: subj, Data: data}, jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return mesh.Place{}, err
+	}
+	return mesh.Place{Stream: ack.Stream, Seq: ack.Sequence}, nil
+}
+
+// Run hands receipts and connections to f until ctx ends.
+func (n *NATS) Run(ctx context.Context, f Receiver) error {
+	sub, err := n.nc.Subscribe(subject.Receipt(n.cfg.Site, n.cfg.Agent), func(m *nats.Msg) { n.receive(f, m.Data) })
+	if err != nil {
+		return fmt.Errorf("listen for receipts: %w", err)
+	}
+	n.move("calling", nil)
+	up, reconnects := false, uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+				n.log.Debug("unsubscribe", "err", err)
+			}
+			return nil
+		case <-n.moved:
+		}
+		is, times := n.nc.IsConnected(), n.nc.Stats().Reconnects
+		if up && (!is || times != reconnects) {
+			f.Disconnected()
+			up = false
+		}
+		if is && !up {
+			n.resume(ctx, f)
+			f.Connected()
+			up, reconnects = true, times
+		}
+	}
+}
+
+// resume asks for the hub's receipt, so that nothing it has is sent again. A
+// hub that does not answer gets everything: its set decides.
+func (n *NATS) resume(ctx context.Context, f Receiver) {
+	for try := range resumeTries {
+		m, err := n.ask(ctx)
+		if err == nil {
+			n.receive(f, m.Data)
+			return
+		}
+		n.log.Info("the hub did not say what it has", "try", try+1, "err", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(minReconnect << try):
+		}
+		if !n.nc.IsConnected() {
+			return
+		}
+	}
+}
+
+func (n *NATS) ask(ctx context.Context) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
+	defer cancel()
+	return n.nc.RequestWithContext(ctx, subject.Resume(n.cfg.Site, n.cfg.Agent), nil)
+}
+
+func (n *NATS) receive(f Receiver, data []byte) {
+	if err := f.Receive(data); err != nil {
+		n.log.Warn("receipt not taken", "err", err)
+	}
+}

@@ -1,0 +1,130 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/subject"
+)
+
+// broker runs a server that syncs every message; port 0 takes a free one.
+func broker(t *testing.T, dir string, port int) *server.Server {
+	t.Helper()
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, SyncAlways: true, NoSigs: true, NoLog: true})
+	check(t, err)
+	s.Start()
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the broker does not start")
+	}
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	return s
+}
+
+// hubOn reads the stream and answers as ingest does, until ctx ends.
+func hubOn(ctx context.Context, t *testing.T, url string, h *hub, mu *sync.Mutex) {
+	t.Helper()
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	check(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	check(t, err)
+	st, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: subject.IngestStream, Subjects: []string{subject.IngestAll}, Storage: jetstream.FileStorage})
+	check(t, err)
+	s := &stream{id: fmt.Sprint("INGEST@", st.CachedInfo().Created.UnixNano())}
+	_, err = nc.Subscribe(subject.ResumeAll, func(m *nats.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := m.Respond(h.receipt(s)); err != nil {
+			t.Error(err)
+		}
+	})
+	check(t, err)
+	for seq := uint64(1); ctx.Err() == nil; {
+		m, err := st.GetMsg(ctx, seq)
+		if err != nil { // not there yet, or the broker is away
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+			if !errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue
+			}
+		}
+		mu.Lock()
+		if err == nil {
+			s.messages = append(s.messages, published{m.Subject, m.Data})
+			h.read(s)
+			seq++
+		}
+		receipt := h.receipt(s)
+		mu.Unlock()
+		if err := nc.Publish(subject.Receipt("graz", "gw-1"), receipt); err != nil {
+			t.Log(err)
+		}
+	}
+}
+
+func TestNATS_NothingIsLostOverARestartOfTheBroker(t *testing.T) {
+	dir := t.TempDir()
+	s := broker(t, dir, 0)
+	url, port := s.ClientURL(), s.Addr().(*net.TCPAddr).Port
+	ctx, cancel := context.WithCancel(t.Context())
+	var (
+		mu  sync.Mutex
+		all sync.WaitGroup
+		h   = newHub(t)
+		log = newMemory(t)
+	)
+	defer all.Wait()
+	defer cancel()
+	all.Go(func() { hubOn(ctx, t, url, h, &mu) })
+
+	link, err := Dial(DialConfig{URL: url, Site: "graz", Agent: "gw-1"}, quiet())
+	check(t, err)
+	defer func() { check(t, link.Close()) }()
+	f := New(Config{Site: "graz", Agent: "gw-1", MaxMessage: 8 << 10}, log, link, func(context.Context, mesh.Record) ([]byte, error) { return nil, nil }, time.Now, quiet())
+	all.Go(func() { check(t, f.Run(ctx)) })
+	all.Go(func() { check(t, link.Run(ctx, f)) })
+
+	arrived := func(what string) {
+		t.Helper()
+		_, _, end, err := log.Outset()
+		check(t, err)
+		for stop := time.Now().Add(60 * time.Second); ; {
+			mu.Lock()
+			through := h.account.Set.Through
+			mu.Unlock()
+			if through == end {
+				return
+			}
+			if time.Now().After(stop) {
+				t.Fatalf("%s: the hub is contiguous through %s, the log ends at %s, sending: %+v", what, through, end, f.Status())
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	}
+	log.batches(200)
+	arrived("first")
+	s.Shutdown()
+	s.WaitForShutdown()
+	log.batches(200)
+	broker(t, dir, port)
+	log.batches(10)
+	arrived("after the restart")
+}

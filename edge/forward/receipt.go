@@ -1,0 +1,162 @@
+package forward
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/subject"
+)
+
+// received works in a receipt.
+func (f *Forward) received(r mesh.Receipt) error {
+	if _, err := f.queue.Ack(r); err != nil {
+		return fmt.Errorf("take a receipt: %w", err)
+	}
+	known := f.rank(r.Have.Through.Epoch) >= 0 || r.Have.Through.IsZero()
+	for _, i := range r.Have.Islands {
+		known = known && f.rank(i.Epoch) >= 0
+	}
+	f.account = &mesh.Account{Log: r.Have.Through.Log, Chain: f.chain, Set: r.Have}
+	if !known {
+		if _, err := f.refresh(); err != nil {
+			return err
+		}
+	}
+	another := !f.by.IsZero() && f.by.Epoch != r.By.Epoch || f.place.Stream != "" && r.Place.Stream != "" && f.place.Stream != r.Place.Stream
+	f.by, f.lacks, f.limits = r.By, r.Lacks, r.Limits
+	if r.Place.Stream != "" {
+		f.place = r.Place
+	}
+	now := f.now()
+	f.mu.Lock()
+	f.status.LastReceipt = now
+	f.mu.Unlock()
+	for _, h := range f.lacks { // a record that needs it brings it along again
+		for _, road := range f.roads {
+			delete(road.descs, h)
+		}
+	}
+	if another && f.began {
+		f.log.Info("the hub or its stream is another: sending from its set on", "by", r.By.String(), "through", r.Have.Through.String())
+		f.restart()
+		return nil
+	}
+	f.leftOut()
+	f.review(now)
+	return nil
+}
+
+// leftOut marks what the hub has passed while it lacks descriptors: it comes
+// again as soon as those have gone.
+func (f *Forward) leftOut() {
+	if len(f.lacks) == 0 || f.place.Stream == "" {
+		return
+	}
+	for _, r := range f.roads {
+		for i := range r.flights {
+			r.flights[i].overtaken = r.flights[i].overtaken || r.flights[i].seq <= f.place.Seq
+		}
+	}
+}
+
+// restart sends everything the set lacks, up to the live road: what was in
+// flight may be gone with the stream, or with the hub that had read it.
+func (f *Forward) restart() {
+	f.forget()
+	f.jobs, f.again = nil, nil
+	f.add(job{after: f.through(), until: f.live})
+}
+
+// review drops what has arrived from the flights and sends again what is due:
+// the hub has passed it long since, or a later message of the same road has
+// arrived and this one has not.
+func (f *Forward) review(now time.Time) {
+	f.checked = now
+	for _, r := range f.roads {
+		arrived := -1
+		for i := range r.flights {
+			lacking := f.lacking(r.flights[i].runs)
+			if !slices.Equal(lacking, r.flights[i].runs) {
+				arrived = i
+			}
+			r.flights[i].runs = lacking
+		}
+		for i := range arrived + 1 { // with a later one of its message, or of a later message
+			r.flights[i].overtaken = true
+		}
+		kept := r.flights[:0]
+		for _, fl := range r.flights {
+			if len(fl.runs) == 0 {
+				continue
+			}
+			if f.due(&fl, now) {
+				f.roads[subject.Backlog].outset = false // perhaps an opening was lost
+				for _, run := range fl.runs {
+					f.again = append(f.again, job{
+						after: mesh.Position{Log: f.log0(), Epoch: run.Epoch, Seq: run.First - 1},
+						until: mesh.Position{Log: f.log0(), Epoch: run.Epoch, Seq: run.Last}, tries: fl.tries + 1,
+					})
+				}
+				continue
+			}
+			kept = append(kept, fl)
+		}
+		r.flights = kept
+	}
+}
+
+// log0 is the name of the log.
+func (f *Forward) log0() mesh.LogID { return mesh.LogID(subject.AgentLog(f.cfg.Site, f.cfg.Agent)) }
+
+// due says whether a message is sent again.
+func (f *Forward) due(fl *flight, now time.Time) bool {
+	after := time.Duration(f.cfg.ResendAfter)
+	if fl.overtaken {
+		return now.Sub(fl.at) >= min(after, time.Duration(f.cfg.ResendGap)<<min(fl.tries, 10))
+	}
+	if f.place.Stream == "" { // the hub doesn't say how far it is: be patient
+		return !f.by.IsZero() && now.Sub(fl.at) >= after<<min(fl.tries, 6)
+	}
+	if fl.passed.IsZero() && f.place.Seq >= fl.seq {
+		fl.passed = now
+	}
+	return !fl.passed.IsZero() && now.Sub(fl.passed) >= after
+}
+
+// lacking is what of runs the hub has not accounted for.
+func (f *Forward) lacking(runs []mesh.Range) (out []mesh.Range) {
+	through := f.account.Set.Through
+	t := f.rank(through.Epoch)
+	for _, r := range runs {
+		switch i := f.rank(r.Epoch); {
+		case i < t:
+			continue
+		case i == t && t >= 0:
+			r.First = max(r.First, through.Seq+1)
+		}
+		for _, o := range f.account.Set.Islands {
+			if o.Epoch != r.Epoch || o.Last < r.First || r.Last < o.First {
+				continue
+			}
+			if r.First < o.First {
+				out = append(out, mesh.Range{Epoch: r.Epoch, First: r.First, Last: o.First - 1})
+			}
+			r.First = o.Last + 1
+		}
+		if r.First <= r.Last {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// extend adds a position to runs in log order.
+func extend(runs []mesh.Range, at mesh.Position) []mesh.Range {
+	if n := len(runs); n > 0 && runs[n-1].Epoch == at.Epoch && runs[n-1].Last+1 == at.Seq {
+		runs[n-1].Last++
+		return runs
+	}
+	return append(runs, mesh.Range{Epoch: at.Epoch, First: at.Seq, Last: at.Seq})
+}

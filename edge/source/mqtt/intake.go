@@ -1,0 +1,307 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"plantmesh/edge/source"
+	"plantmesh/proto/mesh"
+)
+
+// packet is one PUBLISH as it came.
+type packet struct {
+	id       uint16
+	qos      byte
+	again    bool // DUP
+	retained bool
+	topic    string
+	payload  []byte
+	hash     uint64 // of topic and payload
+	tooLarge bool   // payload is only the first bytes
+}
+
+// intake decides what becomes of each packet: stored, known already, or
+// unreadable. It is the set of this hop: the table of packets that are stored
+// and that the broker may still send again, kept in the state that is
+// committed with the samples. It has no clock, no connection and no goroutine.
+//
+// Why the table is short: acknowledgements go out with a ping behind them. The
+// broker works in order, so its answer says that it has them, and never sends
+// those packets again. Receive maximum alone bounds nothing: mosquitto 2.0.11
+// sends thousands after a reconnect when its own limit is off.
+//
+// Not safe for concurrent use.
+type intake struct {
+	cfg     *Config
+	sealer  *source.Sealer
+	scanner scanner
+	vigil   *vigil // nil: max_silence proves nothing here
+	filters string // what the session subscribes to, and what proves it
+
+	known  map[uint16]stored
+	sealed uint64 // offers sealed in this run
+	number uint64 // of the last packet, counted in this run
+	began  uint64 // number when this connection began
+	news   uint64 // first packet on this connection that was not sent before; 0: none yet
+
+	fresh     bool       // no proof yet in this session
+	listening bool       // all filters are subscribed to on this connection
+	was       mesh.Nanos // end of the proof of the session before; 0: none
+
+	urgent   bool      // a proof ended: that must be on disk before another begins
+	waiting  int       // packets in this window
+	first    time.Time // when due first saw one of them
+	bad      refusals  // of this window
+	counters counters
+}
+
+// stored is a packet that is in an offer.
+type stored struct {
+	hash   uint64
+	offer  uint64 // its number in this run; 0: committed in a run before
+	number uint64 // of the packet, when it came last; 0: in a run before
+}
+
+// counters of one reader since its start.
+type counters struct {
+	messages, samples, again, unknown, unreadable, retained, foreign uint64
+}
+
+// state is what is committed with each offer.
+type state struct {
+	Proof   mesh.Nanos  `json:"proof_ns"`
+	Holes   []mesh.Span `json:"holes,omitempty"`
+	Was     mesh.Nanos  `json:"was_ns,omitempty"` // see intake.was
+	Fresh   bool        `json:"fresh,omitempty"`
+	Filters string      `json:"filters"`
+	Heard   []byte      `json:"heard,omitempty"` // see vigil.encode
+	Table   []byte      `json:"table"`           // per packet: id (2 bytes), hash (8), big endian
+}
+
+const tableEntry = 2 + 8
+
+func newIntake(cfg *Config, resume []byte) (*intake, error) {
+	table, err := cfg.table()
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := source.NewSealer(cfg.Window, cfg.ID, table)
+	if err != nil {
+		return nil, err
+	}
+	in := &intake{
+		cfg: cfg, sealer: sealer, scanner: scanner{cfg: cfg, table: table},
+		vigil: newVigil(cfg, table), known: map[uint16]stored{}, fresh: true,
+	}
+	in.filters = strings.Join(cfg.filters(), "\n") + in.vigil.name()
+	if resume == nil {
+		return in, nil
+	}
+	var s state
+	if err := json.Unmarshal(resume, &s); err != nil || len(s.Table)%tableEntry != 0 {
+		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, errors.Join(err, errors.New("unknown form")))
+	}
+	in.sealer.Resume(s.Proof, s.Holes...)
+	in.fresh, in.was = s.Fresh, s.Was
+	for b := s.Table; len(b) > 0; b = b[tableEntry:] {
+		in.known[binary.BigEndian.Uint16(b)] = stored{hash: binary.BigEndian.Uint64(b[2:])}
+	}
+	if s.Filters != in.filters { // other topics: the proof so far says nothing of them
+		in.lose()
+	} else if !in.vigil.resume(s.Heard) {
+		return nil, fmt.Errorf("read the committed state of source %q: what was heard has an unknown form", cfg.ID)
+	}
+	return in, nil
+}
+
+// connected is told of each new connection. Without the session of before the
+// broker has forgotten what it had for us, and may give any packet id anew.
+func (in *intake) connected(sessionPresent bool) {
+	in.listening, in.began, in.news = false, in.number, 0
+	if sessionPresent {
+		return
+	}
+	in.known = map[uint16]stored{}
+	in.lose()
+}
+
+// subscribed is told when the broker has granted every filter.
+func (in *intake) subscribed() { in.listening = true }
+
+// lose ends the proof; the next heartbeat begins another.
+func (in *intake) lose() {
+	in.vigil.forget()
+	if !in.fresh {
+		in.fresh, in.was, in.urgent = true, in.sealer.Proof(), true
+	}
+}
+
+// take takes one packet at plant time now. It returns the number of the offer
+// that must be committed before the packet is acknowledged; 0: at once.
+func (in *intake) take(p packet, now mesh.Nanos) (after uint64) {
+	in.counters.messages++
+	if p.qos > 0 {
+		in.number++
+		if was, ok := in.known[p.id]; ok && p.again && was.hash == p.hash {
+			in.counters.again++
+			was.number = in.number
+			in.known[p.id] = was
+			return was.offer
+		}
+		if !p.again && in.news == 0 {
+			in.news = in.number
+		}
+		in.known[p.id] = stored{p.hash, in.sealed + 1, in.number}
+	}
+	in.waiting++
+	r := in.scanner.route(p.topic)
+	switch {
+	case p.retained: // said before we listened, perhaps long ago, perhaps never true
+		in.counters.retained++
+	case r == nil:
+		in.counters.foreign++
+	case p.tooLarge:
+		in.unreadable(r, reading{flaws: []flaw{{errTooLarge, 1}}}, p, now)
+	case r.heartbeat:
+		in.heartbeat(r, p, now)
+	default:
+		got := in.scanner.scan(r, p.payload, now)
+		for _, m := range got.samples {
+			in.sealer.Add(m)
+		}
+		in.counters.samples += uint64(len(got.samples))
+		in.counters.unknown += uint64(got.unknown)
+		if len(got.flaws) > 0 {
+			in.unreadable(r, got, p, now)
+		}
+		in.witness(got.samples, now)
+	}
+	return in.sealed + 1
+}
+
+// heartbeat moves the proof. One ahead of the plant clock, or far behind it,
+// proves nothing.
+func (in *intake) heartbeat(r *route, p packet, now mesh.Nanos) {
+	t, err := in.scanner.proof(r, p.payload)
+	if err == nil && source.Suspect(t, now) {
+		err = fmt.Errorf("heartbeat is ahead of the plant clock: %w", errNoTime)
+	}
+	if err == nil && now.Sub(t) > source.MaxBehind {
+		err = fmt.Errorf("heartbeat is more than a year behind the plant clock: %w", errNoTime)
+	}
+	if err != nil {
+		in.unreadable(r, reading{flaws: []flaw{{err, 1}}}, p, now)
+		return
+	}
+	if in.fresh && !in.listening {
+		return // of the filters before; the new ones may have missed something
+	}
+	if in.fresh {
+		in.begin(t)
+	}
+	in.sealer.Prove(t.Add(-time.Duration(in.cfg.Disorder)))
+}
+
+// begin starts the proof of this session.
+func (in *intake) begin(t mesh.Nanos) {
+	in.fresh = false
+	if gap := (mesh.Span{From: in.was, To: t}); in.was != 0 && !gap.Empty() {
+		in.sealer.Void(mesh.Void{
+			Cause: mesh.CauseDisconnected,
+			Parts: []mesh.Part{{Source: in.cfg.ID, Times: gap}},
+			Note:  "the broker kept no session, or other topics were subscribed; what was published between is not known",
+		})
+	}
+	in.was = 0
+	in.sealer.Begin(t)
+}
+
+// witness moves the proof by what declares max_silence.
+func (in *intake) witness(samples []mesh.Sample, now mesh.Nanos) {
+	v := in.vigil
+	if v == nil || in.fresh && !in.listening {
+		return
+	}
+	for _, m := range samples {
+		if v.hear(m, now) && !in.fresh {
+			in.sealer.Begin(m.Time) // what lies between stays unproven
+		}
+	}
+	through := v.through()
+	if through == 0 {
+		return
+	}
+	if in.fresh {
+		in.begin(slices.Max(v.heard))
+	}
+	in.sealer.Prove(through.Add(-time.Duration(in.cfg.Disorder)))
+}
+
+// unheard says that the broker can't be reached, and why, and has it committed
+// before anything can be proven behind it.
+func (in *intake) unheard(now mesh.Nanos, why string) {
+	if in.sealer.Unheard(now, why) {
+		in.urgent = true
+	}
+}
+
+// due reports at machine time now whether the window should be sealed: half of
+// what the broker may send is in it, or it is full or old enough. A packet that
+// became nothing must be committed too, or it is never acknowledged.
+func (in *intake) due(now time.Time) bool {
+	if in.waiting > 0 && in.first.IsZero() {
+		in.first = now
+	}
+	old := in.waiting > 0 && now.Sub(in.first) >= time.Duration(in.cfg.Window.Latency)
+	return in.urgent || in.waiting >= in.cfg.ReceiveMaximum/2 || old || in.sealer.Due(now)
+}
+
+// seal closes the window. Its offer's number is what take returned.
+func (in *intake) seal() (mesh.Offer, error) {
+	for _, v := range in.bad.take() {
+		in.sealer.Void(v)
+	}
+	s := state{Proof: in.sealer.Proof(), Holes: in.sealer.Holes(), Was: in.was, Fresh: in.fresh, Filters: in.filters, Heard: in.vigil.encode()}
+	for _, id := range slices.Sorted(maps.Keys(in.known)) {
+		s.Table = binary.BigEndian.AppendUint16(s.Table, id)
+		s.Table = binary.BigEndian.AppendUint64(s.Table, in.known[id].hash)
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return mesh.Offer{}, fmt.Errorf("encode the state of source %q: %w", in.cfg.ID, err)
+	}
+	in.sealed++
+	in.waiting, in.first, in.urgent = 0, time.Time{}, false
+	return in.sealer.Seal(b)
+}
+
+// fenced is told that the broker has the acknowledgements of this connection
+// up to a packet: it won't send those again. Nor what came on connections
+// before, once it has begun with new ones: it sends the old ones first.
+func (in *intake) fenced(through uint64) {
+	for id, s := range in.known {
+		if s.number <= through && (s.number > in.began || in.news != 0 && in.news <= through) {
+			delete(in.known, id)
+		}
+	}
+}
+
+// FNV-1a, 64 bit (Fowler, Noll, Vo). It names the content of packets in the
+// table and guards against mistakes of brokers, not against enemies.
+const (
+	hashStart = 14695981039346656037
+	hashPrime = 1099511628211
+)
+
+func hashMore(h uint64, b []byte) uint64 {
+	for _, c := range b {
+		h = (h ^ uint64(c)) * hashPrime
+	}
+	return h
+}

@@ -1,0 +1,204 @@
+package opcua
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gopcua/opcua/ua"
+
+	"plantmesh/edge/source"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
+)
+
+// Defaults of a subscription.
+const (
+	defaultInterval  = strict.Duration(100 * time.Millisecond)
+	defaultKeepAlive = 10
+	defaultLifetime  = strict.Duration(time.Hour)
+	defaultQueue     = 100_000
+	defaultDisorder  = strict.Duration(5 * time.Second)
+	defaultInFlight  = 3
+	// maxSignals is what the lower half of a client handle can tell apart.
+	maxSignals = 1 << 16
+)
+
+// Config is one OPC UA server, as it stands in a file of sources.d. The
+// comments are its manual.
+type Config struct {
+	ID       string   `yaml:"id"`       // the source's name, unique on this agent
+	Endpoint string   `yaml:"endpoint"` // opc.tcp://host:port/path
+	Security Security `yaml:"security"`
+
+	PublishingInterval strict.Duration `yaml:"publishing_interval"` // how often the server sends what changed; default 100ms
+	SamplingInterval   strict.Duration `yaml:"sampling_interval"`   // how often the server looks at a node; 0s, the default: at each change
+	KeepAliveCount     uint32          `yaml:"keep_alive_count"`    // intervals of silence after which the server says that it lives; default 10
+	Lifetime           strict.Duration `yaml:"lifetime"`            // how long the server keeps subscription and session while nobody calls; default 1h
+	QueueSize          uint32          `yaml:"queue_size"`          // values the server keeps per node meanwhile; default 100000
+	Disorder           strict.Duration `yaml:"disorder"`            // the longest a value may come behind its time stamp; default 5s
+	InFlight           int             `yaml:"in_flight"`           // publish requests waiting at the server; default 3
+
+	Signals []Signal      `yaml:"signals"`
+	Window  source.Window `yaml:"window"`
+}
+
+// Security says how the connection is protected.
+type Security struct {
+	Insecure bool   `yaml:"insecure"` // true: neither signed nor encrypted; must be said
+	Policy   string `yaml:"policy"`   // None; the others come with step 4 of this project
+	Mode     string `yaml:"mode"`     // None; Sign and SignAndEncrypt come with step 4
+}
+
+// Signal is one node to read.
+type Signal struct {
+	Name       string          `yaml:"name"`        // "<line>.<machine>.<role>"
+	Node       string          `yaml:"node"`        // nsu=URI;s=ID, or ns=2;s=ID; i=, g= and b= as in OPC UA
+	Type       string          `yaml:"type"`        // bool, int, uint, double, string or bytes
+	Unit       string          `yaml:"unit"`        // UNECE Rec 20 common code, such as CEL
+	MaxSilence strict.Duration `yaml:"max_silence"` // the node changes at least so often; 0s: not declared
+}
+
+// Validate fills in the defaults and checks what can be checked without the server.
+func (c *Config) Validate() error {
+	c.defaults()
+	if c.ID == "" {
+		return strict.At("id", "id is missing")
+	}
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || u.Scheme != "opc.tcp" || u.Hostname() == "" {
+		return strict.At("endpoint", "endpoint %q is not opc.tcp://host:port", c.Endpoint)
+	}
+	if err := c.Security.validate(); err != nil {
+		return err
+	}
+	switch {
+	case time.Duration(c.PublishingInterval) < 10*time.Millisecond || time.Duration(c.PublishingInterval) > time.Minute:
+		return strict.At("publishing_interval", "publishing_interval must lie between 10ms and 1m")
+	case c.KeepAliveCount > 1000:
+		return strict.At("keep_alive_count", "keep_alive_count must be at most 1000")
+	case c.Lifetime < 3*c.PublishingInterval*strict.Duration(c.KeepAliveCount):
+		return strict.At("lifetime", "lifetime must be at least three times publishing_interval x keep_alive_count")
+	case c.InFlight < 1 || c.InFlight > 16:
+		return strict.At("in_flight", "in_flight must lie between 1 and 16")
+	case len(c.Signals) == 0:
+		return strict.At("signals", "signals is empty: nothing would be read")
+	case len(c.Signals) > maxSignals:
+		return strict.At("signals", "signals has %d entries, one source takes at most %d", len(c.Signals), maxSignals)
+	}
+	if err := c.Window.Validate(); err != nil {
+		return strict.Under("window", err)
+	}
+	seen := make(map[string]bool, len(c.Signals))
+	for i, s := range c.Signals {
+		if err := s.validate(); err != nil {
+			return strict.Under(fmt.Sprintf("signals[%d]", i), err)
+		}
+		if seen[s.Name] {
+			return strict.At(fmt.Sprintf("signals[%d].name", i), "signal %q stands twice", s.Name)
+		}
+		seen[s.Name] = true
+	}
+	return nil
+}
+
+func (c *Config) defaults() {
+	set(&c.PublishingInterval, defaultInterval)
+	set(&c.KeepAliveCount, defaultKeepAlive)
+	set(&c.Lifetime, defaultLifetime)
+	set(&c.QueueSize, defaultQueue)
+	set(&c.Disorder, defaultDisorder)
+	set(&c.InFlight, defaultInFlight)
+}
+
+func set[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+func (s Security) validate() error {
+	none := func(v string) bool { return v == "" || v == "None" }
+	switch {
+	case !none(s.Policy):
+		return strict.At("security.policy", "security.policy %q is not there yet: signed and encrypted connections come with step 4 of this project; None is all there is", s.Policy)
+	case !none(s.Mode):
+		return strict.At("security.mode", "security.mode %q is not there yet: it comes with step 4 of this project; None is all there is", s.Mode)
+	case !s.Insecure:
+		return strict.At("security.insecure", "security.insecure must be true: this connection is neither signed nor encrypted, and that must be said")
+	}
+	return nil
+}
+
+func (s Signal) validate() error {
+	if s.Name == "" {
+		return strict.At("name", "a signal has no name")
+	}
+	if t, ok := mesh.ParseType(s.Type); !ok || t == mesh.TypeNone {
+		return strict.At("type", "type %q is none of bool, int, uint, double, string, bytes", s.Type)
+	}
+	if _, err := parseNode(s.Node); err != nil {
+		return strict.Under("node", err)
+	}
+	return nil
+}
+
+// node is a node id whose namespace may still be a URI.
+type node struct {
+	uri string // empty: the index is known
+	id  *ua.NodeID
+}
+
+func parseNode(s string) (node, error) {
+	rest, ok := strings.CutPrefix(s, "nsu=")
+	if !ok {
+		id, err := ua.ParseNodeID(s)
+		if _, value, found := strings.Cut(s, "="); err != nil || !found || value == "" {
+			return node{}, fmt.Errorf("node %q is not nsu=URI;s=ID or ns=2;s=ID", s)
+		}
+		return node{id: id}, nil
+	}
+	// The identifier begins at the first ";X=" behind the URI.
+	cut := -1
+	for _, kind := range []string{";s=", ";i=", ";g=", ";b="} {
+		if i := strings.Index(rest, kind); i > 0 && (cut < 0 || i < cut) {
+			cut = i
+		}
+	}
+	if cut < 0 {
+		return node{}, fmt.Errorf("node %q names no identifier: write nsu=URI;s=ID", s)
+	}
+	// Any index will do: it is replaced once the server's namespaces are known.
+	id, err := ua.ParseNodeID("ns=65535;" + rest[cut+1:])
+	if err != nil {
+		return node{}, fmt.Errorf("node %q: %w", s, err)
+	}
+	return node{uri: rest[:cut], id: id}, nil
+}
+
+// resolve is the node id on a server with these namespaces.
+func (n node) resolve(namespaces []string) (*ua.NodeID, error) {
+	if n.uri == "" {
+		return n.id, nil
+	}
+	for i, uri := range namespaces {
+		if uri == n.uri {
+			_, rest, _ := strings.Cut(n.id.String(), ";")
+			return ua.ParseNodeID("ns=" + strconv.Itoa(i) + ";" + rest)
+		}
+	}
+	return nil, fmt.Errorf("the server has no namespace %q", n.uri)
+}
+
+// table is the signal table: the row's place in the configuration is its id.
+func (c *Config) table() []mesh.Signal {
+	out := make([]mesh.Signal, len(c.Signals))
+	for i, s := range c.Signals {
+		t, _ := mesh.ParseType(s.Type)
+		out[i] = mesh.Signal{ID: uint32(i), Name: s.Name, Type: t, Unit: s.Unit, MaxSilence: mesh.Nanos(s.MaxSilence)}
+	}
+	return out
+}

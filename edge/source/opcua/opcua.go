@@ -1,0 +1,272 @@
+// Package opcua reads one OPC UA server by subscription and loses nothing the
+// server keeps: the session outlives its connection, the subscription outlives
+// the session where the server can transfer it, what was sent and not
+// committed is asked for again, and a message is acknowledged only after the
+// agent's log has it. Where the server forgets, the stretch is said to be void.
+package opcua
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gopcua/opcua/ua"
+
+	"plantmesh/edge/source"
+	"plantmesh/proto/mesh"
+)
+
+// Times of reconnecting, in machine time.
+const (
+	backoffFirst   = 100 * time.Millisecond
+	backoffLongest = 5 * time.Second
+)
+
+// maxNamed is how many signals one text names.
+const maxNamed = 8
+
+// Reader reads one server. It implements source.Reader; Run is called once.
+type Reader struct {
+	cfg   Config
+	nodes []node
+	table []mesh.Signal
+	hash  string
+	now   func() mesh.Nanos // plant clock
+	log   *slog.Logger
+
+	state  state
+	sealer *source.Sealer
+	out    source.Log
+	sess   session
+
+	order     *sequence
+	gone      bool         // the subscription can't be continued
+	initial   []bool       // signals whose first value is still to come
+	last      []mesh.Nanos // event time of the latest sample of each signal
+	unread    unread
+	doubted   bool      // the server's clock was not believed at the last message
+	taken     []uint32  // messages given to the sealer since the last commit
+	pushed    []mark    // commits on their way, in order
+	done      uint64    // commits that are durable
+	committed uint32    // the last message that is durable
+	since     time.Time // machine time since when taken waits; zero: it doesn't
+	acks      acks
+}
+
+// mark is a commit on its way and the messages in it.
+type mark struct {
+	n    uint64
+	seqs []uint32
+}
+
+// New makes the reader of one server; now is the plant clock.
+func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	r := &Reader{cfg: cfg, table: cfg.table(), now: now, log: log.With("source", cfg.ID)}
+	h := sha256.New()
+	for _, s := range cfg.Signals {
+		n, err := parseNode(s.Node)
+		if err != nil {
+			return nil, err
+		}
+		r.nodes = append(r.nodes, n)
+		h.Write([]byte(s.Name + "\x00" + s.Node + "\x00"))
+	}
+	r.hash = hex.EncodeToString(h.Sum(nil)[:8])
+	r.initial = make([]bool, len(r.nodes))
+	r.last = make([]mesh.Nanos, len(r.nodes))
+	r.sess = session{endpoint: cfg.Endpoint, life: time.Duration(cfg.Lifetime)}
+	return r, nil
+}
+
+// Run implements source.Reader. It reconnects by itself; only the log's end of
+// the hand-over, or a state that can't be read, ends it before ctx does.
+func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) (err error) {
+	if r.state, err = decodeState(resume); err != nil {
+		return err
+	}
+	if r.sealer, err = source.NewSealer(r.cfg.Window, r.cfg.ID, r.table); err != nil {
+		return err
+	}
+	r.sealer.Resume(r.state.Proof, r.state.Holes...)
+	r.out, r.committed = log, r.state.Seq
+	r.acks.reset()
+	defer r.sess.detach()
+	delay, silent := backoffFirst, false
+	away := source.Away{}
+	away.Begin(time.Now())
+	for ctx.Err() == nil {
+		began := time.Now()
+		worked, err := r.connection(ctx)
+		r.sess.detach()
+		if ctx.Err() != nil {
+			break
+		}
+		if fatal(err) {
+			return err
+		}
+		if worked {
+			delay, silent = backoffFirst, false
+			away.Begin(time.Now())
+		}
+		if away.Due(time.Now()) && r.sealer.Unheard(r.now(), "not connected: "+err.Error()) {
+			if _, err := r.commit(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		source.Tell(log, "not connected: "+err.Error())
+		if !silent {
+			r.log.Warn("the connection ended, trying again", "error", err.Error(), "after", time.Since(began).Round(time.Millisecond).String())
+			silent = !worked
+		}
+		if !pause(ctx, delay/2+rand.N(delay)) { //nolint:gosec // only spreads the tries of many readers
+			break
+		}
+		delay = min(2*delay, backoffLongest)
+	}
+	return context.Cause(ctx)
+}
+
+// connected is the reader's word while it publishes.
+func (r *Reader) connected() string {
+	bad := r.state.Refused
+	if len(bad) == 0 {
+		return "connected"
+	}
+	var named []string
+	for _, x := range bad[:min(len(bad), maxNamed)] {
+		named = append(named, fmt.Sprintf("%s (%s)", r.cfg.Signals[x.Signal].Name, statusName(x.Status)))
+	}
+	if more := len(bad) - len(named); more > 0 {
+		named = append(named, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Sprintf("connected, %d of %d signals refused: %s", len(bad), len(r.nodes), strings.Join(named, ", "))
+}
+
+// statusName is what OPC UA calls a status; the library spells Id as ID.
+func statusName(s mesh.Status) string {
+	d, ok := ua.StatusCodes[ua.StatusCode(s)]
+	if !ok {
+		return fmt.Sprintf("0x%08X", uint32(s))
+	}
+	return strings.ReplaceAll(strings.TrimPrefix(d.Name, "Status"), "ID", "Id")
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// connection is one life of a connection: attach, take up the subscription or
+// make a new one, publish until something breaks. worked says that it came as
+// far as publishing.
+func (r *Reader) connection(ctx context.Context) (worked bool, err error) {
+	kept, err := r.attach(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := r.subscribe(ctx, kept); err != nil {
+		return false, err
+	}
+	r.log.Info("the source is being read", "subscription", r.state.Subscription, "from", r.order.next, "keep_alive", r.state.KeepAlive.String())
+	r.doubted = false
+	source.Tell(r.out, r.connected())
+	return true, r.pump(ctx)
+}
+
+// attach gets a session: the one before where the server still knows it, else
+// a new one. kept says which.
+func (r *Reader) attach(ctx context.Context) (kept bool, err error) {
+	if r.sess.token != nil {
+		err := r.sess.reattach(ctx)
+		if err == nil {
+			return true, nil
+		}
+		if _, refused := refusal(err); !refused {
+			return false, err
+		}
+		r.log.Info("the server doesn't know the session any more", "error", err.Error())
+		r.sess.detach()
+	}
+	if err := r.sess.open(ctx, r.cfg.ID); err != nil {
+		return false, err
+	}
+	return false, nil
+}
+
+// acks are the messages to acknowledge: committed, and not yet known to be
+// forgotten by the server. Safe for concurrent use.
+type acks struct {
+	mu      sync.Mutex // protects both
+	waiting map[uint32]bool
+	sending map[uint32]bool
+}
+
+func (a *acks) reset() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting, a.sending = map[uint32]bool{}, map[uint32]bool{}
+}
+
+// add puts a message on the list, unless it is on its way already.
+func (a *acks) add(seqs ...uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, seq := range seqs {
+		if !a.sending[seq] {
+			a.waiting[seq] = true
+		}
+	}
+}
+
+// any reports whether there is something to acknowledge.
+func (a *acks) any() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.waiting) > 0
+}
+
+// maxAcks is the most acknowledgements one publish request carries.
+const maxAcks = 1000
+
+// send takes acknowledgements for one publish request.
+func (a *acks) send(subscription uint32) (list []*ua.SubscriptionAcknowledgement) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for seq := range a.waiting {
+		if len(list) == maxAcks {
+			break
+		}
+		delete(a.waiting, seq)
+		a.sending[seq] = true
+		list = append(list, &ua.SubscriptionAcknowledgement{SubscriptionID: subscription, SequenceNumber: seq})
+	}
+	return list
+}
+
+// sent says how a publish request went: acknowledgements of one that failed
+// may not have arrived and go again.
+func (a *acks) sent(list []*ua.SubscriptionAcknowledgement, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range list {
+		delete(a.sending, s.SequenceNumber)
+		if !ok {
+			a.waiting[s.SequenceNumber] = true
+		}
+	}
+}

@@ -1,0 +1,495 @@
+package opcua
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gopcua/opcua/ua"
+
+	"plantmesh/edge/source"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
+	"plantmesh/proto/wire"
+)
+
+// noon is the first instant of these tests.
+const noon = mesh.Nanos(1_750_000_000_000_000_000)
+
+func config() Config {
+	return Config{
+		ID: "s1", Endpoint: "opc.tcp://127.0.0.1:4840", Security: Security{Insecure: true},
+		Signals: []Signal{{Name: "a", Node: "nsu=urn:x;s=a", Type: "int"}, {Name: "b", Node: "ns=2;s=b", Type: "double"}},
+	}
+}
+
+func TestConfig_Validate(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		edit       func(c *Config)
+	}{
+		{"good", "", func(*Config) {}},
+		{"id", "id is missing", func(c *Config) { c.ID = "" }},
+		{"endpoint", "is not opc.tcp://", func(c *Config) { c.Endpoint = "http://x" }},
+		{"insecure unsaid", "security.insecure must be true", func(c *Config) { c.Security.Insecure = false }},
+		{"policy", "step 4", func(c *Config) { c.Security.Policy = "Basic256Sha256" }},
+		{"mode", "step 4", func(c *Config) { c.Security.Mode = "Sign" }},
+		{"interval", "publishing_interval", func(c *Config) { c.PublishingInterval = strict.Duration(time.Millisecond) }},
+		{"lifetime", "lifetime", func(c *Config) { c.Lifetime = strict.Duration(time.Second) }},
+		{"in flight", "in_flight", func(c *Config) { c.InFlight = 100 }},
+		{"no signals", "signals is empty", func(c *Config) { c.Signals = nil }},
+		{"type", `type "float"`, func(c *Config) { c.Signals[1].Type = "float" }},
+		{"node", `node "foo"`, func(c *Config) { c.Signals[0].Node = "foo" }},
+		{"node without id", `names no identifier`, func(c *Config) { c.Signals[0].Node = "nsu=urn:x" }},
+		{"twice", `signal "a" stands twice`, func(c *Config) { c.Signals[1].Name = "a" }},
+		{"window", "window.latency", func(c *Config) { c.Window.Latency = strict.Duration(time.Hour) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := config()
+			c.edit(&cfg)
+			err := cfg.Validate()
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestConfig_YAML(t *testing.T) {
+	const file = `
+id: line1-opcua
+endpoint: opc.tcp://127.0.0.1:4840
+security:
+  insecure: true
+disorder: 5s
+signals:
+  - {name: line1.filler.state, node: "nsu=urn:plantmesh:firmware-sim;s=line1.filler.state", type: int, max_silence: 10m}
+window:
+  latency: 4s
+`
+	var c Config
+	if _, err := strict.Parse("line1.yaml", []byte(file), &c); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if c.QueueSize != defaultQueue || c.Window.MaxSamples == 0 || c.table()[0].MaxSilence != mesh.Nanos(10*time.Minute) {
+		t.Errorf("read as %+v", c)
+	}
+}
+
+func TestNode_Resolve(t *testing.T) {
+	namespaces := []string{"http://opcfoundation.org/UA/", "urn:a;b", "urn:x"}
+	for in, want := range map[string]string{
+		"nsu=urn:x;s=line1.filler.state": "ns=2;s=line1.filler.state",
+		"nsu=urn:x;s=a;s=b":              "ns=2;s=a;s=b",
+		"nsu=urn:x;i=7":                  "ns=2;i=7",
+		"ns=3;s=x":                       "ns=3;s=x",
+		"i=2255":                         "i=2255",
+	} {
+		n, err := parseNode(in)
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+			continue
+		}
+		if id, err := n.resolve(namespaces); err != nil || id.String() != want {
+			t.Errorf("%s became %v, %v; want %s", in, id, err, want)
+		}
+	}
+	n, err := parseNode("nsu=urn:unknown;s=a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.resolve(namespaces); err == nil {
+		t.Error("an unknown namespace was resolved")
+	}
+}
+
+func TestValue_Convert(t *testing.T) {
+	for _, c := range []struct {
+		raw  any
+		want mesh.Type
+		out  string // of the value, or "!" and part of the error
+	}{
+		{int32(-5), mesh.TypeInt, "int -5"},
+		{uint16(5), mesh.TypeInt, "int 5"},
+		{uint64(math.MaxUint64), mesh.TypeInt, "!where the configuration says int"},
+		{int8(-1), mesh.TypeUint, "!where the configuration says uint"},
+		{int32(7), mesh.TypeDouble, "double 7"},
+		{int64(1<<53 + 1), mesh.TypeDouble, "!where"},
+		{float32(0.5), mesh.TypeDouble, "double 0.5"},
+		{math.NaN(), mesh.TypeDouble, "double NaN"},
+		{3.0, mesh.TypeInt, "int 3"},
+		{3.5, mesh.TypeInt, "!a double (3.5)"},
+		{true, mesh.TypeBool, "bool true"},
+		{true, mesh.TypeDouble, "!where"},
+		{"x\xff", mesh.TypeString, "string x\uFFFD"},
+		{"7", mesh.TypeInt, "!where"},
+		{strings.Repeat("x", maxText+1), mesh.TypeString, "!at most 65536"},
+		{[]byte{1}, mesh.TypeBytes, "bytes \x01"},
+		{noon.Time(), mesh.TypeString, "string " + noon.Time().Format(time.RFC3339Nano)},
+		{ua.NewLocalizedText("stop"), mesh.TypeString, "string stop"},
+		{[]int32{1, 2}, mesh.TypeInt, "!an array of 2"},
+		{&ua.DataValue{}, mesh.TypeInt, "!no scalar"},
+	} {
+		s, err := sample(mesh.Signal{Type: c.want}, &ua.DataValue{Value: ua.MustVariant(c.raw), SourceTimestamp: noon.Time()}, noon)
+		got := s.Value.Type.String() + " " + s.Value.String()
+		if err != nil {
+			got = "!" + err.Error()
+		}
+		if want, bad := strings.CutPrefix(c.out, "!"); bad && (err == nil || !strings.Contains(got, want)) || !bad && got != c.out {
+			t.Errorf("%T %.20v as %s: %.80s, want %s", c.raw, c.raw, c.want, got, c.out)
+		}
+	}
+}
+
+func TestValue_TimeAndStatus(t *testing.T) {
+	one := ua.MustVariant(int32(1))
+	for _, c := range []struct {
+		name  string
+		v     *ua.DataValue
+		time  mesh.Nanos
+		flags uint32
+		bad   bool
+	}{
+		{"source", &ua.DataValue{Value: one, SourceTimestamp: noon.Time(), ServerTimestamp: (noon + 5).Time()}, noon, 0, false},
+		{"server", &ua.DataValue{Value: one, ServerTimestamp: noon.Time()}, noon, 0, false},
+		{"agent", &ua.DataValue{Value: one}, noon + 9, mesh.FlagAgentTime, false},
+		{"before all time", &ua.DataValue{Value: one, SourceTimestamp: time.Date(1601, 1, 1, 0, 0, 1, 0, time.UTC)}, noon + 9, mesh.FlagAgentTime, false},
+		{"after all time", &ua.DataValue{Value: one, SourceTimestamp: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, noon + 9, mesh.FlagAgentTime, false},
+		{"bad without value", &ua.DataValue{Status: ua.StatusBadNoData, SourceTimestamp: noon.Time()}, noon, 0, false},
+		{"good without value", &ua.DataValue{SourceTimestamp: noon.Time()}, noon, 0, true},
+	} {
+		s, err := sample(mesh.Signal{Type: mesh.TypeInt}, c.v, noon+9)
+		if s.Time != c.time || s.Flags != c.flags || (err != nil) != c.bad {
+			t.Errorf("%s: %+v, %v", c.name, s, err)
+		}
+	}
+}
+
+// pulse is a keep-alive, message a notification with one value of signal 0 for each int.
+func pulse(seq uint32, at mesh.Nanos) notice {
+	return notice{msg: &ua.NotificationMessage{SequenceNumber: seq, PublishTime: at.Time()}}
+}
+
+func TestSequence(t *testing.T) {
+	data := []*ua.ExtensionObject{{}}
+	n := func(seq uint32) notice {
+		return notice{msg: &ua.NotificationMessage{SequenceNumber: seq, NotificationData: data}}
+	}
+	for _, c := range []struct {
+		name string
+		next uint32
+		in   []notice
+		want string
+	}{
+		{"in order", 1, []notice{n(1), n(2), pulse(3, noon)}, "1 2 ~3"},
+		{"swapped", 1, []notice{n(2), n(1), n(3)}, "1 2 3"},
+		{"doubled", 1, []notice{n(1), n(1), n(2), n(1)}, "1 2"},
+		{"old", 5, []notice{n(4), n(5)}, "5"},
+		{"hole", 1, []notice{n(1), n(3), n(4)}, "1"},
+		{"keep-alive waits for the message before it", 1, []notice{pulse(3, noon), n(1), n(2)}, "1 2 ~3"},
+		{"keep-alive before a hole stays", 1, []notice{pulse(3, noon), n(1)}, "1"},
+		{"late keep-alive is good", 5, []notice{pulse(3, noon)}, "~3"},
+		{"only the latest keep-alive", 5, []notice{pulse(6, noon+1), pulse(5, noon), n(5)}, "5 ~6"},
+		{"wrap", math.MaxUint32, []notice{n(1), n(math.MaxUint32), pulse(2, noon)}, "4294967295 1 ~2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			q := newSequence(c.next)
+			var got []string
+			for _, x := range c.in {
+				q.put(x)
+				for {
+					y, ok := q.take()
+					if !ok {
+						break
+					}
+					mark := ""
+					if y.alive() {
+						mark = "~"
+					}
+					got = append(got, mark+strconv.FormatUint(uint64(y.msg.SequenceNumber), 10))
+				}
+			}
+			if s := strings.Join(got, " "); s != c.want {
+				t.Errorf("got %q, want %q", s, c.want)
+			}
+		})
+	}
+}
+
+func TestSequence_Missing(t *testing.T) {
+	q, now := newSequence(1), time.Unix(1000, 0)
+	if q.missing(now, 3) {
+		t.Error("nothing came, nothing is missing")
+	}
+	q.put(pulse(2, noon))
+	if q.missing(now, 3) {
+		t.Error("missing at once")
+	}
+	if !q.missing(now.Add(missingGrace), 3) {
+		t.Error("not missing after the grace")
+	}
+	for seq := uint32(2); seq < 7; seq++ {
+		q.put(notice{msg: &ua.NotificationMessage{SequenceNumber: seq, NotificationData: []*ua.ExtensionObject{{}}}})
+	}
+	if q = q.fork(); !q.missing(now, 3) {
+		t.Error("not missing with five later ones waiting")
+	}
+}
+
+// fork is q without its patience.
+func (q *sequence) fork() *sequence {
+	return &sequence{next: q.next, waiting: q.waiting, pulse: q.pulse}
+}
+
+func TestAcks(t *testing.T) {
+	var a acks
+	a.reset()
+	a.add(1, 2)
+	first := a.send(7)
+	if len(first) != 2 || first[0].SubscriptionID != 7 || a.any() {
+		t.Fatalf("sent %v", first)
+	}
+	a.add(1, 3) // 1 is on its way
+	if again := a.send(7); len(again) != 1 || again[0].SequenceNumber != 3 {
+		t.Errorf("sent %v", again)
+	}
+	a.sent(first, false)
+	if again := a.send(7); len(again) != 2 {
+		t.Errorf("after a failure %v were sent", again)
+	} else {
+		a.sent(again, true)
+	}
+	if a.any() {
+		t.Error("something is left")
+	}
+	for i := range uint32(maxAcks + 10) {
+		a.add(i + 10)
+	}
+	if n := len(a.send(7)); n != maxAcks {
+		t.Errorf("%d acknowledgements in one request", n)
+	}
+}
+
+// spool is a source.Log that keeps everything at once.
+type spool struct {
+	t     *testing.T
+	dec   *wire.Decoder
+	n     uint64
+	lines []string
+	notes []string
+	said  string
+	state []byte
+}
+
+func (s *spool) Tell(text string) { s.said = text }
+
+func (s *spool) Append(_ context.Context, o mesh.Offer) (uint64, error) {
+	for _, b := range o.Sealed {
+		h, err := wire.ParseHeader(b)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if h.Kind == mesh.KindVoid {
+			v, err := wire.OpenVoid(b)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			p := v.Parts[0]
+			s.lines = append(s.lines, fmt.Sprintf("%s %s-%s %d", v.Cause, second(p.Times.From), second(p.Times.To), p.Count))
+			s.notes = append(s.notes, v.Note)
+			continue
+		}
+		batch, err := s.dec.Batch(b)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		var line strings.Builder
+		fmt.Fprintf(&line, "%s-%s:", second(batch.Proven.From), second(batch.Proven.To))
+		for _, x := range batch.Samples {
+			line.WriteString(" " + x.Value.String())
+			if x.Status.IsBad() {
+				fmt.Fprintf(&line, "!%08x", uint32(x.Status))
+			}
+			if x.Flags&mesh.FlagInitial != 0 {
+				line.WriteString("i")
+			}
+			if x.Flags&mesh.FlagSuspect != 0 {
+				line.WriteString("?")
+			}
+		}
+		s.lines = append(s.lines, line.String())
+	}
+	s.n, s.state = s.n+1, o.State
+	return s.n, nil
+}
+
+func (s *spool) Committed(context.Context, uint64) (uint64, error) { return s.n, nil }
+
+// second is an instant as seconds after noon.
+func second(n mesh.Nanos) string {
+	if n == 0 {
+		return "0"
+	}
+	return fmt.Sprint(n.Sub(noon).Seconds())
+}
+
+// stepped is a reader without a server, as after create or a restart.
+func stepped(t *testing.T, resume []byte) (*Reader, *spool) {
+	t.Helper()
+	r, err := New(config(), func() mesh.Nanos { return noon.Add(time.Hour) }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.state, err = decodeState(resume); err != nil {
+		t.Fatal(err)
+	}
+	if r.sealer, err = source.NewSealer(r.cfg.Window, r.cfg.ID, r.table); err != nil {
+		t.Fatal(err)
+	}
+	r.sealer.Resume(r.state.Proof, r.state.Holes...)
+	dec, err := wire.NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &spool{t: t, dec: dec}
+	r.out, r.order = s, newSequence(after(r.state.Seq))
+	r.acks.reset()
+	r.state.Incarnation = 7
+	if resume == nil {
+		r.state.Fresh, r.initial = true, []bool{true, true}
+	}
+	return r, s
+}
+
+// message carries values of signal a, stamped s seconds after noon.
+func (r *Reader) message(seq uint32, s float64, more bool, values ...any) notice {
+	at := noon.Add(time.Duration(s * float64(time.Second)))
+	d := &ua.DataChangeNotification{}
+	for _, v := range values {
+		x := &ua.DataValue{Value: ua.MustVariant(v), SourceTimestamp: at.Time()}
+		d.MonitoredItems = append(d.MonitoredItems, &ua.MonitoredItemNotification{ClientHandle: r.state.handle(0), Value: x})
+	}
+	return notice{more: more, msg: &ua.NotificationMessage{SequenceNumber: seq, PublishTime: at.Time(), NotificationData: []*ua.ExtensionObject{{Value: d}}}}
+}
+
+func (r *Reader) step(t *testing.T, notices ...notice) {
+	t.Helper()
+	for _, n := range notices {
+		r.order.put(n)
+		if err := r.deliver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReader_Proof(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(r *Reader) []notice
+		want string
+	}{
+		{"first message begins, keep-alive proves", func(r *Reader) []notice {
+			return []notice{r.message(1, 0, false, int32(1)), pulse(2, noon.Add(20*time.Second))}
+		}, "0-15: 1i"},
+		{"more waiting proves nothing", func(r *Reader) []notice {
+			return []notice{r.message(1, 0, true, int32(1)), r.message(2, 30, true, int32(2))}
+		}, "0-0: 1i 2"},
+		{"a keep-alive before a hole proves nothing", func(r *Reader) []notice {
+			return []notice{r.message(1, 0, false, int32(1)), pulse(3, noon.Add(20*time.Second))}
+		}, "0-0: 1i"},
+		{"a clock decades behind proves nothing until it is set", func(r *Reader) []notice {
+			return []notice{
+				pulse(1, noon.Add(-25*source.MaxBehind)), r.message(1, 0, false, int32(1)), pulse(2, noon.Add(20*time.Second)),
+			}
+		}, "0-15: 1i"},
+		{"no clock", func(r *Reader) []notice {
+			n := r.message(1, 0, false, int32(1))
+			n.msg.PublishTime = time.Time{}
+			return []notice{n}
+		}, "0-0: 1i"},
+		{"a clock of the year 2185", func(r *Reader) []notice {
+			return []notice{r.message(1, 0, false, int32(1)), pulse(2, noon.Add(160*365*24*time.Hour)), pulse(2, noon.Add(10*time.Second))}
+		}, "0-5: 1i"},
+		{"unreadable values are counted and cost no time", func(r *Reader) []notice {
+			return []notice{r.message(1, 0, false, int32(1), "x", []int32{1, 2}), pulse(2, noon.Add(20*time.Second))}
+		}, "0-15: 1i !80740000 !80740000; unreadable 0-0 2"},
+		{"after an unreadable value the one before does not hold", func(r *Reader) []notice {
+			return []notice{r.message(1, 0, false, int32(6)), r.message(2, 10, false, "ABORTED"), r.message(3, 20, false, int32(6)), pulse(4, noon.Add(30*time.Second))}
+		}, "0-25: 6i !80740000 6; unreadable 10-10 1"},
+		{"a clock a day ahead proves nothing", func(r *Reader) []notice {
+			return []notice{r.message(1, 0, false, int32(6)), pulse(2, noon.Add(24*time.Hour)), r.message(2, 10, false, int32(2)), pulse(3, noon.Add(20*time.Second))}
+		}, "0-15: 6i 2"},
+		{"a stamp years ahead is suspect and hides no overflow", func(r *Reader) []notice {
+			bad := r.message(2, 5*365*86400, false, int32(7))
+			bad.msg.PublishTime = noon.Add(3 * time.Second).Time()
+			n := r.message(3, 100, false, int32(2))
+			n.msg.NotificationData[0].Value.(*ua.DataChangeNotification).MonitoredItems[0].Value.Status = ua.StatusCode(mesh.StatusOverflow)
+			return []notice{r.message(1, 2, false, int32(1)), bad, n, pulse(4, noon.Add(130*time.Second))}
+		}, "100-125: 1i 7? 2; overflow 2-100 0"},
+		{"an overflow beside a stamp years ahead ends now", func(r *Reader) []notice {
+			n := r.message(2, 5*365*86400, false, int32(2))
+			n.msg.PublishTime = noon.Add(3 * time.Second).Time()
+			n.msg.NotificationData[0].Value.(*ua.DataChangeNotification).MonitoredItems[0].Value.Status = ua.StatusCode(mesh.StatusOverflow)
+			return []notice{r.message(1, 2, false, int32(1)), n, pulse(3, noon.Add(130*time.Second))}
+		}, "0-0: 1i 2?; overflow 2-3600 0"},
+		{"overflow", func(r *Reader) []notice {
+			n := r.message(2, 10, false, int32(2))
+			n.msg.NotificationData[0].Value.(*ua.DataChangeNotification).MonitoredItems[0].Value.Status = ua.StatusCode(mesh.StatusOverflow)
+			return []notice{r.message(1, 2, false, int32(1)), n, pulse(3, noon.Add(30*time.Second))}
+		}, "10-25: 1i 2; overflow 2-10 0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, log := stepped(t, nil)
+			r.step(t, c.do(r)...)
+			if got := strings.Join(log.lines, "; "); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestReader_RestartGoesOn(t *testing.T) {
+	r, log := stepped(t, nil)
+	r.step(t, r.message(1, 0, false, int32(1)), r.message(2, 10, false, int32(2)))
+	r, again := stepped(t, log.state)
+	if r.order.next != 3 {
+		t.Fatalf("goes on with message %d", r.order.next)
+	}
+	r.step(t, r.message(2, 10, true, int32(2)), r.message(3, 12, true, int32(3)), pulse(4, noon.Add(20*time.Second)))
+	if got, want := strings.Join(append(log.lines, again.lines...), "; "), "0-5: 1i 2; 5-15: 3"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestReader_NewSubscriptionVoidsWhatLiesBetween(t *testing.T) {
+	r, log := stepped(t, nil)
+	r.step(t, r.message(1, 0, false, int32(1)), r.message(2, 10, false, int32(2)))
+	r, again := stepped(t, log.state)
+	r.order, r.state.Fresh, r.initial[0] = newSequence(1), true, true
+	r.step(t, r.message(1, 100, false, int32(9)), pulse(2, noon.Add(120*time.Second)))
+	if got, want := strings.Join(again.lines, "; "), "100-115: 9i; disconnected 5-100 0"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestReader_ForeignHandle(t *testing.T) {
+	r, _ := stepped(t, nil)
+	n := r.message(1, 0, false, int32(1))
+	r.state.Incarnation = 8
+	r.state.Subscription = 5
+	r.order.put(n)
+	if err := r.deliver(t.Context()); err == nil || !strings.Contains(err.Error(), "somebody else") || r.state.Subscription != 0 {
+		t.Errorf("error %v, subscription %d", err, r.state.Subscription)
+	}
+}

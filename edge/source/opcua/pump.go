@@ -1,0 +1,435 @@
+package opcua
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gopcua/opcua/ua"
+	"golang.org/x/sync/errgroup"
+
+	"plantmesh/edge/source"
+	"plantmesh/proto/mesh"
+)
+
+const (
+	// lookEvery is how often the pump looks at its clocks.
+	lookEvery = 50 * time.Millisecond
+	// unackedLimit closes a commit: half of the thousand messages that servers
+	// of some size keep for Republish.
+	unackedLimit = 500
+	// maxExtra is how many publish requests go out beside the others, to carry
+	// acknowledgements at once.
+	maxExtra = 2
+	// leastAlive is the shortest silence that counts as a dead link.
+	leastAlive = 2 * time.Second
+)
+
+// fatalError ends the reader: the log can't be reached any more.
+type fatalError struct{ err error }
+
+func (e *fatalError) Error() string { return e.err.Error() }
+func (e *fatalError) Unwrap() error { return e.err }
+
+func fatal(err error) bool {
+	var f *fatalError
+	return errors.As(err, &f)
+}
+
+// answer is what one publish request brought.
+type answer struct {
+	resp *ua.PublishResponse
+	err  error
+	once bool
+}
+
+// pump publishes, delivers and commits until the connection breaks.
+func (r *Reader) pump(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	limit := max(leastAlive, 3*r.state.KeepAlive)
+	s, done := r.sess, r.done
+	p := &pipeline{
+		acks: &r.acks, session: &s, subscription: r.state.Subscription, timeout: 2*limit + callTimeout,
+		answers: make(chan answer, r.cfg.InFlight), durable: make(chan uint64), errs: s.errs, limit: limit,
+	}
+	p.once = func() { g.Go(func() error { p.publish(ctx, true); return nil }) }
+	for range r.cfg.InFlight {
+		g.Go(func() error { p.publish(ctx, false); return nil })
+	}
+	g.Go(func() error { return r.watch(ctx, done, p.durable) })
+	g.Go(func() error {
+		// Cutting the connection ends the requests that hang on it.
+		defer r.sess.detach()
+		return r.turn(ctx, p)
+	})
+	err := g.Wait()
+	if errors.Is(err, errGone) {
+		r.gone = true
+	}
+	return err
+}
+
+// pipeline is what the goroutines of one connection share.
+type pipeline struct {
+	acks         *acks
+	session      *session
+	subscription uint32
+	timeout      time.Duration // of a publish request
+	limit        time.Duration // without an answer: the link is dead
+	answers      chan answer
+	durable      chan uint64 // commits that are durable
+	errs         <-chan error
+	once         func() // sends one publish request beside the others
+
+	// Only turn touches these.
+	alive   time.Time // machine time of the last answer
+	regular int       // publish requests that go out again and again
+	extra   int       // publish requests beside them
+}
+
+// publish keeps one publish request waiting at the server. Acknowledgements of
+// what is committed ride on the next one. With once it sends a single request:
+// acknowledgements shall not wait until the server has something to say.
+func (p *pipeline) publish(ctx context.Context, once bool) {
+	for {
+		list := p.acks.send(p.subscription)
+		resp, err := callAs[*ua.PublishResponse](ctx, p.session.sc, p.session.token, p.timeout, &ua.PublishRequest{SubscriptionAcknowledgements: list})
+		p.acks.sent(list, err == nil)
+		select {
+		case p.answers <- answer{resp: resp, err: err, once: once}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil || once {
+			return // turn decides what an error means
+		}
+	}
+}
+
+// watch tells how many commits are durable.
+func (r *Reader) watch(ctx context.Context, done uint64, durable chan<- uint64) error {
+	for {
+		n, err := r.out.Committed(ctx, done)
+		if err != nil && ctx.Err() == nil {
+			return &fatalError{fmt.Errorf("wait for the log: %w", err)}
+		}
+		done = n
+		select {
+		case durable <- n:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// turn is the reader's own goroutine: it alone touches the order of messages,
+// the sealer and the state.
+func (r *Reader) turn(ctx context.Context, p *pipeline) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	p.alive, p.regular = time.Now(), r.cfg.InFlight
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case err = <-p.errs:
+			// A refused request comes here too; its caller knows better.
+			if _, refused := refusal(err); refused {
+				err = nil
+			} else {
+				err = fmt.Errorf("%w: %w", errLost, err)
+			}
+		case n := <-p.durable:
+			r.settle(n)
+			if p.extra < maxExtra && r.acks.any() {
+				p.extra++
+				p.once()
+			}
+		case a := <-p.answers:
+			if !p.refused(a) {
+				err = r.answered(ctx, a)
+			}
+		case <-look.C:
+			err = r.look(ctx, p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// refused counts an answer, and reports whether it only says that the server
+// keeps fewer publish requests than it was sent: then the others must do.
+func (p *pipeline) refused(a answer) bool {
+	p.alive = time.Now()
+	few := errors.Is(a.err, ua.StatusBadTooManyPublishRequests)
+	switch {
+	case a.once:
+		p.extra--
+	case few:
+		p.regular--
+	}
+	return few && p.regular > 0
+}
+
+// look does what is due by the clock.
+func (r *Reader) look(ctx context.Context, p *pipeline) error {
+	if err := r.commitIfDue(ctx); err != nil {
+		return err
+	}
+	if err := r.fillHole(ctx); err != nil {
+		return err
+	}
+	if len(p.answers) == 0 && time.Since(p.alive) > p.limit {
+		return fmt.Errorf("%w: no answer to publish requests for %s", errLost, p.limit)
+	}
+	return nil
+}
+
+// answered takes what one publish request brought.
+func (r *Reader) answered(ctx context.Context, a answer) error {
+	if a.err != nil {
+		if errors.Is(a.err, ua.StatusBadNoSubscription) {
+			return fmt.Errorf("%w: %w", errGone, a.err)
+		}
+		return fmt.Errorf("publish: %w", a.err)
+	}
+	if a.resp.SubscriptionID != r.state.Subscription || a.resp.NotificationMessage == nil {
+		return nil // of a subscription that was given up
+	}
+	r.available(a.resp.AvailableSequenceNumbers)
+	r.order.put(notice{msg: a.resp.NotificationMessage, more: a.resp.MoreNotifications})
+	return r.deliver(ctx)
+}
+
+// fillHole asks for a message that should have come. One that the server no
+// longer has ends the subscription: values that were in it may not change
+// again for hours, so every node is asked for its value anew.
+func (r *Reader) fillHole(ctx context.Context) error {
+	if !r.order.missing(time.Now(), r.cfg.InFlight) {
+		return nil
+	}
+	seq := r.order.next
+	p, err := call[*ua.RepublishResponse](ctx, &r.sess, &ua.RepublishRequest{SubscriptionID: r.state.Subscription, RetransmitSequenceNumber: seq})
+	if code, refused := refusal(err); refused {
+		return fmt.Errorf("%w: message %d: %w", errGone, seq, code)
+	}
+	if err != nil {
+		return fmt.Errorf("republish %d: %w", seq, err)
+	}
+	r.order.put(notice{msg: p.NotificationMessage, more: true})
+	return r.deliver(ctx)
+}
+
+// deliver takes everything that is in order, closing commits as they fill.
+func (r *Reader) deliver(ctx context.Context) error {
+	for {
+		n, ok := r.order.take()
+		if !ok {
+			return r.commitIfDue(ctx)
+		}
+		if err := r.accept(n); err != nil {
+			return err
+		}
+		if err := r.commitIfDue(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// accept gives one notice in order to the sealer.
+func (r *Reader) accept(n notice) error {
+	now := r.now()
+	at := stamp(n.msg.PublishTime)
+	believed := at != 0 && !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind
+	r.doubt(!believed, n.msg.PublishTime)
+	if r.state.Fresh && believed {
+		r.begin(at, now)
+	}
+	for _, data := range n.msg.NotificationData {
+		if data == nil {
+			continue
+		}
+		switch d := data.Value.(type) {
+		case *ua.DataChangeNotification:
+			for _, item := range d.MonitoredItems {
+				if err := r.value(item, now); err != nil {
+					return err
+				}
+			}
+		case *ua.StatusChangeNotification:
+			return fmt.Errorf("%w: %w", errGone, d.Status)
+		}
+	}
+	if !n.alive() {
+		r.state.Seq = n.msg.SequenceNumber
+		r.taken = append(r.taken, n.msg.SequenceNumber)
+	}
+	if !n.more && believed {
+		r.sealer.Prove(at - mesh.Nanos(r.cfg.Disorder))
+	}
+	return nil
+}
+
+// doubt tells when the server's clock ceases to be believed, and when it is again.
+func (r *Reader) doubt(doubted bool, says time.Time) {
+	if doubted == r.doubted {
+		return
+	}
+	r.doubted = doubted
+	if doubted {
+		source.Tell(r.out, "connected, but nothing is proven: the server's clock says "+says.UTC().Format(time.RFC3339))
+		return
+	}
+	source.Tell(r.out, r.connected())
+}
+
+// begin starts a new proof; what lies between the one before and now was not
+// heard. Of a signal that the server refuses nothing is known from here on.
+func (r *Reader) begin(at, now mesh.Nanos) {
+	r.state.Fresh = false
+	if proof := r.sealer.Proof(); proof > 0 && at > proof {
+		r.sealer.Void(r.void(mesh.CauseDisconnected, mesh.Span{From: proof, To: at}, 0, "the server has not kept what changed while nobody listened"))
+	}
+	r.sealer.Begin(at)
+	for _, x := range r.state.Refused {
+		r.sealer.Add(mesh.Sample{Signal: r.table[x.Signal].ID, Time: max(r.sealer.Proof(), r.last[x.Signal]), Server: at, Agent: now, Status: x.Status, Flags: mesh.FlagInitial})
+	}
+}
+
+func (r *Reader) void(cause mesh.Cause, times mesh.Span, count uint64, note string) mesh.Void {
+	return mesh.Void{Cause: cause, Parts: []mesh.Part{{Source: r.cfg.ID, Times: times, Count: count}}, Note: note}
+}
+
+// value gives one data value to the sealer.
+func (r *Reader) value(item *ua.MonitoredItemNotification, now mesh.Nanos) error {
+	i, ours := r.state.signal(item.ClientHandle)
+	if !ours || i >= len(r.table) {
+		r.state.Subscription = 0 // not ours: neither acknowledge nor delete it
+		return fmt.Errorf("%w: client handle %d is not of this reader: the server has given the subscription's number to somebody else", errGone, item.ClientHandle)
+	}
+	if item.Value == nil {
+		return nil
+	}
+	s, err := sample(r.table[i], item.Value, now)
+	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
+		r.overflow(i, min(s.Time, now))
+	}
+	if err != nil {
+		r.unread.add(r.cfg.Signals[i].Name, s.Time, err)
+	}
+	if r.initial[i] {
+		r.initial[i] = false
+		s.Flags |= mesh.FlagInitial
+	}
+	if s.Flags&mesh.FlagSuspect == 0 {
+		r.last[i] = max(r.last[i], s.Time)
+	}
+	r.sealer.Add(s)
+	return nil
+}
+
+// overflow says that values of signal i before the instant to were lost in the
+// server's queue. Everything before the proof came, so nothing older is lost.
+func (r *Reader) overflow(i int, to mesh.Nanos) {
+	from := max(r.last[i], r.sealer.Proof())
+	note := fmt.Sprintf("the server's queue of %s ran over", r.cfg.Signals[i].Name)
+	r.sealer.Void(r.void(mesh.CauseOverflow, mesh.Span{From: from, To: max(to, from+1)}, 0, note))
+}
+
+// commitIfDue closes a commit when its window is full or old, or when much of
+// what the server keeps for Republish waits for it.
+func (r *Reader) commitIfDue(ctx context.Context) error {
+	now := time.Now()
+	if len(r.taken) > 0 && r.since.IsZero() {
+		r.since = now
+	}
+	// A message without a sample gives the sealer nothing, but is acknowledged too.
+	old := len(r.taken) > 0 && now.Sub(r.since) >= time.Duration(r.cfg.Window.Latency)
+	if !r.sealer.Due(now) && !old && len(r.taken) < unackedLimit {
+		return nil
+	}
+	_, err := r.commit(ctx)
+	return err
+}
+
+// commit hands everything taken so far to the log, with the state that belongs to it.
+func (r *Reader) commit(ctx context.Context) (uint64, error) {
+	if v, ok := r.unread.flush(r.cfg.ID); ok {
+		r.sealer.Void(v)
+	}
+	b, err := r.state.encode(r.sealer)
+	if err != nil {
+		return 0, &fatalError{err}
+	}
+	o, err := r.sealer.Seal(b)
+	if err != nil {
+		return 0, &fatalError{err}
+	}
+	n, err := r.out.Append(ctx, o)
+	if err != nil {
+		return 0, &fatalError{fmt.Errorf("hand over to the log: %w", err)}
+	}
+	r.pushed = append(r.pushed, mark{n: n, seqs: r.taken})
+	r.taken, r.since = nil, time.Time{}
+	return n, nil
+}
+
+// commitNow is commit, and waits until it is durable.
+func (r *Reader) commitNow(ctx context.Context) error {
+	n, err := r.commit(ctx)
+	if err != nil {
+		return err
+	}
+	done, err := r.out.Committed(ctx, n-1)
+	if err != nil {
+		return &fatalError{fmt.Errorf("wait for the log: %w", err)}
+	}
+	r.settle(done)
+	return nil
+}
+
+// settle acknowledges what is durable.
+func (r *Reader) settle(done uint64) {
+	r.done = max(r.done, done)
+	for len(r.pushed) > 0 && r.pushed[0].n <= r.done {
+		if seqs := r.pushed[0].seqs; len(seqs) > 0 {
+			r.acks.add(seqs...)
+			r.committed = seqs[len(seqs)-1]
+		}
+		r.pushed = slices.Delete(r.pushed, 0, 1)
+	}
+}
+
+// unread gathers values that could not be taken: one void tells of all of
+// them, beside a sample without a value for each. Its stretches are empty, because the other signals were heard.
+type unread struct {
+	count   uint64
+	at      mesh.Nanos
+	signals []string
+}
+
+func (u *unread) add(signal string, at mesh.Nanos, why error) {
+	u.count++
+	u.at = max(u.at, at)
+	text := signal + ": " + why.Error()
+	if len(u.signals) < maxNamed && !slices.Contains(u.signals, text) {
+		u.signals = append(u.signals, text)
+	}
+}
+
+func (u *unread) flush(source string) (mesh.Void, bool) {
+	if u.count == 0 {
+		return mesh.Void{}, false
+	}
+	v := mesh.Void{
+		Cause: mesh.CauseUnreadable, Parts: []mesh.Part{{Source: source, Times: mesh.Span{From: u.at, To: u.at}, Count: u.count}},
+		Note: strings.Join(u.signals, "; "),
+	}
+	*u = unread{}
+	return v, true
+}

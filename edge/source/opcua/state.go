@@ -1,0 +1,70 @@
+package opcua
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"plantmesh/edge/source"
+	"plantmesh/proto/mesh"
+)
+
+// state is what is committed with the records: enough to take up the same
+// subscription again after a restart, where the server allows it.
+type state struct {
+	Subscription uint32        `json:"subscription"` // 0: none
+	Incarnation  uint16        `json:"incarnation"`  // high half of every client handle, random: tells our items from others'
+	Table        string        `json:"table"`        // hash of what the items were made from
+	Created      int           `json:"created"`      // signals whose items were asked for
+	Refused      []refused     `json:"refused,omitempty"`
+	Fresh        bool          `json:"fresh"`      // nothing is proven on this subscription yet
+	Seq          uint32        `json:"seq"`        // of the last message taken; 0: none
+	KeepAlive    time.Duration `json:"keep_alive"` // between keep-alives, as the server revised it
+	Proof        mesh.Nanos    `json:"proof"`
+	Holes        []mesh.Span   `json:"holes,omitempty"`
+}
+
+// refused is a signal that the server gives no item for.
+type refused struct {
+	Signal int         `json:"signal"`
+	Status mesh.Status `json:"status"`
+}
+
+func decodeState(b []byte) (s state, err error) {
+	if b == nil {
+		return s, nil
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return state{}, fmt.Errorf("read the source's state: %w", err)
+	}
+	return s, nil
+}
+
+// encode is the state as of everything the sealer has been given.
+func (s state) encode(sealer *source.Sealer) ([]byte, error) {
+	s.Proof, s.Holes = sealer.Proof(), sealer.Holes()
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("write the source's state: %w", err)
+	}
+	return b, nil
+}
+
+// newIncarnation draws a number that no other subscription is likely to use.
+func newIncarnation() (uint16, error) {
+	var b [2]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, fmt.Errorf("draw an incarnation: %w", err)
+	}
+	return max(1, binary.LittleEndian.Uint16(b[:])), nil
+}
+
+// handle is the client handle of signal i.
+func (s state) handle(i int) uint32 { return uint32(s.Incarnation)<<16 | uint32(i) }
+
+// signal is the signal behind a client handle; ok is false for a foreign one.
+func (s state) signal(handle uint32) (i int, ok bool) {
+	return int(handle & 0xFFFF), uint16(handle>>16) == s.Incarnation
+}

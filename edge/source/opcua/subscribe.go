@@ -1,0 +1,273 @@
+package opcua
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gopcua/opcua/ua"
+
+	"plantmesh/proto/mesh"
+)
+
+const (
+	// itemsPerCall is how many monitored items are asked for at once; servers
+	// take at least so many (OPC 10000-7, standard server profiles: 500).
+	itemsPerCall = 500
+	// notesPerMessage bounds one notification message: the unit of commit.
+	notesPerMessage = 10_000
+)
+
+// errGone means that the subscription can't be continued: a new one is made,
+// and what lies between is void.
+var errGone = errors.New("the server has dropped the subscription or a message of it")
+
+// subscribe takes up the subscription of the state, or makes a new one.
+func (r *Reader) subscribe(ctx context.Context, kept bool) error {
+	if r.state.Subscription != 0 && r.state.Table == r.hash && !r.gone {
+		err := r.takeUp(ctx, kept)
+		if !errors.Is(err, errGone) {
+			return err
+		}
+		r.log.Warn("the subscription can't be continued, making a new one", "subscription", r.state.Subscription, "error", err.Error())
+	}
+	if err := r.drop(ctx); err != nil {
+		return err
+	}
+	if err := r.create(ctx); err != nil {
+		return err
+	}
+	r.gone = false
+	return nil
+}
+
+// takeUp continues the subscription: transferred where the session is new,
+// and with what was sent but not committed asked for again.
+func (r *Reader) takeUp(ctx context.Context, kept bool) error {
+	if r.state.Created < len(r.nodes) {
+		// A call whose answer was lost may have made its items all the same. Made
+		// again, each change would come twice for as long as the subscription lives.
+		return fmt.Errorf("%w: its items were not all made when the connection ended", errGone)
+	}
+	var available []uint32
+	if !kept {
+		t, err := call[*ua.TransferSubscriptionsResponse](ctx, &r.sess, &ua.TransferSubscriptionsRequest{SubscriptionIDs: []uint32{r.state.Subscription}})
+		if code, refused := refusal(err); refused {
+			return fmt.Errorf("%w: transfer: %w", errGone, code)
+		}
+		if err != nil {
+			return fmt.Errorf("transfer the subscription: %w", err)
+		}
+		if len(t.Results) != 1 || t.Results[0].StatusCode != ua.StatusOK {
+			return fmt.Errorf("%w: transfer was refused", errGone)
+		}
+		available = t.Results[0].AvailableSequenceNumbers
+	}
+	r.order = newSequence(after(r.state.Seq))
+	r.available(available)
+	return r.republish(ctx, available)
+}
+
+// available acknowledges what the server still keeps though it is committed:
+// an acknowledgement was lost on the way.
+func (r *Reader) available(seqs []uint32) {
+	if r.committed == 0 {
+		return
+	}
+	for _, seq := range seqs {
+		if !ahead(seq, r.committed) {
+			r.acks.add(seq)
+		}
+	}
+}
+
+// republish asks for every message from the next one on until the server has
+// no more. A hole before a message it does have can't be filled.
+func (r *Reader) republish(ctx context.Context, available []uint32) error {
+	for {
+		p, err := call[*ua.RepublishResponse](ctx, &r.sess, &ua.RepublishRequest{SubscriptionID: r.state.Subscription, RetransmitSequenceNumber: r.order.next})
+		if code, refused := refusal(err); refused {
+			lost := slices.ContainsFunc(available, func(seq uint32) bool { return ahead(seq, r.order.next) })
+			if code == ua.StatusBadMessageNotAvailable && !lost {
+				return nil
+			}
+			if sessionLost(code) {
+				r.sess.token = nil
+				return fmt.Errorf("republish %d: %w", r.order.next, err)
+			}
+			return fmt.Errorf("%w: republish %d: %w", errGone, r.order.next, code)
+		}
+		if err != nil {
+			return fmt.Errorf("republish %d: %w", r.order.next, err)
+		}
+		if p.NotificationMessage == nil || p.NotificationMessage.SequenceNumber != r.order.next {
+			return fmt.Errorf("%w: republish %d gave another message", errGone, r.order.next)
+		}
+		// More may be waiting: a message that comes twice proves nothing.
+		r.order.put(notice{msg: p.NotificationMessage, more: true})
+		if err := r.deliver(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// sessionLost reports whether a refusal is about the session: the subscription
+// may be well.
+func sessionLost(code ua.StatusCode) bool {
+	switch code {
+	case ua.StatusBadSessionIDInvalid, ua.StatusBadSessionClosed, ua.StatusBadSessionNotActivated, ua.StatusBadSecureChannelIDInvalid:
+		return true
+	default:
+		return false
+	}
+}
+
+// drop forgets the subscription, here and as far as possible at the server.
+func (r *Reader) drop(ctx context.Context) error {
+	if r.state.Subscription != 0 {
+		// What the server says doesn't matter: it may never have heard of it.
+		_, err := call[*ua.DeleteSubscriptionsResponse](ctx, &r.sess, &ua.DeleteSubscriptionsRequest{SubscriptionIDs: []uint32{r.state.Subscription}})
+		if _, refused := refusal(err); err != nil && !refused {
+			return fmt.Errorf("delete the subscription: %w", err)
+		}
+	}
+	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused = 0, 0, 0, nil
+	r.taken, r.pushed, r.committed = nil, nil, 0
+	r.acks.reset()
+	return nil
+}
+
+// create makes a new subscription. Its id is committed before the first item
+// exists: a server that hands over values from its own store does so once, to
+// a subscription that must not be forgotten.
+func (r *Reader) create(ctx context.Context) error {
+	interval := time.Duration(r.cfg.PublishingInterval)
+	s, err := call[*ua.CreateSubscriptionResponse](ctx, &r.sess, &ua.CreateSubscriptionRequest{
+		RequestedPublishingInterval: float64(interval) / float64(time.Millisecond),
+		RequestedMaxKeepAliveCount:  r.cfg.KeepAliveCount,
+		RequestedLifetimeCount:      uint32(min(time.Duration(r.cfg.Lifetime)/interval, 1<<31)),
+		MaxNotificationsPerPublish:  notesPerMessage,
+		PublishingEnabled:           true,
+	})
+	if err != nil {
+		return fmt.Errorf("create a subscription: %w", err)
+	}
+	r.state.KeepAlive = time.Duration(s.RevisedPublishingInterval*float64(time.Millisecond)) * time.Duration(s.RevisedMaxKeepAliveCount)
+	incarnation, err := newIncarnation()
+	if err != nil {
+		return err
+	}
+	r.state.Subscription, r.state.Incarnation, r.state.Table = s.SubscriptionID, incarnation, r.hash
+	r.order, r.state.Fresh = newSequence(1), true
+	if err := r.commitNow(ctx); err != nil {
+		return err
+	}
+	return r.items(ctx)
+}
+
+// items asks for the monitored items. That all were made is committed with
+// their subscription: one that has only some is not taken up again.
+func (r *Reader) items(ctx context.Context) error {
+	namespaces, err := r.sess.namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	for r.state.Created < len(r.nodes) {
+		from, to := r.state.Created, min(r.state.Created+itemsPerCall, len(r.nodes))
+		var wanted []*ua.MonitoredItemCreateRequest
+		for i := from; i < to; i++ {
+			id, err := r.nodes[i].resolve(namespaces)
+			if err != nil {
+				r.refuse(i, err)
+				continue
+			}
+			wanted = append(wanted, r.item(i, id))
+		}
+		if err := r.monitor(ctx, wanted); err != nil {
+			return err
+		}
+		r.state.Created = to
+	}
+	if bad := len(r.state.Refused); bad > 0 {
+		r.log.Error("some signals are not read", "count", bad, "of", len(r.nodes))
+	}
+	return r.commitNow(ctx)
+}
+
+func (r *Reader) item(i int, id *ua.NodeID) *ua.MonitoredItemCreateRequest {
+	r.initial[i] = true
+	return &ua.MonitoredItemCreateRequest{
+		ItemToMonitor:  &ua.ReadValueID{NodeID: id, AttributeID: ua.AttributeIDValue, DataEncoding: &ua.QualifiedName{}},
+		MonitoringMode: ua.MonitoringModeReporting,
+		RequestedParameters: &ua.MonitoringParameters{
+			ClientHandle: r.state.handle(i), SamplingInterval: float64(r.cfg.SamplingInterval) / float64(time.Millisecond),
+			QueueSize: r.cfg.QueueSize, DiscardOldest: true, Filter: ua.NewExtensionObject(nil),
+		},
+	}
+}
+
+// monitor creates items and notes those the server refuses. Where it refuses
+// the call as a whole, the items are asked for one by one, so that a single
+// bad node costs only itself.
+func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateRequest) error {
+	if len(items) == 0 {
+		return nil
+	}
+	c, err := call[*ua.CreateMonitoredItemsResponse](ctx, &r.sess, &ua.CreateMonitoredItemsRequest{
+		SubscriptionID: r.state.Subscription, TimestampsToReturn: ua.TimestampsToReturnBoth, ItemsToCreate: items,
+	})
+	if code, refused := refusal(err); refused {
+		if code == ua.StatusBadSubscriptionIDInvalid || code == ua.StatusBadSessionIDInvalid {
+			return fmt.Errorf("%w: create monitored items: %w", errGone, code)
+		}
+		if len(items) == 1 {
+			r.refuseHandle(items[0].RequestedParameters.ClientHandle, code)
+			return nil
+		}
+		for i := range items {
+			if err := r.monitor(ctx, items[i:i+1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("create monitored items: %w", err)
+	}
+	if len(c.Results) != len(items) {
+		return fmt.Errorf("the server answered %d items with %d results", len(items), len(c.Results))
+	}
+	shortest := r.cfg.QueueSize
+	for i, res := range c.Results {
+		if res.StatusCode != ua.StatusOK && uint32(res.StatusCode)&0xC0000000 != 0 {
+			r.refuseHandle(items[i].RequestedParameters.ClientHandle, res.StatusCode)
+			continue
+		}
+		shortest = min(shortest, res.RevisedQueueSize)
+	}
+	if shortest < r.cfg.QueueSize {
+		r.log.Info("the server keeps fewer values per node than asked for", "queue_size", shortest, "asked", r.cfg.QueueSize)
+	}
+	return nil
+}
+
+func (r *Reader) refuseHandle(handle uint32, why error) {
+	i, _ := r.state.signal(handle)
+	r.refuse(i, why)
+}
+
+// refuse notes a signal that the server gives no item for. What was known of it
+// must not be carried on: begin gives it a sample of this status.
+func (r *Reader) refuse(i int, why error) {
+	r.initial[i] = false
+	status := mesh.StatusBadNodeIDUnknown // of a namespace that the server does not have
+	var code ua.StatusCode
+	if errors.As(why, &code) && mesh.Status(code).IsBad() {
+		status = mesh.Status(code)
+	}
+	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i }) // asked for twice, after a crash
+	r.state.Refused = append(r.state.Refused, refused{i, status})
+	r.log.Warn("the server refuses a signal", "signal", r.cfg.Signals[i].Name, "node", r.cfg.Signals[i].Node, "error", why.Error())
+}

@@ -1,0 +1,216 @@
+package source
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"plantmesh/proto/mesh"
+)
+
+// Between the agent and a worker runs a pipe in each direction, of frames:
+//
+//	u32 length of kind and payload   u8 kind   payload   u32 CRC32C of kind and payload
+//
+// All integers are little endian. Both ends come from the same program file,
+// so the first frame carries a version only to catch a worker left over from
+// another one.
+
+// pipeVersion stands in the start frame.
+const pipeVersion = 1
+
+// Credit is how many offers a worker may have on their way that are not yet
+// durable. It bounds the memory of both ends; four hide the latency of a sync.
+const Credit = 4
+
+const (
+	// maxOfferFrame bounds what a worker may make its agent hold: a commit
+	// window is half a mebibyte, one OPC UA message some more.
+	maxOfferFrame = 64 << 20
+	// maxStartFrame bounds what an agent gives a worker: a configuration of at
+	// most 4 MiB and a reader's state.
+	maxStartFrame = 16 << 20
+	maxTold       = 1 << 10 // bytes of one word for the status page
+	maxPieces     = 1 << 16 // records or descriptors of one offer
+)
+
+// Kinds of frame.
+const (
+	frameStart     byte = 'S' // agent to worker: version, resume state, configuration
+	frameCommitted byte = 'C' // agent to worker: how many offers are durable
+	frameOffer     byte = 'O' // worker to agent: one commit
+	frameAlive     byte = 'A' // worker to agent: still running
+	frameTell      byte = 'T' // worker to agent: what the reader says about itself
+	frameFatal     byte = 'F' // worker to agent: the reader ended, and why
+)
+
+// errPipe marks frames that make no sense: the other end is broken.
+var errPipe = errors.New("the pipe between agent and worker is broken")
+
+func writeFrame(w io.Writer, kind byte, payload []byte) error {
+	b := make([]byte, 0, 4+1+len(payload)+4)
+	b = binary.LittleEndian.AppendUint32(b, uint32(1+len(payload)))
+	b = append(b, kind)
+	b = append(b, payload...)
+	b = binary.LittleEndian.AppendUint32(b, checksum(b[4:]))
+	if _, err := w.Write(b); err != nil {
+		return fmt.Errorf("write frame %q: %w", kind, err)
+	}
+	return nil
+}
+
+// readFrame reads one frame of at most limit bytes. The payload is the caller's.
+func readFrame(r io.Reader, limit uint32) (kind byte, payload []byte, err error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err // io.EOF between frames is the normal end
+	}
+	n := binary.LittleEndian.Uint32(head[:])
+	if n == 0 || n > limit {
+		return 0, nil, fmt.Errorf("%w: a frame of %d bytes, at most %d are taken", errPipe, n, limit)
+	}
+	b := make([]byte, n+4)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return 0, nil, fmt.Errorf("%w: a frame ends early: %w", errPipe, err)
+	}
+	if checksum(b[:n]) != binary.LittleEndian.Uint32(b[n:]) {
+		return 0, nil, fmt.Errorf("%w: the checksum of a frame is wrong", errPipe)
+	}
+	return b[0], b[1:n:n], nil
+}
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// start is what a worker begins with.
+type start struct {
+	resume []byte // nil: nothing was ever committed
+	config []byte
+}
+
+func (s start) encode() []byte {
+	b := []byte{pipeVersion}
+	b = appendOptional(b, s.resume)
+	return appendBytes(b, s.config)
+}
+
+func decodeStart(payload []byte) (start, error) {
+	p := pieces{b: payload}
+	if v := p.byte(); v != pipeVersion {
+		return start{}, fmt.Errorf("%w: version %d, this program speaks %d", errPipe, v, pipeVersion)
+	}
+	s := start{resume: p.optional(), config: p.bytes()}
+	return s, p.end()
+}
+
+// encodeOffer leaves the source's name out: a worker speaks for one source
+// only, and the agent knows which.
+func encodeOffer(o mesh.Offer) ([]byte, error) {
+	size := 64 + len(o.State)
+	for _, s := range o.Sealed {
+		size += 4 + len(s)
+	}
+	for _, d := range o.Descriptors {
+		size += 5 + len(d.Content)
+	}
+	if size > maxOfferFrame-1 || len(o.Sealed) > maxPieces || len(o.Descriptors) > maxPieces {
+		return nil, fmt.Errorf("an offer of %d bytes in %d records is too large for the pipe", size, len(o.Sealed))
+	}
+	b := make([]byte, 0, size)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(o.Sealed)))
+	for _, s := range o.Sealed {
+		b = appendBytes(b, s)
+	}
+	b = appendOptional(b, o.State)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(o.Descriptors)))
+	for _, d := range o.Descriptors {
+		b = appendBytes(append(b, byte(d.Kind)), d.Content)
+	}
+	return b, nil
+}
+
+func decodeOffer(payload []byte) (o mesh.Offer, err error) {
+	p := pieces{b: payload}
+	for range p.count() {
+		o.Sealed = append(o.Sealed, p.bytes())
+	}
+	o.State = p.optional()
+	for range p.count() {
+		o.Descriptors = append(o.Descriptors, mesh.Descriptor{Kind: mesh.DescriptorKind(p.byte()), Content: p.bytes()})
+	}
+	return o, p.end()
+}
+
+func appendBytes(b, piece []byte) []byte {
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(piece))), piece...)
+}
+
+func appendOptional(b, piece []byte) []byte {
+	if piece == nil {
+		return append(b, 0)
+	}
+	return appendBytes(append(b, 1), piece)
+}
+
+// pieces takes a payload apart; after the first error it gives zeros.
+type pieces struct {
+	b   []byte
+	bad bool
+}
+
+func (p *pieces) take(n int) []byte {
+	if n < 0 || n > len(p.b) {
+		p.bad, p.b = true, nil
+		return nil
+	}
+	out := p.b[:n:n]
+	p.b = p.b[n:]
+	return out
+}
+
+func (p *pieces) byte() byte {
+	if b := p.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (p *pieces) bytes() []byte {
+	n := p.take(4)
+	if n == nil {
+		return nil
+	}
+	return p.take(int(binary.LittleEndian.Uint32(n)))
+}
+
+func (p *pieces) optional() []byte {
+	switch p.byte() {
+	case 0:
+		return nil
+	case 1:
+		return p.bytes()
+	}
+	p.bad, p.b = true, nil
+	return nil
+}
+
+func (p *pieces) count() int {
+	n := p.take(4)
+	if n == nil {
+		return 0
+	}
+	c := binary.LittleEndian.Uint32(n)
+	if c > maxPieces {
+		p.bad, p.b = true, nil
+		return 0
+	}
+	return int(c)
+}
+
+func (p *pieces) end() error {
+	if p.bad || len(p.b) != 0 {
+		return fmt.Errorf("%w: a payload contradicts itself", errPipe)
+	}
+	return nil
+}

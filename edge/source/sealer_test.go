@@ -1,0 +1,297 @@
+package source
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
+	"plantmesh/proto/wire"
+)
+
+func newSealer(t *testing.T, w Window) *Sealer {
+	t.Helper()
+	s, err := NewSealer(w, "s1", []mesh.Signal{{ID: 1, Name: "a", Type: mesh.TypeInt}, {ID: 2, Name: "b", Type: mesh.TypeString}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func at(n int64) mesh.Sample {
+	return mesh.Sample{Signal: 1, Time: mesh.Nanos(n), Value: mesh.Int(n)}
+}
+
+// seal seals and tells the offer in words: what a reader of the log would see.
+func seal(t *testing.T, s *Sealer) string {
+	t.Helper()
+	o, err := s.Seal([]byte("state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tell(t, o)
+}
+
+func tell(t *testing.T, o mesh.Offer) string {
+	t.Helper()
+	var out []string
+	for _, b := range o.Sealed {
+		h, err := wire.ParseHeader(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch h.Kind {
+		case mesh.KindBatch:
+			out = append(out, fmt.Sprintf("%d in [%d,%d) complete %d", h.Count, h.Proven.From, h.Proven.To, h.Complete))
+		case mesh.KindVoid:
+			v, err := wire.OpenVoid(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, fmt.Sprintf("void %s [%d,%d)", v.Cause, v.Parts[0].Times.From, v.Parts[0].Times.To))
+		case mesh.KindOpening, mesh.KindVerdict, mesh.KindFact:
+			t.Fatalf("%s in an offer", h.Kind)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+func void(c mesh.Cause, from, to mesh.Nanos) mesh.Void {
+	return mesh.Void{Cause: c, Parts: []mesh.Part{{Source: "s1", Times: mesh.Span{From: from, To: to}}}}
+}
+
+func TestSealer_Claims(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(s *Sealer)
+		want string
+	}{
+		{"samples without a proof claim nothing", func(s *Sealer) { s.Add(at(5)); s.Prove(9) }, "1 in [0,0) complete 0"},
+		{"a fresh proof", func(s *Sealer) { s.Begin(10); s.Add(at(5)); s.Prove(20); s.Prove(15); s.Prove(30) }, "1 in [10,30) complete 30"},
+		{"silence is proven too", func(s *Sealer) { s.Begin(10); s.Prove(20) }, "0 in [10,20) complete 20"},
+		{"a resumed proof", func(s *Sealer) { s.Resume(10); s.Add(at(11)); s.Prove(20) }, "1 in [10,20) complete 20"},
+		{"nothing to resume", func(s *Sealer) { s.Resume(0); s.Add(at(11)); s.Prove(20) }, "1 in [0,0) complete 0"},
+		{"a break inside one commit", func(s *Sealer) {
+			s.Begin(10)
+			s.Add(at(11))
+			s.Prove(20)
+			s.Void(void(mesh.CauseDisconnected, 20, 40))
+			s.Begin(40)
+			s.Add(at(35))
+			s.Add(at(36))
+			s.Prove(50)
+		}, "1 in [10,20) complete 20; 2 in [40,50) complete 50; void disconnected [20,40)"},
+		{"a fresh proof never goes back", func(s *Sealer) { s.Resume(30); s.Begin(20); s.Prove(40) }, "0 in [30,40) complete 40"},
+		{"a void behind the proof stands after it", func(s *Sealer) {
+			s.Begin(10)
+			s.Prove(30)
+			s.Void(void(mesh.CauseOverflow, 15, 20))
+		}, "0 in [10,30) complete 30; void overflow [15,20)"},
+		{"a void beyond the proof is never claimed", func(s *Sealer) {
+			s.Begin(10)
+			s.Void(void(mesh.CauseOverflow, 15, 20))
+			s.Prove(18)
+			s.Prove(30)
+		}, "0 in [10,15) complete 15; 0 in [20,30) complete 30; void overflow [15,20)"},
+		{"two voids that touch", func(s *Sealer) {
+			s.Begin(10)
+			s.Void(void(mesh.CauseOverflow, 20, 30))
+			s.Void(void(mesh.CauseOverflow, 15, 20))
+			s.Prove(40)
+		}, "0 in [10,15) complete 15; 0 in [30,40) complete 40; void overflow [20,30); void overflow [15,20)"},
+		{"a void without a length takes nothing", func(s *Sealer) { s.Begin(10); s.Void(void(mesh.CauseUnreadable, 15, 15)); s.Prove(40) }, "0 in [10,40) complete 40; void unreadable [15,15)"},
+		{"unheard may be claimed later", func(s *Sealer) { s.Begin(10); s.Prove(20); s.Unheard(40, "why") }, "0 in [10,20) complete 20; void disconnected [20,40)"},
+		{"unheard where nothing was proven", func(s *Sealer) { s.Unheard(40, "why") }, ""},
+		{"unheard by a clock behind the proof", func(s *Sealer) { s.Begin(10); s.Prove(50); s.Unheard(40, "why") }, "0 in [10,50) complete 50"},
+		{"nothing at all", func(*Sealer) {}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSealer(t, Window{})
+			c.do(s)
+			if got := seal(t, s); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestSealer_CommitsFollowEachOther(t *testing.T) {
+	s := newSealer(t, Window{})
+	s.Begin(10)
+	s.Prove(20)
+	for i, want := range []string{"0 in [10,20) complete 20", "1 in [20,20) complete 20", "0 in [20,25) complete 25", ""} {
+		switch i {
+		case 1:
+			s.Add(at(21))
+		case 2:
+			s.Prove(25)
+		}
+		if got := seal(t, s); got != want {
+			t.Errorf("commit %d: got %q, want %q", i, got, want)
+		}
+	}
+	if s.Proof() != 25 || s.Len() != 0 {
+		t.Errorf("proof %d, len %d after the last commit", s.Proof(), s.Len())
+	}
+}
+
+func TestSealer_HolesSurviveARestart(t *testing.T) {
+	s := newSealer(t, Window{})
+	s.Begin(10)
+	s.Prove(12)
+	s.Void(void(mesh.CauseOverflow, 11, 20))
+	seal(t, s)
+	again := newSealer(t, Window{})
+	again.Resume(s.Proof(), s.Holes()...)
+	again.Prove(30)
+	if got, want := seal(t, again), "0 in [20,30) complete 30"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestSealer_BeginIsKeptAsProof(t *testing.T) {
+	s := newSealer(t, Window{})
+	s.Resume(10)
+	s.Begin(50)
+	s.Add(at(51))
+	seal(t, s)
+	again := newSealer(t, Window{})
+	again.Resume(s.Proof())
+	again.Prove(60)
+	if got, want := seal(t, again), "0 in [50,60) complete 60"; got != want {
+		t.Errorf("got %q, want %q: what Begin gave up must stay given up", got, want)
+	}
+}
+
+func TestSealer_Due(t *testing.T) {
+	start := time.Unix(1000, 0)
+	for _, c := range []struct {
+		name  string
+		do    func(s *Sealer)
+		after time.Duration
+		want  bool
+	}{
+		{"nothing waits", func(*Sealer) {}, time.Hour, false},
+		{"too early", func(s *Sealer) { s.Add(at(1)) }, 999 * time.Millisecond, false},
+		{"latency", func(s *Sealer) { s.Add(at(1)) }, time.Second, true},
+		{"a proof alone has a latency too", func(s *Sealer) { s.Begin(1); s.Prove(2) }, time.Second, true},
+		{"count", func(s *Sealer) { s.Add(at(1)); s.Add(at(2)); s.Add(at(3)) }, 0, true},
+		{"bytes", func(s *Sealer) {
+			s.Add(mesh.Sample{Signal: 2, Value: mesh.Text(strings.Repeat("x", 1<<10))})
+		}, 0, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSealer(t, Window{Bytes: 1 << 10, MaxSamples: 3})
+			c.do(s)
+			s.Due(start)
+			if got := s.Due(start.Add(c.after)); got != c.want {
+				t.Errorf("Due = %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestSealer_LargeCommitIsSplitAndOnlyTheLastClaims(t *testing.T) {
+	s := newSealer(t, Window{Bytes: 16 << 20})
+	rnd := rand.New(rand.NewPCG(1, 2))
+	const n = 100
+	for i := range n {
+		text := make([]byte, 30<<10)
+		for j := range text {
+			text[j] = byte(rnd.Uint32())
+		}
+		s.Add(mesh.Sample{Signal: 2, Time: mesh.Nanos(i), Value: mesh.Value{Type: mesh.TypeBytes, Bytes: text}})
+	}
+	s.Begin(1)
+	s.Prove(200)
+	o, err := s.Seal(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Sealed) < 5 {
+		t.Fatalf("%d records for 3 MB", len(o.Sealed))
+	}
+	total := uint32(0)
+	for i, b := range o.Sealed {
+		h, err := wire.ParseHeader(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > maxSealed {
+			t.Errorf("record %d has %d bytes", i, len(b))
+		}
+		if last := i == len(o.Sealed)-1; last == h.Proven.Empty() {
+			t.Errorf("record %d of %d claims %v", i, len(o.Sealed), h.Proven)
+		}
+		total += h.Count
+	}
+	if total != n {
+		t.Errorf("%d samples of %d", total, n)
+	}
+}
+
+func TestSealer_NoteOfADevice(t *testing.T) {
+	s := newSealer(t, Window{})
+	s.Void(mesh.Void{Cause: mesh.CauseUnreadable, Note: "\xff\xfe" + strings.Repeat("ü", 4000)})
+	if _, err := s.Seal(nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWindow_Validate(t *testing.T) {
+	for _, c := range []struct {
+		w  Window
+		ok bool
+	}{
+		{Window{}, true},
+		{Window{Bytes: 64 << 10, Latency: strict.Duration(4 * time.Second)}, true},
+		{Window{Bytes: 10}, false},
+		{Window{Latency: strict.Duration(time.Hour)}, false},
+		{Window{MaxSamples: -1}, false},
+	} {
+		if err := c.w.Validate(); (err == nil) != c.ok {
+			t.Errorf("%+v: %v", c.w, err)
+		}
+	}
+	if _, err := NewSealer(Window{}, "s", []mesh.Signal{{ID: 1, Name: "a"}, {ID: 1, Name: "b"}}); err == nil {
+		t.Error("two signals with one id were taken")
+	}
+}
+
+func TestSealer_UnheardIsClaimedBehindTheVoid(t *testing.T) {
+	s := newSealer(t, Window{})
+	s.Begin(10)
+	s.Prove(20)
+	s.Unheard(40, "gone")
+	first := seal(t, s)
+	if len(s.Holes()) != 0 {
+		t.Errorf("holes %v", s.Holes())
+	}
+	s.Prove(60)
+	if got, want := first+" | "+seal(t, s), "0 in [10,20) complete 20; void disconnected [20,40) | 0 in [20,60) complete 60"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestSealer_HolesAreBounded(t *testing.T) {
+	s := newSealer(t, Window{})
+	s.Begin(10)
+	var all []mesh.Span
+	for i := range mesh.Nanos(20_000) {
+		h := mesh.Span{From: 1000 + 10*i, To: 1001 + 10*i}
+		s.Void(mesh.Void{Cause: mesh.CauseUnreadable, Parts: []mesh.Part{{Source: "s1", Times: h}}})
+		all = append(all, h)
+	}
+	holes := s.Holes()
+	if n := len(holes); n != maxHoles || holes[0] != all[0] || holes[n-1].To != all[len(all)-1].To {
+		t.Errorf("%d holes, first %v, last %v", n, holes[0], holes[n-1])
+	}
+	s = newSealer(t, Window{})
+	s.Resume(10, all...) // as an older version left them
+	if n := len(s.Holes()); n != maxHoles {
+		t.Errorf("%d holes after a restart", n)
+	}
+}

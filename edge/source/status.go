@@ -1,0 +1,131 @@
+package source
+
+import (
+	"maps"
+	"time"
+
+	"plantmesh/proto/mesh"
+)
+
+// States of a source, for people.
+const (
+	StateStarting    = "starting"
+	StateRunning     = "running"
+	StateHeld        = "held back" // the agent's log takes nothing
+	StateRestarting  = "waiting to restart"
+	StateQuarantined = "quarantined" // it crashes again and again; still tried now and then
+	StateStopped     = "stopped"
+)
+
+// Status is what the status page says about a source. It is a copy.
+type Status struct {
+	Source     string
+	State      string
+	Since      time.Time // of the state
+	Told       string    // the reader's own latest word, such as "connected"; empty while it has none
+	Restarts   int       // since the agent started
+	LastError  string
+	LastCommit time.Time  // machine time; zero: none since the agent started
+	Proof      mesh.Nanos // plant time through which the source is proven; 0: never
+	Samples    uint64     // made durable since the agent started
+	Bytes      uint64     // of sealed records, likewise
+	// Voids says by cause what was written off since the agent started.
+	Voids map[mesh.Cause]Voided
+}
+
+// Voided is what one cause has taken from a source.
+type Voided struct {
+	Voids  uint64 // records of it
+	Count  uint64 // values they speak of; a void of unknown extent counts none
+	Latest string // the newest one's note: the reason, and a few bytes of what was unreadable
+}
+
+// Status is the source's state now. Safe for concurrent use.
+func (s *Supervisor) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.status
+	out.Voids = maps.Clone(out.Voids)
+	return out
+}
+
+// writtenOff notes durable voids.
+func (s *Supervisor) writtenOff(voids ...mesh.Void) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range voids {
+		if s.status.Voids == nil {
+			s.status.Voids = map[mesh.Cause]Voided{}
+		}
+		was := s.status.Voids[v.Cause]
+		was.Voids++
+		was.Latest = v.Note
+		for _, p := range v.Parts {
+			was.Count += p.Count
+		}
+		s.status.Voids[v.Cause] = was
+	}
+}
+
+// set changes the state; a quarantined source stays so until it works again.
+func (s *Supervisor) set(state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state != StateStarting || s.status.State != StateQuarantined {
+		s.enter(state)
+	}
+	s.status.Proof = s.proof
+}
+
+// told notes the reader's word.
+func (s *Supervisor) told(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Told = oneLine(text)
+	if s.status.State == StateStarting {
+		s.enter(StateRunning)
+	}
+}
+
+// enter changes the state; mu is held.
+func (s *Supervisor) enter(state string) {
+	if s.status.State != state {
+		s.status.State, s.status.Since = state, time.Now()
+	}
+}
+
+// failed notes an error and reports whether the state is a new one.
+func (s *Supervisor) failed(state string, err error) (changed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed = s.status.State != state
+	if state != StateHeld {
+		s.status.Told = ""
+	}
+	if state == StateRestarting || state == StateQuarantined {
+		s.status.Restarts++
+	}
+	if err != nil {
+		s.status.LastError = oneLine(err.Error())
+	}
+	s.enter(state)
+	return changed
+}
+
+// committed notes a durable append.
+func (s *Supervisor) committed(c sum) {
+	s.heard = c.at
+	if c.proof > s.proof {
+		s.proof, s.voided = c.proof, 0
+	}
+	s.writtenOff(c.voids...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.State == StateHeld {
+		s.status.LastError = "" // it was the log's, which takes again
+	}
+	s.enter(StateRunning)
+	s.status.LastCommit, s.status.Proof = time.Now(), c.proof
+	s.status.Samples += c.samples
+	s.status.Bytes += c.bytes
+}

@@ -1,0 +1,420 @@
+package source
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// Times of the supervisor, in machine time.
+const (
+	backoffFirst   = 200 * time.Millisecond
+	backoffLongest = 30 * time.Second
+	healthyAfter   = time.Minute      // a worker that ran so long starts again at once
+	crashWindow    = 10 * time.Minute // crashLimit crashes in it make a source quarantined
+	crashLimit     = 5
+	silenceLimit   = 30 * time.Second // fifteen missed heartbeats: the process hangs
+	stopGrace      = 3 * time.Second  // from closing a worker's input to killing it
+	retryFirst     = 200 * time.Millisecond
+	retryLongest   = 5 * time.Second // between tries to append while the log takes nothing
+)
+
+// proofPrefix, put before a source's name, is the name under which the log
+// keeps how far that source is proven, and when that was committed: two instants
+// of the plant clock, eight bytes each.
+const proofPrefix = "@proof/"
+
+// Config is what a Supervisor must know of one source.
+type Config struct {
+	ID     string // the source's name; no two sources of an agent share one
+	Worker []byte // the configuration handed to the worker, as it stands
+}
+
+// Buffer is the agent's log as a supervisor needs it. Append makes all offers
+// durable or none, and returns when they are; State is what the last offer of
+// that source left, nil if there was none. Safe for concurrent use. The bytes
+// of an offer belong to the buffer afterwards.
+type Buffer interface {
+	Append(ctx context.Context, offers []mesh.Offer) ([]mesh.Position, error)
+	State(source string) ([]byte, error)
+}
+
+// Process is a running worker. Stdin closed asks it to end, Kill makes it; both
+// end Stdout. Wait is called once, after Stdout has ended. Kill may be called
+// at any time from any goroutine. Whoever spawned it owns nothing of it.
+type Process interface {
+	Stdin() io.WriteCloser
+	Stdout() io.Reader
+	Wait() error
+	Kill() error
+}
+
+// Supervisor keeps one source's worker running, brings its offers into the
+// agent's log, and writes there what could not be heard while it was dead.
+type Supervisor struct {
+	cfg    Config
+	spawn  func(ctx context.Context) (Process, error)
+	buffer Buffer
+	now    func() mesh.Nanos // plant clock
+	log    *slog.Logger
+
+	proof   mesh.Nanos // of the last durable offer; 0: none
+	heard   mesh.Nanos // plant clock at that commit; 0: not known
+	voided  mesh.Nanos // the end of the void written since then
+	crashes []time.Time
+
+	mu     sync.Mutex // protects status
+	status Status
+}
+
+// NewSupervisor makes the supervisor of one source. spawn starts a worker
+// process that calls Work; now is the plant clock.
+func NewSupervisor(cfg Config, spawn func(ctx context.Context) (Process, error), buffer Buffer, now func() mesh.Nanos, log *slog.Logger) *Supervisor {
+	s := &Supervisor{cfg: cfg, spawn: spawn, buffer: buffer, now: now, log: log.With("source", cfg.ID)}
+	s.status = Status{Source: cfg.ID, State: StateStopped, Since: time.Now()}
+	return s
+}
+
+// Run keeps the source running until ctx ends; it returns nil then. No fault
+// of a worker or of the log ends it earlier.
+func (s *Supervisor) Run(ctx context.Context) error {
+	delay := backoffFirst
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.once(ctx)
+		if ctx.Err() == nil {
+			delay = s.ended(err, time.Since(began), delay)
+			pause(ctx, delay)
+			delay = min(2*delay, backoffLongest)
+		}
+	}
+	s.set(StateStopped)
+	return nil
+}
+
+// ended notes why a worker ended and says how long to wait before the next.
+func (s *Supervisor) ended(err error, lived, delay time.Duration) time.Duration {
+	if lived >= healthyAfter {
+		delay = backoffFirst
+	}
+	state := StateRestarting
+	if s.crashed(time.Now()) {
+		state, delay = StateQuarantined, backoffLongest
+	}
+	s.failed(state, err)
+	s.log.Warn("the worker ended, starting it again", "error", err.Error(), "after", delay.String(), "state", state)
+	return delay
+}
+
+// crashed counts a crash and reports whether there were too many of late.
+func (s *Supervisor) crashed(now time.Time) bool {
+	s.crashes = append(s.crashes, now)
+	for now.Sub(s.crashes[0]) > crashWindow {
+		s.crashes = s.crashes[1:]
+	}
+	return len(s.crashes) >= crashLimit
+}
+
+// pause waits for d, or reports that ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// once is one life of a worker. It returns why that ended.
+func (s *Supervisor) once(ctx context.Context) error {
+	s.set(StateStarting)
+	resume, err := s.Prepare(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := s.spawn(ctx)
+	if err != nil {
+		return fmt.Errorf("start the worker: %w", err)
+	}
+	r := &run{
+		s: s, p: p, offers: make(chan mesh.Offer, Credit), heard: make(chan struct{}, 1), ended: make(chan struct{}),
+		start: start{resume: resume, config: s.cfg.Worker},
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.listen(gctx) })
+	g.Go(func() error { return r.commit(gctx) })
+	g.Go(func() error { return r.watch(gctx) })
+	err = g.Wait()
+	if werr := p.Wait(); werr != nil {
+		err = errors.Join(err, werr)
+	}
+	return err
+}
+
+// Prepare begins a life of the worker: it reads what the log knows of the
+// source. Where something was proven before, the stretch until now was heard by
+// nobody: it is voided before the worker can say anything, so that what the
+// worker proves later counts again. Run calls it; so does who steps a source
+// without a process.
+func (s *Supervisor) Prepare(ctx context.Context) (resume []byte, err error) {
+	resume, err = s.buffer.State(s.cfg.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the source's state: %w", err)
+	}
+	if len(resume) == 0 {
+		resume = nil // a log may give no bytes where it has none
+	}
+	b, err := s.buffer.State(proofPrefix + s.cfg.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the source's proof: %w", err)
+	}
+	if len(b) >= 8 {
+		s.proof = mesh.Nanos(binary.LittleEndian.Uint64(b))
+	}
+	if len(b) >= 16 {
+		s.heard = mesh.Nanos(binary.LittleEndian.Uint64(b[8:]))
+	}
+	silent := mesh.Span{From: max(s.believed(), s.voided), To: s.now()}
+	if s.proof == 0 || silent.Empty() {
+		return resume, nil
+	}
+	void := mesh.Void{Cause: mesh.CauseDied, Parts: []mesh.Part{{Source: s.cfg.ID, Times: silent}}, Note: "the worker that reads this source was not running"}
+	v, err := wire.SealVoid(void)
+	if err != nil {
+		return nil, fmt.Errorf("seal the void of a dead worker: %w", err)
+	}
+	if err := s.append(ctx, []mesh.Offer{{Source: s.cfg.ID, Sealed: [][]byte{v}}}); err != nil {
+		return nil, err
+	}
+	s.voided = silent.To
+	s.writtenOff(void)
+	return resume, nil
+}
+
+// believed is how far the source was heard: the proof, unless that lies beyond
+// what the clock of its commit allows. A proof within the tolerance is a device
+// whose clock is ahead, and what it proves later goes on from there.
+func (s *Supervisor) believed() mesh.Nanos {
+	if s.heard != 0 && Suspect(s.proof, s.heard) {
+		return s.heard
+	}
+	return s.proof
+}
+
+// append brings offers into the log. While the log takes nothing (full, or
+// being opened anew) it tries again: the worker meanwhile waits for credit, and
+// the device keeps what is not acknowledged. Only what no retry heals is an error.
+func (s *Supervisor) append(ctx context.Context, offers []mesh.Offer) error {
+	for delay := retryFirst; ; delay = min(2*delay, retryLongest) {
+		_, err := s.buffer.Append(ctx, offers)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || errors.Is(err, mesh.ErrPermanent) {
+			return fmt.Errorf("append to the agent's log: %w", err)
+		}
+		if s.failed(StateHeld, err) {
+			s.log.Warn("the agent's log takes nothing, holding the source back", "error", err.Error())
+		}
+		if !pause(ctx, delay) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// run is one life of a worker.
+type run struct {
+	s      *Supervisor
+	p      Process
+	start  start
+	offers chan mesh.Offer
+	heard  chan struct{} // a frame came
+	ended  chan struct{} // nothing comes any more
+}
+
+// listen reads the worker's frames until its output ends. When the agent stops
+// it goes on reading, so that no worker hangs in a write.
+func (r *run) listen(ctx context.Context) error {
+	defer close(r.ended)
+	in := bufio.NewReaderSize(r.p.Stdout(), 64<<10)
+	var fatal error
+	for {
+		kind, payload, err := readFrame(in, maxOfferFrame)
+		if err != nil {
+			if fatal != nil {
+				return fatal
+			}
+			return fmt.Errorf("the worker is gone: %w", err)
+		}
+		select {
+		case r.heard <- struct{}{}:
+		default:
+		}
+		switch kind {
+		case frameAlive:
+		case frameTell:
+			r.s.told(strings.ToValidUTF8(string(payload[:min(len(payload), maxTold)]), "?"))
+		case frameFatal:
+			fatal = errors.New(string(payload))
+			if err := r.p.Stdin().Close(); err != nil {
+				r.s.log.Debug("the worker's input was closed already", "error", err.Error())
+			}
+		case frameOffer:
+			o, err := decodeOffer(payload)
+			if err != nil {
+				return r.kill(err)
+			}
+			select {
+			case r.offers <- o:
+			case <-ctx.Done():
+			}
+		default:
+			return r.kill(fmt.Errorf("%w: frame %q from the worker", errPipe, kind))
+		}
+	}
+}
+
+// kill ends a worker that can't be trusted any more.
+func (r *run) kill(why error) error {
+	if err := r.p.Kill(); err != nil {
+		return errors.Join(why, fmt.Errorf("kill the worker: %w", err))
+	}
+	return why
+}
+
+// commit gives the worker its start, then brings its offers into the log and
+// answers how many are durable. What waits goes into one append.
+func (r *run) commit(ctx context.Context) error {
+	stdin := r.p.Stdin()
+	if err := writeFrame(stdin, frameStart, r.start.encode()); err != nil {
+		return err
+	}
+	var done uint64
+	for {
+		var offers []mesh.Offer
+		select {
+		case <-ctx.Done():
+			return nil
+		case o := <-r.offers:
+			offers = append(offers, o)
+		}
+		for waiting := len(r.offers); waiting > 0; waiting-- {
+			offers = append(offers, <-r.offers)
+		}
+		n := uint64(len(offers))
+		if err := r.s.Take(ctx, offers); err != nil {
+			if ctx.Err() == nil {
+				err = r.kill(err)
+			}
+			return err
+		}
+		done += n
+		if err := writeFrame(stdin, frameCommitted, binary.LittleEndian.AppendUint64(nil, done)); err != nil {
+			return err
+		}
+	}
+}
+
+// Take brings the worker's offers into the log, with how far they prove the
+// source. They are durable when it returns nil: only then may the device be
+// told. Run calls it; so does who steps a source without a process.
+func (s *Supervisor) Take(ctx context.Context, offers []mesh.Offer) error {
+	sum, err := s.judge(offers)
+	if err != nil {
+		return err
+	}
+	sum.at = s.now()
+	if sum.proof > 0 {
+		b := binary.LittleEndian.AppendUint64(nil, uint64(sum.proof))
+		offers = append(offers, mesh.Offer{Source: proofPrefix + s.cfg.ID, State: binary.LittleEndian.AppendUint64(b, uint64(sum.at))})
+	}
+	if err := s.append(ctx, offers); err != nil {
+		return err
+	}
+	s.committed(sum)
+	return nil
+}
+
+// sum is what a run of offers amounts to.
+type sum struct {
+	proof          mesh.Nanos
+	at             mesh.Nanos // plant clock of the commit
+	samples, bytes uint64
+	voids          []mesh.Void
+}
+
+// judge puts the source's name on offers and checks that they speak of
+// nothing else: a worker whose memory went wrong must not write into another's
+// history.
+func (s *Supervisor) judge(offers []mesh.Offer) (sum, error) {
+	total := sum{proof: s.proof}
+	for i := range offers {
+		offers[i].Source = s.cfg.ID
+		for _, sealed := range offers[i].Sealed {
+			h, err := wire.ParseHeader(sealed)
+			if err != nil {
+				return total, fmt.Errorf("read a record of the worker: %w", err)
+			}
+			if h.About != s.cfg.ID || h.Kind != mesh.KindBatch && h.Kind != mesh.KindVoid {
+				return total, fmt.Errorf("%w: the worker of %q offers a %s about %q", errPipe, s.cfg.ID, h.Kind, h.About)
+			}
+			total.bytes += uint64(len(sealed))
+			if h.Kind == mesh.KindBatch {
+				total.samples += uint64(h.Count)
+				total.proof = max(total.proof, h.Proven.To)
+				continue
+			}
+			v, err := wire.OpenVoid(sealed)
+			if err != nil {
+				return total, fmt.Errorf("read a void of the worker: %w", err)
+			}
+			total.voids = append(total.voids, v)
+		}
+	}
+	return total, nil
+}
+
+// watch ends the worker: gently when the agent stops or the run has failed,
+// by force when it doesn't go or hangs.
+func (r *run) watch(ctx context.Context) error {
+	silence := time.NewTimer(silenceLimit)
+	defer silence.Stop()
+	for {
+		select {
+		case <-r.heard:
+			silence.Reset(silenceLimit)
+			continue
+		case <-silence.C:
+			return r.kill(fmt.Errorf("the worker said nothing for %s and was killed", silenceLimit))
+		case <-r.ended:
+			return nil
+		case <-ctx.Done():
+		}
+		break
+	}
+	if err := r.p.Stdin().Close(); err != nil {
+		r.s.log.Debug("the worker's input was closed already", "error", err.Error())
+	}
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case <-r.ended:
+		return nil
+	case <-grace.C:
+		return r.kill(fmt.Errorf("the worker did not end within %s and was killed", stopGrace))
+	}
+}

@@ -1,0 +1,204 @@
+// Package status answers, on a local socket, how the agent is: plain words and
+// counts for the person at the gateway. It opens no network port.
+package status
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"plantmesh/proto/strict"
+)
+
+// Snapshot is how the agent is at one moment.
+type Snapshot struct {
+	Agent   string   `json:"agent"`
+	Site    string   `json:"site"`
+	Since   string   `json:"since"` // RFC 3339: when this run began
+	Hub     Hub      `json:"hub"`
+	Buffer  Buffer   `json:"buffer"`
+	Sources []Source `json:"sources"`
+}
+
+// Hub is the link to the hub.
+type Hub struct {
+	URL       string `json:"url"`
+	Connected bool   `json:"connected"`
+	LastError string `json:"last_error,omitempty"`
+}
+
+// Buffer is what waits on this gateway's disk.
+type Buffer struct {
+	Bytes    int64  `json:"bytes"`
+	MaxBytes int64  `json:"max_bytes"`
+	Segments int    `json:"segments"`
+	End      string `json:"end"`
+	Pending  uint64 `json:"pending_records"` // not yet accounted for by the hub
+	// StateLost are sources that started anew in this run because their state
+	// was damaged on the disk.
+	StateLost []string `json:"state_lost,omitempty"`
+}
+
+// Source is one device.
+type Source struct {
+	Source     string `json:"source"`
+	State      string `json:"state"` // in plain words
+	Since      string `json:"since"`
+	Says       string `json:"says,omitempty"` // the reader's own latest word, as "not connected: connection refused"
+	Restarts   int    `json:"restarts"`
+	LastError  string `json:"last_error,omitempty"`
+	Samples    uint64 `json:"samples"`
+	Bytes      uint64 `json:"bytes"`
+	ProvenTo   string `json:"proven_to,omitempty"`
+	LastCommit string `json:"last_commit,omitempty"`
+	// Voids says by cause what could not be kept since this run began.
+	Voids map[string]Voided `json:"voids,omitempty"`
+}
+
+// Voided is what one cause has taken.
+type Voided struct {
+	Voids  uint64 `json:"voids"`            // records that say so
+	Count  uint64 `json:"count"`            // values they speak of, where known
+	Latest string `json:"latest,omitempty"` // the newest reason, with a few bytes of what came
+}
+
+// Print writes the snapshot for a person.
+func (s Snapshot) Print(w io.Writer) error {
+	link := "not connected: buffering"
+	if s.Hub.Connected {
+		link = "connected"
+	}
+	if s.Hub.LastError != "" {
+		link += " (" + s.Hub.LastError + ")"
+	}
+	_, err := fmt.Fprintf(w, "agent    %s at %s, up since %s\nhub      %s %s\nbuffer   %.1f of %.0f MiB in %d segments, %d records the hub has not yet\n",
+		s.Agent, s.Site, s.Since, s.Hub.URL, link, float64(s.Buffer.Bytes)/(1<<20), float64(s.Buffer.MaxBytes)/(1<<20), s.Buffer.Segments, s.Buffer.Pending)
+	if err != nil {
+		return err
+	}
+	for _, source := range s.Buffer.StateLost {
+		if _, err := fmt.Fprintf(w, "  lost   the state of %s was damaged on the disk: it started anew\n", source); err != nil {
+			return err
+		}
+	}
+	for _, src := range s.Sources {
+		if err := src.print(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Source) print(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "source   %-20s %s since %s, %d samples, proven to %s, %d restarts\n",
+		s.Source, s.State, s.Since, s.Samples, cmp.Or(s.ProvenTo, "nothing yet"), s.Restarts)
+	for _, line := range [][2]string{{"says", s.Says}, {"error", s.LastError}} {
+		if line[1] != "" && err == nil {
+			_, err = fmt.Fprintf(w, "  %-6s %s\n", line[0], line[1])
+		}
+	}
+	for _, cause := range slices.Sorted(maps.Keys(s.Voids)) {
+		if v := s.Voids[cause]; err == nil {
+			_, err = fmt.Fprintf(w, "  void   %-20s %d values in %d stretches; latest: %s\n", cause, v.Count, v.Voids, v.Latest)
+		}
+	}
+	return err
+}
+
+const (
+	askWithin  = 5 * time.Second
+	maxAnswer  = 4 << 20
+	headWithin = 5 * time.Second
+)
+
+// Check says what is wrong with a socket's path: something else stands there.
+func Check(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode()&fs.ModeSocket == 0 {
+		return &strict.Fault{File: path, What: "status in edge.yaml names this, and it is no socket; name a path where nothing stands, or remove it yourself"}
+	}
+	return nil
+}
+
+// Serve answers on the socket at path until ctx ends. A socket left behind by
+// a killed agent is replaced; nothing else is.
+func Serve(ctx context.Context, path string, snapshot func() Snapshot) error {
+	if err := replace(ctx, path); err != nil {
+		return fmt.Errorf("open the status socket: %w", err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return fmt.Errorf("open the status socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return fmt.Errorf("open the status socket: %w", errors.Join(err, l.Close()))
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(snapshot()) // the asker went away: nobody to tell
+	})
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: headWithin}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("answer on the status socket: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-gctx.Done()
+		return srv.Close()
+	})
+	return g.Wait()
+}
+
+// replace removes a socket that nobody answers on.
+func replace(ctx context.Context, path string) error {
+	if err := Check(path); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	if c, err := (&net.Dialer{}).DialContext(ctx, "unix", path); err == nil {
+		return errors.Join(fmt.Errorf("another program answers at %s", path), c.Close())
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Ask asks the agent behind the socket at path.
+func Ask(ctx context.Context, path string) (s Snapshot, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/status", nil)
+	if err != nil {
+		return s, fmt.Errorf("ask the agent: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return s, fmt.Errorf("ask the agent: %w", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read to its end
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&s); err != nil {
+		return s, fmt.Errorf("ask the agent: %w", err)
+	}
+	return s, nil
+}
