@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"plantmesh/cloud/hub"
+	"plantmesh/cloud/registry"
+	"plantmesh/proto/answer"
+)
+
+type agentsCmd struct {
+	Enroll enrollCmd `cmd:"" help:"Sign an agent's public key; prints the token for its gateway."`
+	Revoke revokeCmd `cmd:"" help:"Refuse an agent's key for good, as when its gateway was replaced or lost; a running hub closes its connection within seconds."`
+	List   listCmd   `cmd:"" help:"List the enrolled agents."`
+}
+
+type enrollCmd struct {
+	Config string `required:"" type:"path" help:"hub.yaml"`
+	Site   string `required:"" help:"The site's name."`
+	Agent  string `arg:"" help:"The agent's name."`
+	Key    string `arg:"" help:"The public key that plantmesh-edge keygen printed."`
+}
+
+func (c *enrollCmd) Run(p *answer.Printer) error {
+	cfg, err := hub.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	token, err := hub.Enroll(cfg, c.Site, c.Agent, c.Key, time.Now())
+	if err != nil {
+		return err
+	}
+	return p.Print(answer.Result{
+		Data: map[string]string{"site": c.Site, "agent": c.Agent, "token": token},
+		Text: token + "\n",
+		Next: "plantmesh-edge check --config edge.yaml   (on the gateway, this answer in its hub.token)",
+	})
+}
+
+type revokeCmd struct {
+	Config string `required:"" type:"path" help:"hub.yaml"`
+	Site   string `required:"" help:"The site's name."`
+	Agent  string `arg:"" help:"The agent's name."`
+}
+
+func (c *revokeCmd) Run(p *answer.Printer) error {
+	cfg, err := hub.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	v, err := hub.Revoke(cfg, c.Site, c.Agent, time.Now())
+	if err != nil {
+		return err
+	}
+	return p.Print(answer.Result{
+		Data: v,
+		Text: fmt.Sprintf("%s\t%s\trevoked %s\tkey %s\n", v.Site, v.Name, v.Revoked.Format(time.RFC3339), v.PublicKey),
+		Next: answer.Command("plantmesh", "agents", "enroll", "--config", c.Config) + " --site " + c.Site + " " + c.Agent + " KEY   (of the new gateway; it keeps the name)",
+	})
+}
+
+type listCmd struct {
+	Config string `required:"" type:"path" help:"hub.yaml"`
+}
+
+func (c *listCmd) Run(p *answer.Printer) error {
+	cfg, err := hub.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	agents, err := hub.Agents(cfg)
+	if err != nil {
+		return err
+	}
+	return p.Print(listed(agents, c.Config))
+}
+
+// listed are the enrolled agents, a line each.
+func listed(agents []registry.Agent, config string) answer.Result {
+	var text strings.Builder
+	for _, a := range agents {
+		fmt.Fprintf(&text, "%s\t%s\tenrolled %s\tuntil %s", a.Site, a.Name, a.Enrolled.Format(time.RFC3339), a.Expires.Format(time.RFC3339))
+		if a.Revoked != nil {
+			text.WriteString("\trevoked " + a.Revoked.Format(time.RFC3339))
+		}
+		text.WriteString("\n")
+	}
+	r := answer.Result{Data: map[string]any{"agents": agents}, Text: text.String()}
+	if len(agents) == 0 {
+		r.Data = map[string]any{"agents": []registry.Agent{}}
+		r.Next = answer.Command("plantmesh", "agents", "enroll", "--config", config) + " --site SITE AGENT KEY   (the key is what plantmesh-edge keygen printed)"
+	}
+	return r
+}

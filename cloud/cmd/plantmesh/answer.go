@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"plantmesh/cloud/hub"
+	"plantmesh/deploy/demo"
+	"plantmesh/proto/answer"
+)
+
+type versionCmd struct{}
+
+func (versionCmd) Run(p *answer.Printer) error {
+	return p.Print(answer.Build().Result(p.Program))
+}
+
+func run(ctx context.Context, args []string) int {
+	var c cli
+	p := &answer.Printer{Program: "plantmesh", JSON: slices.Contains(args, "--json"), Out: os.Stdout, Err: os.Stderr}
+	parser, err := kong.New(&c, kong.Name(p.Program), kong.Description("Machine data from the plant floor to data products people trust."),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(p))
+	if err != nil {
+		return p.Fail(fmt.Errorf("set up the command line: %w", err), nil)
+	}
+	k, err := parser.Parse(args)
+	if err == nil {
+		p.Command = k.Selected().Path()
+		err = k.Run()
+	}
+	if err == nil || errors.Is(err, context.Canceled) {
+		err = p.Done()
+	}
+	if err == nil {
+		return 0
+	}
+	if _, misused := errors.AsType[*kong.ParseError](err); misused {
+		err = answer.Misused(err, p.Program)
+	}
+	return p.Fail(err, rules())
+}
+
+// rules are the hub's and the demo's errors by their slugs.
+func rules() []answer.Rule {
+	return []answer.Rule{
+		{Is: demo.ErrUsage, Code: answer.Usage},
+		{Is: demo.ErrFindings, Code: answer.DemoMismatch},
+		{Is: syscall.EADDRINUSE, Code: answer.InUse},
+		{Is: hub.ErrListen, Code: answer.Listen},
+		{Is: hub.ErrData, Code: answer.Data},
+		{Is: demo.ErrInUse, Code: answer.InUse},
+		{Is: hub.ErrIdentity, Code: answer.Rejected},
+	}
+}

@@ -1,0 +1,107 @@
+// What is known at this moment: of the plant how far, of a machine what it does.
+import type { GapRow, Machine, Progress, Site, Source, StateRow } from './api'
+import { look, looks, rests, why, within } from './words'
+import type { Clock, Look } from './words'
+
+// Reach is how far the page's figures go. Sources that fell silent hold it
+// back as little as a machine that is switched off holds back the others.
+export interface Reach {
+  through: number | null
+  from: number | null // the first instant anything is known of
+  catching: boolean
+  mute: boolean // no source at all is heard
+}
+
+// What the hub allows the chain before it calls it behind: of the plant's time,
+// and of the machine's at the plant's speed.
+const lagOfPlant = 60_000
+const lagOfMachine = 20_000
+
+const at = (instant: string | null): number | null => (instant === null ? null : Date.parse(instant))
+
+function reachOf(p: Progress, now: number, speed: number): Reach {
+  const from = at(p.known_from)
+  const all = p.sources ?? []
+  if (all.length === 0) return { through: at(p.progress), from, catching: p.catching_up, mute: false }
+  const loud = all.filter((s) => !s.silent)
+  const heard = (loud.length > 0 ? loud : all).flatMap((s) => at(s.heard_through) ?? [])
+  if (loud.length === 0) return { through: heard.length > 0 ? Math.max(...heard) : null, from, catching: false, mute: true }
+  const late = (s: Source): boolean => (at(s.heard_through) ?? 0) < now - lagOfPlant - speed * lagOfMachine
+  return { through: heard.length > 0 ? Math.min(...heard) : null, from, catching: p.catching_up && loud.some(late), mute: false }
+}
+
+// reach is that of the product that is furthest behind. Signals are made when
+// asked for, so they are as far as the others.
+export function reach(products: Progress[], now: number, speed: number): Reach {
+  const none: Reach = { through: null, from: null, catching: false, mute: false }
+  return products.filter((p) => p.id !== 'signals').map((p) => reachOf(p, now, speed))
+    .reduce<Reach | null>((a, b) => (a === null || (a.through ?? 0) > (b.through ?? 0) ? b : a), null) ?? none
+}
+
+// Standing is what a machine does, as far as anybody knows. since is null where
+// nothing was ever heard of it.
+export interface Standing { machine: Machine; is: Look; row: StateRow | undefined; since: number | null; why: string }
+
+export interface Known {
+  site: Site | null
+  clock: Clock
+  at: number // the instant that is spoken of
+  current: Map<string, StateRow>
+  recent: Map<string, Map<string, StateRow>> // by machine and start
+  gaps: Map<string, GapRow>
+  sources: Source[]
+}
+
+// lostAt is since when nothing is known of a machine; null: its state is known.
+// What was known last says nothing of now.
+function lostAt(k: Known, m: Machine, row: StateRow): number | null {
+  const ends: number[] = []
+  if (row.cause === 'unknown') ends.push(Date.parse(row.from))
+  if (row.to !== null) ends.push(Date.parse(row.to))
+  const source = k.sources.find((s) => s.source === m.source)
+  if (source?.silent) ends.push(at(source.heard_through) ?? Date.parse(row.from))
+  if (!source)
+    for (const g of k.gaps.values()) if (g.source === m.source && g.to === null) ends.push(Date.parse(g.from))
+  return ends.length > 0 ? Math.min(...ends) : null
+}
+
+// kind is what a person would call one stand: a breakdown goes from fault to
+// "waiting for an operator" and back, and is still the same stop.
+const kind = (r: StateRow): string => (look(r).id === 'down' ? 'stopped' : look(r).id)
+
+// began is when a machine came into the state it is in, whatever its causes
+// were since.
+function began(k: Known, row: StateRow): number {
+  let from = row.from
+  const before = [...(k.recent.get(row.equipment)?.values() ?? [])].filter((r) => r.from < from).sort((a, b) => (a.from < b.from ? 1 : -1))
+  for (const r of before) {
+    if (r.to !== from || kind(r) !== kind(row)) break
+    from = r.from
+  }
+  return Date.parse(from)
+}
+
+export function standing(k: Known, machine: Machine): Standing {
+  const row = k.current.get(machine.id)
+  if (!row) {
+    const silent = k.sources.find((s) => s.source === machine.source && s.silent)
+    return { machine, is: looks['nodata']!, row, since: at(silent?.heard_through ?? null), why: 'nothing heard of this machine' }
+  }
+  const lost = lostAt(k, machine, row)
+  if (lost !== null) return { machine, is: looks['nodata']!, row, since: lost, why: 'nothing is heard of it' }
+  if (rests(row) && within(k.site?.breaks, k.clock.minutes(k.at)))
+    return { machine, is: looks['break']!, row, since: Date.parse(row.from), why: 'planned break' }
+  return { machine, is: look(row), row, since: began(k, row), why: why(row, k.site) }
+}
+
+// raised reports whether a machine needs a person now.
+export const raised = (s: Standing, now: number): boolean =>
+  s.is.after !== null && (s.is.after === 0 || s.since === null || now - s.since > 1000 * s.is.after)
+
+// counts is how many machines are in which state, in words: "7 running, 1 stopped".
+export function counts(all: Standing[]): string {
+  return Object.values(looks).flatMap((l) => {
+    const n = all.filter((s) => s.is.id === l.id).length
+    return n > 0 ? `${n} ${l.many}` : []
+  }).join(', ')
+}

@@ -1,0 +1,125 @@
+package hub
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"plantmesh/cloud/product"
+	"plantmesh/proto/strict"
+)
+
+// Config is hub.yaml. Its comments are the manual; zero fields mean the
+// defaults named here. Relative paths count from the file's own folder. The
+// environment goes first, see envPrefix.
+type Config struct {
+	// Data is the folder of everything the hub keeps: streams, database, keys.
+	Data string `yaml:"data"`
+	// SiteFile holds the site's calendar, ideal rates and mapping. It is read
+	// at start; a changed file becomes a new fact.
+	SiteFile string `yaml:"site_file"`
+	// NATS is where agents connect.
+	NATS NATSConfig `yaml:"nats"`
+	// HTTP is where people and programs read products.
+	HTTP HTTPConfig `yaml:"http"`
+	// PlantClock is the plant clock's file in a demo; empty: the wall clock.
+	PlantClock string `yaml:"plant_clock"`
+}
+
+// NATSConfig is the embedded NATS server.
+type NATSConfig struct {
+	// Listen is host:port; the default is 127.0.0.1:4222. Only loopback is
+	// allowed until the hub has users.
+	Listen string `yaml:"listen"`
+	// MaxStore bounds what streams may take on disk; default 10GiB. A full
+	// store pushes back on the agents, which go on buffering.
+	MaxStore strict.Size `yaml:"max_store"`
+}
+
+// HTTPConfig is the hub's HTTP server.
+type HTTPConfig struct {
+	// Listen is host:port; the default is 127.0.0.1:8080. Only loopback is
+	// allowed until the hub has users.
+	Listen string `yaml:"listen"`
+}
+
+const (
+	defaultNATS     = "127.0.0.1:4222"
+	defaultHTTP     = "127.0.0.1:8080"
+	defaultMaxStore = 10 << 30
+	// minMaxStore is the least that still holds the streams' own overhead.
+	minMaxStore = 64 << 20
+)
+
+// envPrefix begins the variables that are laid over hub.yaml:
+// PLANTMESH_HUB_HTTP__LISTEN=127.0.0.1:8081 is listen of http.
+const envPrefix = "PLANTMESH_HUB_"
+
+// LoadConfig reads and checks hub.yaml and the site file it names. Its errors
+// are one line for people.
+func LoadConfig(path string) (c Config, err error) {
+	doc, err := strict.Load(path, &c, strict.Env(envPrefix, os.Environ()))
+	if err != nil {
+		return c, err
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return c, doc.Fault("$", "where is this file? %v", err)
+	}
+	return c, c.complete(doc, filepath.Dir(abs))
+}
+
+func (c *Config) complete(doc *strict.Doc, base string) error {
+	if c.NATS.Listen == "" {
+		c.NATS.Listen = defaultNATS
+	}
+	if c.HTTP.Listen == "" {
+		c.HTTP.Listen = defaultHTTP
+	}
+	if c.NATS.MaxStore == 0 {
+		c.NATS.MaxStore = defaultMaxStore
+	}
+	for _, f := range []struct{ at, value string }{{"data", c.Data}, {"site_file", c.SiteFile}} {
+		if f.value == "" {
+			return doc.Fault("$."+f.at, "%s is missing", f.at)
+		}
+	}
+	for _, p := range []*string{&c.Data, &c.SiteFile, &c.PlantClock} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(base, *p)
+		}
+	}
+	for _, f := range []struct{ at, listen string }{{"$.nats.listen", c.NATS.Listen}, {"$.http.listen", c.HTTP.Listen}} {
+		if err := loopback(f.listen); err != "" {
+			return doc.Fault(f.at, "%s", err)
+		}
+	}
+	if c.NATS.MaxStore < minMaxStore {
+		return doc.Fault("$.nats.max_store", "at least 64MiB are needed")
+	}
+	if _, err := os.Stat(c.PlantClock); c.PlantClock != "" && err != nil {
+		return doc.Fault("$.plant_clock", "%s: %s", c.PlantClock, strict.Unreadable(err))
+	}
+	src, err := os.ReadFile(c.SiteFile)
+	if err != nil {
+		return doc.Fault("$.site_file", "%s: %s", c.SiteFile, strict.Unreadable(err))
+	}
+	_, err = product.ParseSite(c.SiteFile, src)
+	return err
+}
+
+// loopback says in words why an address may not be listened on; empty: it may.
+func loopback(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return strconv.Quote(listen) + " is no host:port such as 127.0.0.1:8080"
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return strconv.Quote(port) + " is no port"
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return strconv.Quote(listen) + " is not loopback: the hub has no users yet, so only 127.0.0.1 may listen"
+	}
+	return ""
+}

@@ -1,0 +1,97 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	porthttp "plantmesh/cloud/port/http"
+	"plantmesh/cloud/product"
+	"plantmesh/cloud/product/runner"
+	"plantmesh/cloud/store"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/subject"
+)
+
+// deps is what the HTTP port reads.
+func (h *hub) deps() porthttp.Deps {
+	d := porthttp.Deps{
+		Rows: h.store, Out: h.store, Readers: map[string]porthttp.Rows{},
+		End: h.store.End, BadCursor: func(err error) bool { return errors.Is(err, store.ErrCursor) || errors.Is(err, runner.ErrCursor) },
+		Sources: func(ctx context.Context, product string) (out []porthttp.SourceEnd, err error) {
+			ends, err := runner.Ends(ctx, h.store, product, h.site)
+			for _, e := range ends {
+				out = append(out, porthttp.SourceEnd(e))
+			}
+			return out, err
+		},
+		Site: h.view, PlantNow: h.now, Changed: h.store.ChangedOut, Agents: h.agents,
+		PlantSpeed: func() float64 {
+			if p := h.plant(); p.Machine != 0 && (p.Stop == 0 || h.now() < p.Stop) {
+				return p.Speed
+			}
+			return 0
+		},
+		Checks: h.checks(),
+	}
+	for _, def := range h.defs {
+		p := porthttp.Product{ID: def.ID, Title: def.Title, Description: def.Description, Version: def.Version, Domain: h.site.Domain, ODPS: def.ODPS, ODCS: def.ODCS, Columns: def.Columns, View: def.Fold == product.FoldSamples}
+		for _, w := range def.Windows {
+			p.Windows = append(p.Windows, string(w))
+		}
+		d.Catalogue = append(d.Catalogue, p)
+		if def.Fold == product.FoldSamples {
+			d.Readers[def.ID] = runner.NewSignals(def, h.store, h.store)
+		}
+	}
+	return d
+}
+
+// view is what readers of rows must know of the site.
+func (h *hub) view() porthttp.SiteView {
+	v := porthttp.SiteView{Site: h.site.Name, Zone: h.site.Calendar.Zone().String(), Reasons: map[string]string{}}
+	lines := map[string]int{}
+	for _, e := range h.site.Equipment {
+		i, ok := lines[e.Line]
+		if !ok {
+			i = len(v.Lines)
+			lines[e.Line] = i
+			v.Lines = append(v.Lines, porthttp.Line{ID: e.Line})
+		}
+		v.Lines[i].Machines = append(v.Lines[i].Machines, porthttp.Machine{ID: e.ID, Name: e.Name, Kind: e.Kind, Source: e.Source})
+	}
+	for _, s := range h.site.Calendar.Shifts() {
+		v.Shifts = append(v.Shifts, porthttp.Shift{ID: s.ID, Start: s.Start, End: s.End})
+	}
+	for _, s := range h.site.Calendar.Breaks() {
+		v.Breaks = append(v.Breaks, porthttp.Shift{Start: s.Start, End: s.End})
+	}
+	for code, words := range h.site.Reasons {
+		v.Reasons[strconv.FormatInt(code, 10)] = words
+	}
+	return v
+}
+
+// agents is what the hub knows of its gateways.
+func (h *hub) agents(ctx context.Context) (out []porthttp.Agent, err error) {
+	enrolled, err := h.reg.Agents()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range enrolled {
+		v := porthttp.Agent{Site: a.Site, Name: a.Name}
+		acc, ok, err := h.store.Account(ctx, mesh.LogID(subject.AgentLog(a.Site, a.Name)))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			v.Through, v.Islands = acc.Set.Through.String(), len(acc.Set.Islands)
+		}
+		if at, ok := h.ingest.Heard(a.Site, a.Name); ok {
+			v.LastSeen = at.UTC().Format(time.RFC3339)
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}

@@ -1,0 +1,261 @@
+// Package hub is the root of the cloud side: it joins the rooms and starts
+// everything that runs.
+//
+//	agents ══ NATS (embedded) ══► ingest ──► store ──► product/runner ──► store ──► port/http, console
+//	                                                                        └─────► port/stream ══► NATS
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"plantmesh/cloud/console"
+	"plantmesh/cloud/ingest"
+	porthttp "plantmesh/cloud/port/http"
+	"plantmesh/cloud/port/stream"
+	"plantmesh/cloud/product"
+	"plantmesh/cloud/product/runner"
+	"plantmesh/cloud/registry"
+	"plantmesh/cloud/store"
+	"plantmesh/proto/clock"
+	"plantmesh/proto/mesh"
+)
+
+// Errors that have an exit code of their own.
+var (
+	// ErrIdentity is returned when an agent can't be enrolled or revoked as asked.
+	ErrIdentity = errors.New("refused")
+	// ErrData is returned when the data folder can't be used.
+	ErrData = errors.New("the hub's data folder can't be used")
+)
+
+const (
+	// productShare is the part of the streams' disk that the copy of the
+	// products may take; the ingest stream is what must not run full.
+	productShare = 4
+	// headWithin bounds a slow client's request head.
+	headWithin = 5 * time.Second
+	// answerWithin bounds an answer that says nothing of its own; longer ones
+	// move their deadline as they go. idleWithin is how long a connection may
+	// stand unused.
+	answerWithin = time.Minute
+	idleWithin   = 2 * time.Minute
+	// stopWithin is how long open answers may take at the end.
+	stopWithin = 3 * time.Second
+)
+
+// Enroll signs an agent's public key; see registry. The site must be the hub's
+// own: an agent of another would be refused at every message.
+func Enroll(cfg Config, site, agent, publicKey string, now time.Time) (token string, err error) {
+	if err := sameSite(cfg, site); err != nil {
+		return "", err
+	}
+	reg, err := registry.Open(filepath.Join(cfg.Data, "registry"))
+	if err != nil {
+		return "", err
+	}
+	if token, err = reg.Enroll(site, agent, publicKey, now); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrIdentity, err)
+	}
+	return registry.File(token)
+}
+
+// Agents lists the enrolled agents.
+func Agents(cfg Config) ([]registry.Agent, error) {
+	reg, err := registry.Open(filepath.Join(cfg.Data, "registry"))
+	if err != nil {
+		return nil, err
+	}
+	return reg.Agents()
+}
+
+// hub is everything that was opened.
+type hub struct {
+	cfg    Config
+	log    *slog.Logger
+	reg    *registry.Registry
+	nats   *server.Server
+	conn   *nats.Conn
+	store  *store.Store
+	ingest *ingest.Ingest
+	site   *product.Site
+	before []*product.Site // what it was, oldest first
+	defs   []*product.Definition
+	set    *runner.Set
+	// accounts is what the embedded server asks for the accounts.
+	accounts *server.MemAccResolver
+	now      func() mesh.Nanos
+	plant    func() clock.Plant
+}
+
+// Run runs the hub until ctx ends. Streams that were refused by the disk are
+// opened anew when it takes writes again, as after a restart.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("%w: %w", ErrData, err)
+	}
+	lock, err := lockData(cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	for {
+		err := run(ctx, cfg, log)
+		if !errors.Is(err, errStreams) || ctx.Err() != nil {
+			return err
+		}
+		log.Warn("hub begins anew", "reason", err)
+	}
+}
+
+func run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+	l, err := listenOn(ctx, cfg.HTTP.Listen)
+	if err != nil {
+		return err
+	}
+	h := &hub{cfg: cfg, log: log, accounts: &server.MemAccResolver{}}
+	defer func() { err = errors.Join(err, h.close()) }()
+	if err := h.open(ctx); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	web := porthttp.New(porthttp.Config{}, h.deps(), h.log)
+	srv, err := h.web(web)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	port, err := h.stream(ctx)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	log.Info("hub is up", "page", "http://"+l.Addr().String(), "nats", cfg.NATS.Listen, "site", h.site.Name)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.ingest.Run(gctx, h.conn) })
+	g.Go(func() error { return h.set.Run(gctx, h.store.Changed) })
+	g.Go(func() error { return h.revoke(gctx) })
+	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
+	g.Go(func() error { return web.Watch(gctx) })
+	g.Go(func() error { return watch(gctx, h.unwell, h.writable, healthEvery) })
+	g.Go(func() error {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve http: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-gctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(gctx), stopWithin)
+		defer cancel()
+		if srv.Shutdown(stop) != nil { // live feeds never end by themselves
+			return srv.Close()
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	}
+	log.Info("hub is down")
+	return nil
+}
+
+func (h *hub) open(ctx context.Context) (err error) {
+	h.now, h.plant = clock.Machine{}.Now, func() clock.Plant { return clock.Plant{Machine: 1, Plant: 1, Speed: 1} }
+	if h.cfg.PlantClock != "" {
+		f, err := clock.Open(h.cfg.PlantClock)
+		if err != nil {
+			return err
+		}
+		h.now, h.plant = f.Now, f.Plant
+	}
+	if h.defs, err = product.Definitions(); err != nil {
+		return err
+	}
+	if h.reg, err = registry.Open(filepath.Join(h.cfg.Data, "registry")); err != nil {
+		return err
+	}
+	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, "hub.db"), h.log); err != nil {
+		return err
+	}
+	h.ingest = ingest.New(ingest.Config{MaxBytes: int64(h.cfg.NATS.MaxStore) * (productShare - 1) / productShare}, h.store, h.log)
+	site := &siteLog{store: h.store, ingest: h.ingest, now: h.now, log: h.log}
+	if h.site, h.before, err = site.load(ctx, h.cfg.SiteFile); err != nil {
+		return err
+	}
+	// Each product commits for itself; one that fails for good is suspended alone.
+	if h.set, err = runner.NewSetOf(h.defs, runner.Config{}, h.store, h.store, runner.Clock{Now: clock.Machine{}.Now, Log: h.log}); err != nil {
+		return err
+	}
+	if h.nats, err = startNATS(ctx, h.cfg, h.reg.Trust, h.accounts, h.log); err != nil {
+		return err
+	}
+	h.conn, err = connect(h.nats, h.reg)
+	return err
+}
+
+// close closes what was opened, in the order of the walk.
+func (h *hub) close() (err error) {
+	if h.conn != nil {
+		h.conn.Close()
+	}
+	if h.nats != nil {
+		h.nats.Shutdown()
+		h.nats.WaitForShutdown()
+	}
+	if h.store != nil {
+		err = h.store.Close()
+	}
+	return err
+}
+
+// stream is the port that publishes changed rows on NATS.
+func (h *hub) stream(ctx context.Context) (*stream.Stream, error) {
+	js, err := stream.Open(ctx, h.conn, int64(h.cfg.NATS.MaxStore)/productShare)
+	if err != nil {
+		return nil, err
+	}
+	cfg := stream.Config{Domain: h.site.Domain, Site: h.site.Name, Zone: h.site.Calendar.Zone(), LineOf: h.lineOf}
+	for _, d := range h.defs {
+		if d.Fold != product.FoldSamples {
+			cfg.Products = append(cfg.Products, stream.Product{ID: d.ID, Version: d.Version, Columns: d.Columns})
+		}
+	}
+	return stream.New(cfg, h.store, js, h.log), nil
+}
+
+// lineOf is the line of an equipment, or of the first one a source serves; of
+// what the site has no more it is the last one it stood in.
+func (h *hub) lineOf(entity string) string {
+	for _, s := range slices.Backward(append(slices.Clip(h.before), h.site)) {
+		for _, e := range s.Equipment {
+			if e.ID == entity || e.Source == entity {
+				return e.Line
+			}
+		}
+	}
+	return ""
+}
+
+// web is the HTTP server: the port, and the page behind it.
+func (h *hub) web(port http.Handler) (*http.Server, error) {
+	page, err := console.Handler()
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", page)
+	for _, at := range []string{"/api/", "/livez", "/readyz", "/metrics"} {
+		mux.Handle(at, port)
+	}
+	return &http.Server{Handler: mux, ReadHeaderTimeout: headWithin, WriteTimeout: answerWithin, IdleTimeout: idleWithin}, nil
+}

@@ -1,0 +1,119 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"plantmesh/cloud/registry"
+	"plantmesh/proto/wire"
+)
+
+const (
+	// natsReady is how long the embedded server may take to come up; replaying
+	// a large stream takes seconds.
+	natsReady = 60 * time.Second
+	// natsPing finds a half-open link within two missed answers.
+	natsPing = 15 * time.Second
+)
+
+// startNATS starts the embedded server in operator mode. Every stored message
+// is fsynced before it is acknowledged: by default the server would wait two
+// minutes. Accounts are asked of resolver from then on.
+func startNATS(ctx context.Context, c Config, trust registry.Trust, resolver server.AccountResolver, log *slog.Logger) (*server.Server, error) {
+	host, portText, err := net.SplitHostPort(c.NATS.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", c.NATS.Listen, err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", c.NATS.Listen, err)
+	}
+	if err := free(ctx, c.NATS.Listen); err != nil {
+		return nil, err
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	for key, token := range map[string]string{trust.PlantKey: trust.PlantJWT, trust.SystemKey: trust.SystemJWT} {
+		if err := resolver.Store(key, token); err != nil {
+			return nil, fmt.Errorf("load account %s: %w", key, err)
+		}
+	}
+	s, err := server.NewServer(&server.Options{
+		ServerName: "hub", Host: host, Port: port, NoSigs: true, MaxPayload: wire.MaxFrame, PingInterval: natsPing,
+		JetStream: true, StoreDir: filepath.Join(c.Data, "nats"), SyncAlways: true, JetStreamMaxStore: int64(c.NATS.MaxStore),
+		TrustedOperators: []*jwt.OperatorClaims{trust.OperatorToken}, SystemAccount: trust.SystemKey, AccountResolver: resolver,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up nats: %w", err)
+	}
+	s.SetLoggerV2(natsLog{log}, false, false, false)
+	s.Start()
+	if !s.ReadyForConnections(natsReady) {
+		s.Shutdown()
+		return nil, fmt.Errorf("nats did not come up on %s within %s", c.NATS.Listen, natsReady)
+	}
+	return s, nil
+}
+
+// free says why an address can't be listened on, before a library hides it.
+func free(ctx context.Context, listen string) error {
+	l, err := listenOn(ctx, listen)
+	if err != nil {
+		return err
+	}
+	if err := l.Close(); err != nil {
+		return fmt.Errorf("listen on %s: %w", listen, err)
+	}
+	return nil
+}
+
+// connect joins the hub's own rooms to the embedded server without a socket.
+func connect(s *server.Server, reg *registry.Registry) (*nats.Conn, error) {
+	token, seed, err := reg.HubUser()
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(s), nats.UserJWTAndSeed(token, seed), nats.Name("hub"), nats.MaxReconnects(-1))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the embedded nats: %w", err)
+	}
+	return nc, nil
+}
+
+// natsLog hands the server's log lines on. Its notices are ours at debug:
+// a hub's log is one line per change of state.
+type natsLog struct{ log *slog.Logger }
+
+func (l natsLog) Noticef(format string, v ...any) {
+	l.log.Debug("nats notice", "nats", fmt.Sprintf(format, v...))
+}
+
+func (l natsLog) Warnf(format string, v ...any) {
+	l.log.Warn("nats warns", "nats", fmt.Sprintf(format, v...))
+}
+
+func (l natsLog) Fatalf(format string, v ...any) {
+	l.log.Error("nats gave up", "nats", fmt.Sprintf(format, v...))
+}
+
+func (l natsLog) Errorf(format string, v ...any) {
+	l.log.Error("nats error", "nats", fmt.Sprintf(format, v...))
+}
+
+func (l natsLog) Debugf(format string, v ...any) {
+	l.log.Debug("nats debug", "nats", fmt.Sprintf(format, v...))
+}
+
+func (l natsLog) Tracef(format string, v ...any) {
+	l.log.Debug("nats trace", "nats", fmt.Sprintf(format, v...))
+}

@@ -1,0 +1,305 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"plantmesh/proto/mesh"
+)
+
+// outcome is what becomes of an arrival.
+type outcome uint8
+
+const (
+	taken        outcome = iota // it is in the Take
+	twice                       // its bytes are stored already
+	clashed                     // its position is stored with other bytes
+	held                        // its epoch forks the chain
+	noOpening                   // left out: its opening hasn't come
+	noDescriptor                // left out: a descriptor hasn't come
+	noIsland                    // left out: it would open one island too many
+)
+
+// run accounts for the arrivals. What has to wait is tried again as long as
+// anything else came through: an opening or a batch that fills a hole may have
+// come behind what needs it, on the other road.
+func (s *step) run(ctx context.Context) error {
+	if err := s.resolve(ctx); err != nil {
+		return err
+	}
+	if err := s.lookUp(ctx); err != nil {
+		return err
+	}
+	waiting := s.arrivals
+	var left [noIsland + 1]uint64
+	for progress := true; progress && len(waiting) > 0; {
+		progress = false
+		var again []arrival
+		left = [noIsland + 1]uint64{}
+		for i := range waiting {
+			o, err := s.one(ctx, &waiting[i])
+			if err != nil {
+				return err
+			}
+			switch o {
+			case taken:
+				s.stats.Taken++
+				progress = true
+			case twice:
+				s.stats.Twice++
+			case clashed:
+				s.stats.Clashed++
+			case held, noOpening, noDescriptor, noIsland:
+				left[o]++
+				again = append(again, waiting[i])
+			}
+		}
+		waiting = again
+	}
+	s.stats.Held += left[held]
+	s.stats.NoOpening += left[noOpening]
+	s.stats.NoDescriptor += left[noDescriptor]
+	s.stats.NoIsland += left[noIsland]
+	if len(waiting) > 0 {
+		s.g.log.InfoContext(ctx, "records left out, they come again", "records", len(waiting), "no_opening", left[noOpening],
+			"no_descriptor", left[noDescriptor], "no_island", left[noIsland], "held", left[held])
+	}
+	return nil
+}
+
+// lookUp asks once for all positions that seem to come again.
+func (s *step) lookUp(ctx context.Context) error {
+	var of []mesh.Position
+	for i := range s.arrivals {
+		a := &s.arrivals[i]
+		if acc := s.g.accounts[a.log]; acc != nil && settled(acc, a.at) && !s.asked[a.at] {
+			s.asked[a.at] = true
+			of = append(of, a.at)
+		}
+	}
+	if len(of) == 0 {
+		return nil
+	}
+	sums, err := s.g.store.Sums(ctx, of)
+	maps.Copy(s.sums, sums)
+	return err
+}
+
+// settled reports whether p is accounted for, or off the chain beyond the end
+// of its epoch, where nothing is accounted for any more.
+func settled(acc *mesh.Account, p mesh.Position) bool {
+	if acc.Has(p) {
+		return true
+	}
+	i := slices.IndexFunc(acc.Chain, func(l mesh.Link) bool { return l.Epoch == p.Epoch })
+	return i >= 0 && i < len(acc.Chain)-1 && p.Seq > acc.Chain[i].End
+}
+
+// one accounts for one arrival.
+func (s *step) one(ctx context.Context, a *arrival) (outcome, error) {
+	acc := s.account(a.log)
+	was := settled(acc, a.at)
+	if was {
+		if o, known, err := s.again(ctx, a); err != nil || known {
+			return o, err
+		}
+	}
+	if ok, err := s.described(ctx, a); err != nil || !ok {
+		return noDescriptor, err
+	}
+	if o := s.add(ctx, acc, a); o != taken {
+		return o, nil
+	}
+	if was {
+		// A void had covered it, or its epoch was ended before it. Data beats
+		// void whenever it comes.
+		s.stats.Filled++
+	}
+	ord, _ := acc.Ordinal(a.at)
+	s.entries = append(s.entries, mesh.Entry{Of: a.at, Ord: ord, Through: acc.Through(), Header: a.header, Sealed: a.sealed, Verdict: a.verdict})
+	s.dirty[a.log] = true
+	s.sums[a.at], s.asked[a.at] = a.sum, true
+	if a.header.Kind == mesh.KindBatch {
+		s.stats.Samples += uint64(a.header.Count)
+	}
+	return taken, nil
+}
+
+// again says what an arrival is whose position is settled; known is false
+// where its bytes are not stored.
+func (s *step) again(ctx context.Context, a *arrival) (o outcome, known bool, err error) {
+	if !s.asked[a.at] {
+		sums, err := s.g.store.Sums(ctx, []mesh.Position{a.at})
+		if err != nil {
+			return 0, false, err
+		}
+		s.asked[a.at] = true
+		maps.Copy(s.sums, sums)
+	}
+	sum, stored := s.sums[a.at]
+	if !stored {
+		return 0, false, nil
+	}
+	if sum == a.sum {
+		return twice, true, nil
+	}
+	s.g.log.ErrorContext(ctx, "one position came with two contents: a cloned disk or damage, the first is kept", "at", a.at.String())
+	return clashed, true, nil
+}
+
+// described reports whether everything the arrival needs is there, and notes
+// what the receipt has to ask for. A verdict's rules are asked for, but don't
+// hold up the batch: its marks say what was found without them.
+func (s *step) described(ctx context.Context, a *arrival) (bool, error) {
+	all := true
+	for _, h := range a.header.Needs {
+		ok, err := s.ready(ctx, h)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			s.lack(a.log, h)
+			all = false
+		}
+	}
+	if a.verdict != nil {
+		ok, err := s.ready(ctx, a.verdict.Rules)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			s.lack(a.log, a.verdict.Rules)
+		}
+	}
+	return all, nil
+}
+
+func (s *step) lack(log mesh.LogID, h mesh.Hash) {
+	if s.lacks[log] == nil {
+		s.lacks[log] = map[mesh.Hash]bool{}
+	}
+	if len(s.lacks[log]) < maxLacks {
+		s.lacks[log][h] = true
+	}
+}
+
+// add puts the arrival's position, and what else it accounts for, into the
+// account; all of it or nothing.
+func (s *step) add(ctx context.Context, acc *mesh.Account, a *arrival) outcome {
+	trial := acc
+	if a.header.Kind == mesh.KindOpening || len(a.lost) > 0 {
+		trial = acc.Clone()
+	}
+	if a.header.Kind == mesh.KindOpening && a.at.Seq == 1 {
+		if o := s.openEpoch(ctx, trial, a); o != taken {
+			return o
+		}
+	}
+	if !slices.ContainsFunc(trial.Chain, func(l mesh.Link) bool { return l.Epoch == a.at.Epoch }) {
+		if s.forks[a.at.Epoch] || s.g.held[a.at.Epoch] {
+			return held
+		}
+		return noOpening
+	}
+	own := mesh.Range{Epoch: a.at.Epoch, First: a.at.Seq, Last: a.at.Seq}
+	err := s.addLost(trial, a)
+	if err == nil {
+		err = trial.Add(own)
+	}
+	switch {
+	case errors.Is(err, mesh.ErrUnknownEpoch):
+		return noOpening
+	case errors.Is(err, mesh.ErrIslands):
+		return noIsland
+	case err != nil:
+		// Only a bad range can be the cause: the record itself counts.
+		s.stats.Damaged++
+		s.g.log.ErrorContext(ctx, "void with impossible ranges: the record is kept, the ranges are not", "at", a.at.String(), "err", err)
+		trial = acc.Clone()
+		if trial.Add(own) != nil {
+			return noIsland
+		}
+	}
+	if trial != acc {
+		*acc = *trial
+	}
+	return taken
+}
+
+// openEpoch puts an opening's epoch on the chain.
+func (s *step) openEpoch(ctx context.Context, acc *mesh.Account, a *arrival) outcome {
+	lineage := acc.Judge(a.at.Epoch, a.opening)
+	if (lineage == mesh.LineageBack || lineage == mesh.LineageFork) && !s.silent(acc) {
+		if !s.forks[a.at.Epoch] && !s.g.held[a.at.Epoch] {
+			s.g.log.ErrorContext(ctx, "two logs claim one agent's name: the younger is held until the other is silent", "log", string(a.log), "epoch", a.at.Epoch.String(), "parent", a.opening.Parent.String())
+		}
+		s.forks[a.at.Epoch] = true
+		return held
+	}
+	switch lineage {
+	case mesh.LineageKnown, mesh.LineageFollows:
+	case mesh.LineageBack:
+		s.stats.RolledBack++
+		s.g.log.ErrorContext(ctx, "agent's disk went back: its log goes on from before what it had sent", "log", string(a.log), "epoch", a.at.Epoch.String(), "parent", a.opening.Parent.String())
+	case mesh.LineageFork:
+		if err := acc.Graft(a.at.Epoch, a.opening); err != nil {
+			s.forks[a.at.Epoch] = true
+			return held
+		}
+		s.stats.Grafted++
+		s.g.log.ErrorContext(ctx, "agent's disk was put back or begun anew: its log goes on, the other branch is silent", "log", string(a.log), "epoch", a.at.Epoch.String(), "parent", a.opening.Parent.String())
+		return taken
+	case mesh.LineageEarly:
+		return noOpening
+	}
+	if err := acc.Open(a.at.Epoch, a.opening); err != nil {
+		return noOpening
+	}
+	return taken
+}
+
+// tip is the epoch at the end of a chain.
+func tip(acc *mesh.Account) (e mesh.Epoch) {
+	if n := len(acc.Chain); n > 0 {
+		e = acc.Chain[n-1].Epoch
+	}
+	return e
+}
+
+// silent reports whether nothing came of a chain's tip for so long that whoever
+// wrote it is gone. A program that has just begun heard nothing yet: that is
+// no silence.
+func (s *step) silent(acc *mesh.Account) bool {
+	last := s.g.began
+	if p := s.g.spoke[acc.Log]; p.epoch == tip(acc) && p.at.After(last) {
+		last = p.at
+	}
+	for i := range s.arrivals {
+		if s.arrivals[i].log == acc.Log && s.arrivals[i].at.Epoch == tip(acc) {
+			return false
+		}
+	}
+	return s.now.Sub(last) >= s.g.cfg.ForkAfter
+}
+
+// addLost accounts for the positions a void says have no data. Only what lies
+// before the void in its own log can be lost.
+func (s *step) addLost(acc *mesh.Account, a *arrival) error {
+	own, _ := acc.Ordinal(a.at)
+	for _, r := range a.lost {
+		last, ok := acc.Ordinal(mesh.Position{Log: a.log, Epoch: r.Epoch, Seq: r.Last})
+		if !ok {
+			return mesh.ErrUnknownEpoch
+		}
+		if r.First == 0 || r.Last < r.First || r.Last >= 1<<40 || last >= own {
+			return fmt.Errorf("a void at %s about %d to %d of epoch %s", a.at, r.First, r.Last, r.Epoch)
+		}
+		if err := acc.Add(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,344 @@
+// Package porthttp is the HTTP port: products, their rows and what changes in
+// them, read only. It serves whoever may reach the listener; the listener is
+// loopback until users exist.
+package porthttp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"plantmesh/proto/mesh"
+)
+
+// Config are the limits of the port. A zero field means its default.
+type Config struct {
+	Hosts     []string      // names other than loopback that requests may be sent to
+	Timeout   time.Duration // of an answer that fits one page; default 15 s
+	Stream    time.Duration // of an answer of many pages; default 10 min
+	Heartbeat time.Duration // of the live feed; default 10 s
+	MaxLive   int           // live feeds open at once; default 64
+}
+
+func (c Config) withDefaults() Config {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	set(&c.Timeout, 15*time.Second)
+	set(&c.Stream, 10*time.Minute)
+	set(&c.Heartbeat, 10*time.Second)
+	if c.MaxLive <= 0 {
+		c.MaxLive = 64
+	}
+	return c
+}
+
+// Rows answers queries over the rows of products. Safe for concurrent use; it
+// reads what is committed and keeps nothing of the caller's. Limit is always
+// set. The string is the cursor of the next page, empty at the end.
+type Rows interface {
+	Rows(ctx context.Context, q mesh.RowQuery) ([]mesh.Row, string, error)
+}
+
+// Newest is what Rows may offer beside: of every entity the row with the
+// greatest from. Limit and After of the query don't count.
+type Newest interface {
+	Latest(ctx context.Context, q mesh.RowQuery) ([]mesh.Row, error)
+}
+
+// Outputs reads output logs. Safe for concurrent use.
+type Outputs interface {
+	// Out is what was committed behind after, oldest first, no more than most rows.
+	// A zero position begins with the oldest kept; mesh.ErrGone is returned
+	// where after is off the chain or no longer kept.
+	Out(ctx context.Context, product string, after mesh.Position, most int) ([]mesh.Row, error)
+	// Progress is how far the product is known, how far it is complete, and its
+	// place in the hub's log.
+	Progress(ctx context.Context, product string) (progress, watermark mesh.Nanos, place mesh.Position, err error)
+}
+
+// Product is one entry of the catalogue. ODPS and ODCS are the YAML files as
+// they lie in the product's folder.
+type Product struct {
+	ID, Title, Description, Version string
+	Domain                          string
+	ODPS, ODCS                      []byte
+	Columns                         []string // in the order of the contract; may be empty
+	// Windows its rows come in, as "hour"; a row's key begins with its window
+	// and a slash. Empty: none.
+	Windows []string
+	// View says that rows are made when asked for. A view is known as far as
+	// every product that is not one.
+	View bool
+}
+
+// SiteView is what the site file says that a reader of rows needs.
+type SiteView struct {
+	Site    string            `json:"site"`
+	Zone    string            `json:"zone"` // IANA name
+	Lines   []Line            `json:"lines"`
+	Shifts  []Shift           `json:"shifts"`
+	Breaks  []Shift           `json:"breaks"`
+	Reasons map[string]string `json:"reasons"` // stop reason code to words
+}
+
+// Line is a production line, its machines in the order of flow.
+type Line struct {
+	ID       string    `json:"id"`
+	Machines []Machine `json:"machines"`
+}
+
+// Machine is one machine of a line.
+type Machine struct {
+	ID     string `json:"id"` // the equipment id in rows
+	Name   string `json:"name"`
+	Kind   string `json:"kind"`
+	Source string `json:"source"`
+}
+
+// Shift is a stretch of every day, local times as "06:00".
+type Shift struct {
+	ID    string `json:"id,omitempty"`
+	Start string `json:"start"`
+	End   string `json:"end"`
+}
+
+// Agent is what the hub knows of one gateway.
+type Agent struct {
+	Site     string `json:"site"`
+	Name     string `json:"name"`
+	Through  string `json:"through"`   // contiguous end of what is accounted for
+	Islands  int    `json:"islands"`   // runs above holes
+	LastSeen string `json:"last_seen"` // RFC 3339; empty: not since the hub began
+}
+
+// Check is one line of /readyz: nil from Run means ready.
+type Check struct {
+	Name string
+	Run  func(ctx context.Context) error
+}
+
+// Deps is what the port reads. Every func is safe for concurrent use.
+type Deps struct {
+	Catalogue []Product
+	Rows      Rows            // of every product that Readers does not name
+	Readers   map[string]Rows // by product id
+	Out       Outputs
+	// End is the position of the newest row of a product; zero where none is.
+	// nil: it is found by reading the output log once, which takes longer.
+	End func(ctx context.Context, product string) (mesh.Position, error)
+	// BadCursor tells the error of Rows for a cursor it never gave. nil: never.
+	BadCursor func(error) bool
+	// Sources are those of the site, with how far a product knows each. nil:
+	// nobody asks.
+	Sources  func(ctx context.Context, product string) ([]SourceEnd, error)
+	Site     func() SiteView
+	PlantNow func() mesh.Nanos
+	// PlantSpeed is how fast the plant clock runs now; 0 while it stands. nil: 1.
+	PlantSpeed func() float64
+	// Changed gives a channel that is closed (or receives) at the next commit.
+	Changed func() <-chan struct{}
+	// Agents may be nil.
+	Agents func(ctx context.Context) ([]Agent, error)
+	Checks []Check
+	// Collectors of other rooms, shown under /metrics.
+	Collectors []prometheus.Collector
+}
+
+// server is the port. Its fields are never changed after New, but for what
+// feed and known guard themselves.
+type server struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	feed    *feed
+	metrics *metrics
+	known   *knownFrom
+	heard   *hearing
+}
+
+// Port is the whole port. Safe for concurrent use.
+type Port struct {
+	http.Handler
+
+	server *server
+}
+
+// Watch looks at the sources now and then until ctx ends, so that one that
+// fell silent is known as such to the first who asks.
+func (p *Port) Watch(ctx context.Context) error {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		p.server.watch(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// New assembles the port. Mount it at "/api/", "/livez", "/readyz" and
+// "/metrics", or at "/".
+func New(cfg Config, deps Deps, log *slog.Logger) *Port {
+	s := &server{cfg: cfg.withDefaults(), deps: deps, log: log, known: &knownFrom{}, heard: &hearing{}}
+	s.feed = newFeed(deps)
+	s.metrics = newMetrics(s)
+	return &Port{s.guard(s.routes()), s}
+}
+
+func (s *server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	handle := func(path string, h func(http.ResponseWriter, *http.Request) error) {
+		mux.Handle(path, s.metrics.count(path, s.answer(h)))
+	}
+	handle("/api/v1/products", s.products)
+	handle("/api/v1/products/{id}", s.product)
+	handle("/api/v1/products/{id}/contract", s.contract)
+	handle("/api/v1/products/{id}/status", s.status)
+	handle("/api/v1/products/{id}/rows", s.rows)
+	handle("/api/v1/products/{id}/latest", s.latest)
+	handle("/api/v1/machines", s.machines)
+	handle("/api/v1/agents", s.agents)
+	handle("/api/v1/live", s.live)
+	handle("/api/openapi.json", s.openapi)
+	handle("/livez", s.livez)
+	handle("/readyz", s.readyz)
+	mux.Handle("/metrics", s.metrics.handler(s))
+	mux.Handle("/", s.answer(s.nowhere))
+	return mux
+}
+
+// guard is what every request passes first: only GET, no body, only names this
+// machine answers to (a page elsewhere could have its own name point here:
+// DNS rebinding), and headers that keep a browser from guessing.
+func (s *server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		// OWASP ASVS 5.0 3.4.3: what comes from here is data, never a page.
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		switch {
+		case !s.allowed(r.Host):
+			s.fail(w, r, &problem{
+				Status: http.StatusMisdirectedRequest, Slug: "host",
+				Detail: "this hub answers to localhost and loopback addresses only, not to " + r.Host,
+			})
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			h.Set("Allow", "GET, HEAD")
+			s.fail(w, r, &problem{
+				Status: http.StatusMethodNotAllowed, Slug: "method",
+				Detail: "products are read only: use GET, not " + r.Method,
+			})
+		case r.ContentLength != 0:
+			s.fail(w, r, &problem{
+				Status: http.StatusRequestEntityTooLarge, Slug: "body",
+				Detail: "a GET here takes no body: put what you ask for into the address",
+			})
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (s *server) allowed(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.TrimSuffix(strings.ToLower(strings.Trim(name, "[]")), ".")
+	if name == "localhost" || slices.Contains(s.cfg.Hosts, name) {
+		return true
+	}
+	ip := net.ParseIP(name)
+	return ip != nil && ip.IsLoopback()
+}
+
+// answer turns a handler's error into a problem.
+func (s *server) answer(h func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			s.fail(w, r, err)
+		}
+	})
+}
+
+func (s *server) nowhere(_ http.ResponseWriter, r *http.Request) error {
+	return &problem{
+		Status: http.StatusNotFound, Slug: "path",
+		Detail:  "nothing is at " + r.URL.Path,
+		Nearest: nearest(r.URL.Path, paths()),
+	}
+}
+
+// paths are the addresses to name when a wrong one is asked for.
+func paths() []string {
+	return []string{"/api/v1/products", "/api/v1/machines", "/api/v1/agents", "/api/v1/live", "/api/openapi.json", "/livez", "/readyz", "/metrics"}
+}
+
+// reader answers for the rows of a product.
+func (s *server) reader(id string) Rows {
+	if r, ok := s.deps.Readers[id]; ok {
+		return r
+	}
+	return s.deps.Rows
+}
+
+// progress is how far a product is known and complete.
+func (s *server) progress(ctx context.Context, p Product) (progress, watermark mesh.Nanos, place mesh.Position, err error) {
+	if !p.View {
+		progress, watermark, place, err = s.deps.Out.Progress(ctx, p.ID)
+		if err != nil {
+			err = fmt.Errorf("read the progress of %s: %w", p.ID, err)
+		}
+		return progress, watermark, place, err
+	}
+	first := true
+	for _, of := range s.deps.Catalogue {
+		if of.View {
+			continue
+		}
+		a, b, at, err := s.progress(ctx, of)
+		if err != nil {
+			return 0, 0, mesh.Position{}, err
+		}
+		if first || a < progress {
+			progress, place = a, at
+		}
+		if first || b < watermark {
+			watermark = b
+		}
+		first = false
+	}
+	return progress, watermark, place, nil
+}
+
+// speed is the plant clock's; 0 while it stands.
+func (s *server) speed() float64 {
+	if s.deps.PlantSpeed == nil {
+		return 1
+	}
+	return s.deps.PlantSpeed()
+}
+
+// zone is the site's; UTC where the site names none that is known here.
+func (s *server) zone() *time.Location {
+	z, err := time.LoadLocation(s.deps.Site().Zone)
+	if err != nil {
+		return time.UTC
+	}
+	return z
+}

@@ -1,0 +1,331 @@
+package porthttp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"plantmesh/cloud/port"
+	"plantmesh/proto/mesh"
+)
+
+// The live feed. Output logs are read once for all readers: whoever wakes
+// first pumps what is new into a ring of frames, the others find it there. A
+// reader that falls behind the ring, or takes no bytes for writeWait, is
+// dropped: it comes back and asks for the rows it shows anew.
+const (
+	ringFrames = 256
+	ringBytes  = 8 << 20
+	pumpRows   = 2_000                  // of one product in one frame
+	pumpEvery  = 250 * time.Millisecond // frames are not made more often than that
+	writeWait  = 5 * time.Second
+	stateEvery = time.Second
+)
+
+// frame is one event of the feed, ready to be sent.
+type frame []byte
+
+// feed turns output logs into frames. Safe for concurrent use.
+type feed struct {
+	products []Product
+	out      Outputs
+	end      func(ctx context.Context, product string) (mesh.Position, error) // or nil
+
+	mu     sync.Mutex // protects the fields below
+	tails  map[string]mesh.Position
+	ring   []frame
+	first  uint64 // number of ring[0]
+	bytes  int    // in ring
+	pumped time.Time
+	open   int // readers
+}
+
+func newFeed(deps Deps) *feed {
+	f := &feed{out: deps.Out, end: deps.End, tails: map[string]mesh.Position{}}
+	for _, p := range deps.Catalogue {
+		if !p.View {
+			f.products = append(f.products, p)
+		}
+	}
+	return f
+}
+
+// join counts a reader in and tells where the feed stands. The first reader
+// sets the tails to the ends of the logs: what came before is in the rows.
+func (f *feed) join(ctx context.Context, most int) (next uint64, ok bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.open >= most {
+		return 0, false, nil
+	}
+	if f.open == 0 {
+		for _, p := range f.products {
+			if err := f.skipLocked(ctx, p.ID); err != nil {
+				return 0, false, err
+			}
+		}
+	}
+	f.open++
+	return f.first + uint64(len(f.ring)), true, nil
+}
+
+// skipLocked moves a tail to the end of its log.
+func (f *feed) skipLocked(ctx context.Context, product string) error {
+	if f.end != nil {
+		end, err := f.end(ctx, product)
+		if err != nil {
+			return fmt.Errorf("find the end of %s: %w", product, err)
+		}
+		f.tails[product] = end
+		return nil
+	}
+	for begun := false; ; {
+		rows, err := f.out.Out(ctx, product, f.tails[product], pumpRows)
+		switch {
+		case errors.Is(err, mesh.ErrGone) && !begun:
+			f.tails[product], begun = mesh.Position{}, true
+		case err != nil:
+			return fmt.Errorf("find the end of %s: %w", product, err)
+		case len(rows) == 0:
+			return nil
+		default:
+			f.tails[product] = rows[len(rows)-1].At
+		}
+	}
+}
+
+func (f *feed) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open--
+}
+
+func (f *feed) readers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
+
+// after gives the frames from number next on; ok is false where some of them
+// have left the ring.
+func (f *feed) after(next uint64) (frames []frame, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if next < f.first {
+		return nil, false
+	}
+	return append(frames, f.ring[min(next-f.first, uint64(len(f.ring))):]...), true
+}
+
+// pump reads what is new, at most once per pumpEvery.
+func (f *feed) pump(ctx context.Context, zone *time.Location) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.pumped) < pumpEvery {
+		return nil
+	}
+	f.pumped = time.Now()
+	for _, p := range f.products {
+		rows, err := f.out.Out(ctx, p.ID, f.tails[p.ID], pumpRows)
+		if errors.Is(err, mesh.ErrGone) {
+			// The log was pruned past the tail, or the hub went back to a
+			// backup: readers must ask for their rows anew.
+			if err = f.skipLocked(ctx, p.ID); err == nil {
+				f.pushLocked(event("resync", []byte(`{}`)))
+				continue
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("read the output of %s: %w", p.ID, err)
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		f.tails[p.ID] = rows[len(rows)-1].At
+		body, err := frameOf(p, rows, zone)
+		if err != nil {
+			return err
+		}
+		f.pushLocked(event("rows", body))
+	}
+	return nil
+}
+
+func (f *feed) pushLocked(e frame) {
+	f.ring = append(f.ring, e)
+	f.bytes += len(e)
+	for len(f.ring) > 1 && (len(f.ring) > ringFrames || f.bytes > ringBytes) {
+		f.bytes -= len(f.ring[0])
+		f.ring[0] = nil
+		f.ring = f.ring[1:]
+		f.first++
+	}
+}
+
+// frameOf is {"product":id,"rows":[...]}: the last revision of each row.
+func frameOf(p Product, rows []mesh.Row, zone *time.Location) ([]byte, error) {
+	enc := port.NewEncoder(p.Columns, p.Version, zone)
+	last := make(map[[2]string]int, len(rows))
+	for i, r := range rows {
+		last[[2]string{r.Entity, r.Key}] = i
+	}
+	b := []byte(`{"product":"` + p.ID + `","rows":[`)
+	n := 0
+	for i, r := range rows {
+		if last[[2]string{r.Entity, r.Key}] != i {
+			continue
+		}
+		row, err := enc.JSON(r)
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			b = append(b, ',')
+		}
+		n++
+		b = append(b, row...)
+	}
+	return append(b, ']', '}'), nil
+}
+
+// event is one server-sent event. JSON has no line breaks of its own.
+func event(name string, data []byte) frame {
+	b := make([]byte, 0, len(name)+len(data)+20)
+	b = append(b, "event: "+name+"\ndata: "...)
+	return append(append(b, data...), '\n', '\n')
+}
+
+// live is the feed of one reader: where all products stand at once and every
+// second, rows as they change, and a comment now and then to prove life.
+func (s *server) live(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	next, ok, err := s.feed.join(ctx, s.cfg.MaxLive)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		w.Header().Set("Retry-After", "10")
+		return &problem{
+			Status: http.StatusServiceUnavailable, Slug: "live",
+			Detail: fmt.Sprintf("%d live feeds are open, more are not served: close one", s.cfg.MaxLive),
+		}
+	}
+	defer s.feed.leave()
+	w.Header().Set("Content-Type", "text/event-stream")
+	c := &client{server: s, w: w, ctl: http.NewResponseController(w), next: next}
+	if err := c.run(ctx, r); err != nil && ctx.Err() == nil {
+		s.log.InfoContext(ctx, "drop a live feed", "err", err)
+	}
+	return nil
+}
+
+// client is one reader of the feed; one goroutine uses it.
+type client struct {
+	*server
+
+	w    http.ResponseWriter
+	ctl  *http.ResponseController
+	next uint64
+	told string    // the last state sent
+	beat time.Time // of the last bytes sent
+}
+
+// errBehind ends a feed whose reader could not keep up.
+var errBehind = errors.New("the reader fell behind the feed")
+
+func (c *client) run(ctx context.Context, r *http.Request) error {
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if err := c.send([]byte("retry: 2000\n\n")); err != nil {
+		return err
+	}
+	tick := time.NewTicker(stateEvery)
+	defer tick.Stop()
+	for {
+		changed := c.deps.Changed()
+		if err := c.turn(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-changed:
+			// Gather the commits of a moment; many small frames help nobody.
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(pumpEvery):
+			}
+		}
+	}
+}
+
+// turn sends everything that is new to this reader.
+func (c *client) turn(ctx context.Context) error {
+	if err := c.feed.pump(ctx, c.zone()); err != nil {
+		return err
+	}
+	frames, ok := c.feed.after(c.next)
+	if !ok {
+		return errBehind
+	}
+	for _, f := range frames {
+		if err := c.send(f); err != nil {
+			return err
+		}
+	}
+	c.next += uint64(len(frames))
+	if err := c.states(ctx); err != nil {
+		return err
+	}
+	if time.Since(c.beat) >= c.cfg.Heartbeat {
+		// The comment keeps what lies between awake. A page can't see it, so the
+		// state goes along: it tells the page that the hub is there.
+		c.told = ""
+		if err := c.send([]byte(": alive\n\n")); err != nil {
+			return err
+		}
+		return c.states(ctx)
+	}
+	return nil
+}
+
+// states tells where the products stand, when that has changed.
+func (c *client) states(ctx context.Context) error {
+	all := make([]state, 0, len(c.deps.Catalogue))
+	for _, p := range c.deps.Catalogue {
+		st, err := c.stateOf(ctx, p)
+		if err != nil {
+			return err
+		}
+		all = append(all, st)
+	}
+	b, err := json.Marshal(map[string]any{
+		"plant_now": c.deps.PlantNow().Time().Format(port.Stamp), "plant_speed": c.speed(), "products": all,
+	})
+	if err != nil {
+		return err
+	}
+	if string(b) == c.told {
+		return nil
+	}
+	c.told = string(b)
+	return c.send(event("progress", b))
+}
+
+func (c *client) send(b []byte) error {
+	if err := c.ctl.SetWriteDeadline(time.Now().Add(writeWait)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := c.w.Write(b); err != nil {
+		return err
+	}
+	c.beat = time.Now()
+	return c.ctl.Flush()
+}

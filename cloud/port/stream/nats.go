@@ -1,0 +1,72 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"plantmesh/proto/subject"
+)
+
+// duplicates is how long the stream tells repeats by their id. It saves work
+// and proves nothing: 2 minutes is the server's own default.
+const duplicates = 2 * time.Minute
+
+// ackWait is how long an acknowledgement may take, and maxPending how many may
+// be under way: more than one step sends.
+const (
+	ackWait    = 10 * time.Second
+	maxPending = 4096
+)
+
+// JetStream publishes to the product stream of a NATS server.
+type JetStream struct{ js jetstream.JetStream }
+
+// Open makes sure of the product stream and returns its publisher. The stream
+// is a copy for consumers, the output logs are the truth: when it is full, the
+// oldest messages make room.
+func Open(ctx context.Context, nc *nats.Conn, maxBytes int64) (*JetStream, error) {
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(ackWait), jetstream.WithPublishAsyncMaxPending(maxPending))
+	if err != nil {
+		return nil, fmt.Errorf("open the product stream: %w", err)
+	}
+	if _, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: subject.ProductStream, Subjects: []string{subject.ProductAll}, Storage: jetstream.FileStorage,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxBytes: maxBytes, Duplicates: duplicates,
+		Description: "changed rows of all products, in the order of each output log",
+	}); err != nil {
+		return nil, fmt.Errorf("make sure of the product stream: %w", err)
+	}
+	return &JetStream{js: js}, nil
+}
+
+// Publish implements Publisher. All messages are on their way at once; a wait
+// for each would cost one sync of the server's disk a row.
+func (j *JetStream) Publish(ctx context.Context, messages []Message) (stored int, err error) {
+	waits := make([]jetstream.PubAckFuture, 0, len(messages))
+	for _, m := range messages {
+		wait, sendErr := j.js.PublishMsgAsync(&nats.Msg{
+			Subject: m.Subject, Data: m.Data,
+			Header: nats.Header{"Content-Type": []string{"application/json"}},
+		}, jetstream.WithMsgID(m.ID))
+		if sendErr != nil {
+			err = fmt.Errorf("send to %s: %w", m.Subject, sendErr)
+			break
+		}
+		waits = append(waits, wait)
+	}
+	for i, wait := range waits {
+		select {
+		case <-wait.Ok():
+			stored++
+		case ackErr := <-wait.Err():
+			return stored, fmt.Errorf("store a message on %s: %w", messages[i].Subject, ackErr)
+		case <-ctx.Done():
+			return stored, ctx.Err()
+		}
+	}
+	return stored, err
+}

@@ -1,0 +1,202 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"plantmesh/cloud/product"
+	"plantmesh/proto/mesh"
+)
+
+// kept is a row as it stands in the store.
+type kept struct {
+	from, to mesh.Nanos
+	state    mesh.RowState
+	revision uint32
+	produced mesh.Nanos
+	shape    string
+	body     []byte
+	next     *product.Draft // what it should be by now, where that was held back
+}
+
+func (k *kept) touches(since mesh.Nanos) bool { return k.to == 0 || k.to >= since }
+
+// diff gathers what a commit changes.
+type diff struct {
+	product string
+	now     mesh.Nanos
+	growth  time.Duration
+	all     bool                 // hold nothing back
+	final   func(mesh.Span) bool // of the entity at hand
+	end     mesh.Nanos           // of what is known of it
+	held    bool                 // something was held back
+
+	rows   []mesh.Row
+	states []mesh.FoldState
+}
+
+// compare finds which rows of an entity changed since an instant: drafts are
+// all its rows that touch what is at or after it.
+func (d *diff) compare(e *entity, since mesh.Nanos, drafts []product.Draft) {
+	stay := make(map[string]bool, len(drafts))
+	for i := range drafts {
+		stay[drafts[i].Key] = true
+	}
+	// What vanished goes first: nobody may see it beside what takes its place.
+	var gone []string
+	for key, k := range e.rows {
+		if k.state != mesh.RowWithdrawn && k.touches(since) && !stay[key] && k.vanishes(since, drafts) {
+			gone = append(gone, key)
+		}
+	}
+	slices.Sort(gone)
+	for _, key := range gone {
+		d.withdraw(e, key)
+	}
+	for i := range drafts {
+		d.put(e, &drafts[i])
+	}
+}
+
+// vanishes reports whether a row that no draft continues is in the stretch the
+// drafts speak of. A row that ends where the stretch begins is not, unless it
+// was cut there by what is folded anew.
+func (k *kept) vanishes(since mesh.Nanos, drafts []product.Draft) bool {
+	if k.to == 0 || k.to > since {
+		return true
+	}
+	return len(drafts) > 0 && k.from >= drafts[0].From
+}
+
+func (d *diff) put(e *entity, x *product.Draft) {
+	was := e.rows[x.Key]
+	k := &kept{from: x.From, to: x.To, state: mesh.RowProvisional, revision: 1, produced: d.now, shape: x.Shape, body: x.Body}
+	if d.final(mesh.Span{From: x.From, To: x.To}) {
+		k.state = mesh.RowFinal
+	}
+	if was != nil {
+		same := bytes.Equal(was.body, x.Body) && was.to == x.To && was.from == x.From
+		switch {
+		case same && (k.state == was.state || was.state == mesh.RowFinal):
+			was.next = nil // what was final is, until it says something else
+			return
+		case was.state == mesh.RowProvisional:
+			k.revision = was.revision
+		default:
+			k.revision = was.revision + 1
+		}
+		if d.hold(was, k) {
+			was.next = x
+			return
+		}
+	}
+	d.emit(e, x.Key, k)
+}
+
+// hold reports whether a change can wait: an open row in which only numbers
+// have grown.
+func (d *diff) hold(was, now *kept) bool {
+	growing := was.state == mesh.RowProvisional && now.state == mesh.RowProvisional && was.shape == now.shape &&
+		was.to == now.to && (now.to == 0 || now.to > d.end)
+	if d.all || !growing || d.now.Sub(was.produced) >= d.growth || d.now < was.produced {
+		return false
+	}
+	d.held = true
+	return true
+}
+
+func (d *diff) withdraw(e *entity, key string) {
+	was := e.rows[key]
+	k := *was
+	k.state, k.next, k.produced = mesh.RowWithdrawn, nil, d.now
+	if was.state == mesh.RowFinal {
+		k.revision++
+	}
+	d.emit(e, key, &k)
+}
+
+func (d *diff) emit(e *entity, key string, k *kept) {
+	e.rows[key] = k
+	delete(e.open, key)
+	if k.state == mesh.RowProvisional {
+		e.open[key] = k
+	}
+	d.rows = append(d.rows, mesh.Row{
+		Product: d.product, Entity: e.id, Key: key, From: k.from, To: k.to, State: k.state,
+		Revision: k.revision, Produced: k.produced, Body: k.body,
+	})
+}
+
+// sweep looks after provisional rows that no fold has touched: they become
+// final when the watermark has passed them, and what was held back goes out.
+func (d *diff) sweep(e *entity) {
+	var due []string
+	for key, k := range e.open {
+		if d.final(mesh.Span{From: k.from, To: k.to}) || k.next != nil && (d.all || d.now.Sub(k.produced) >= d.growth) {
+			due = append(due, key)
+		} else if k.next != nil {
+			d.held = true
+		}
+	}
+	slices.Sort(due)
+	for _, key := range due {
+		k := e.open[key]
+		x := product.Draft{Key: key, From: k.from, To: k.to, Body: k.body, Shape: k.shape}
+		if k.next != nil {
+			x = *k.next
+		}
+		d.put(e, &x)
+	}
+}
+
+// remember reads back the stored rows that touch what is at or after since.
+func (r *Runner) remember(ctx context.Context, e *entity, since mesh.Nanos) error {
+	if since >= e.rowsFrom {
+		return nil
+	}
+	q := mesh.RowQuery{Product: r.def.ID, Entities: []string{e.id}, Span: mesh.Span{From: max(since, 1) - 1, To: never}, Limit: 10_000, Withdrawn: true}
+	for {
+		rows, next, err := r.out.Rows(ctx, q)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			row := &rows[i]
+			if e.rows[row.Key] != nil {
+				continue
+			}
+			k := &kept{from: row.From, to: row.To, state: row.State, revision: row.Revision, produced: row.Produced, body: row.Body}
+			e.rows[row.Key] = k
+			if k.state == mesh.RowProvisional {
+				e.open[row.Key] = k
+			}
+		}
+		if next == "" {
+			break
+		}
+		q.After = next
+	}
+	e.rowsFrom = since
+	return nil
+}
+
+// cover makes the rows of product coverage for one source.
+func (r *Runner) cover(ctx context.Context, s *source, d *diff) error {
+	if s.rows == nil {
+		return nil
+	}
+	d.final = func(x mesh.Span) bool { return x.To != 0 && x.To <= s.voices.Watermark }
+	d.end = s.end()
+	if err := r.remember(ctx, s.rows, 0); err != nil {
+		return err
+	}
+	if s.compare || s.rows.tip == nil {
+		s.compare = false
+		s.rows.tip = &product.State{} // compared once since it was read back
+		d.compare(s.rows, 0, r.def.CoverageDrafts(s.name, &s.voices))
+	}
+	d.sweep(s.rows)
+	return nil
+}

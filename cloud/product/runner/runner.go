@@ -1,0 +1,350 @@
+// Package runner carries records from the hub's log to the output logs of the
+// products (T2): it reads, folds what changed, compares with the rows that
+// stand, and commits rows, states and place in one step. The arithmetic is
+// package product's; here is only what needs a store and a clock.
+//
+//	Tape ── items ──► Runner ── known, events ──► refold from the last state ──► diff ──► Commit
+//	(decoded once     (one per                    at or before the change
+//	 for all)          definition)
+//
+// After a restart, and whenever a commit is refused, everything is read back
+// from the store: there is no second way to come up.
+package runner
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"plantmesh/cloud/product"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/subject"
+)
+
+// Log is what a runner reads. Calls may come from several goroutines at once;
+// what is returned belongs to the caller.
+type Log interface {
+	// Peek reads up to most entries behind a position of a partition, in log
+	// order, without waiting; the zero position reads from the start.
+	Peek(ctx context.Context, partition int, after mesh.Position, most int) ([]mesh.Entry, error)
+	// History reads the batches of a source that hold samples of span.
+	History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error)
+	// Descriptor is the descriptor of this name; ok is false where none is stored.
+	Descriptor(ctx context.Context, hash mesh.Hash) (d mesh.Descriptor, ok bool, err error)
+}
+
+// Output is where a runner rests. Resume and Commit are called by one
+// goroutine per product; State and Rows may be called by others meanwhile.
+type Output interface {
+	// Resume opens the output log for append: whoever had it is refused with
+	// mesh.ErrMoved from now on.
+	Resume(ctx context.Context, product string, partition int) (end, place mesh.Position, err error)
+	// State is the newest cached state of a key with At at or before before.
+	State(ctx context.Context, product, key string, before mesh.Nanos) (mesh.FoldState, bool, error)
+	// Rows reads current rows in (entity, from, key) order.
+	Rows(ctx context.Context, q mesh.RowQuery) (rows []mesh.Row, next string, err error)
+	// Commit makes a step durable before it returns: all of it or nothing.
+	Commit(ctx context.Context, step mesh.Step) (end mesh.Position, err error)
+}
+
+// Config says how often a runner commits. Zero fields mean the defaults.
+type Config struct {
+	// Partition of the hub's log. Default 0.
+	Partition int
+	// Cadence is the least time between two commits, by the machine clock:
+	// what comes meanwhile is folded together. Default 250 ms.
+	Cadence time.Duration
+	// Growth is the least time between two commits of an open row in which only
+	// numbers have grown. Default 2 s.
+	Growth time.Duration
+	// Eager commits at every step, whatever the clock says: for tests.
+	Eager bool
+}
+
+func (c Config) withDefaults() Config {
+	if c.Cadence == 0 {
+		c.Cadence = 250 * time.Millisecond
+	}
+	if c.Growth == 0 {
+		c.Growth = 2 * time.Second
+	}
+	return c
+}
+
+const (
+	never  = mesh.Nanos(math.MaxInt64)
+	always = mesh.Nanos(math.MinInt64)
+	// keepEvents is how much plant time of events a runner holds before the
+	// end of what is known; older ones are read back when late input needs them.
+	keepEvents = 6 * time.Hour
+	// keepRows is the same for rows and states: a production day and more.
+	keepRows = 50 * time.Hour
+
+	siteKey    = "@site"
+	sourcesKey = "@sources"
+	logsKey    = "@logs"
+	knownKey   = "@known/"
+	chainKey   = "@chain/"
+	stateFrom  = mesh.Nanos(0) // At of the states that are not of a time
+)
+
+// Runner makes one product. Not safe for concurrent use.
+type Runner struct {
+	cfg  Config
+	def  *product.Definition
+	tape *Tape
+	out  Output
+	now  func() mesh.Nanos
+	log  *slog.Logger
+
+	resumed   bool
+	end       mesh.Position // of the output log
+	placed    mesh.Position // the place as committed
+	place     mesh.Position // the place as read
+	committed mesh.Nanos    // when, by the machine clock
+	changed   bool          // something was read since the last commit
+	sites     *product.Sites
+	siteNew   bool // not committed yet
+	refs      map[refKey][]ref
+	sources   map[string]*source
+	logs      map[mesh.LogID]*agentLog
+	byID      map[string]*entity
+	listed    [2]int // sources and logs in the stored lists
+	entities  []*entity
+}
+
+// New makes the runner of one product. tape may be shared by runners that are
+// stepped by one goroutine; now is the machine clock.
+func New(cfg Config, def *product.Definition, tape *Tape, out Output, clock Clock) *Runner {
+	return &Runner{cfg: cfg.withDefaults(), def: def, tape: tape, out: out, now: clock.Now, log: clock.Log.With("product", def.ID)}
+}
+
+// Clock is what a runner is given of its surroundings: the machine's clock and
+// where to say what happens.
+type Clock struct {
+	Now func() mesh.Nanos
+	Log *slog.Logger
+}
+
+// Step reads the next entries and commits what became of them, if it is time.
+// worked is false when there was nothing to do. After an error the runner
+// begins anew from the store; mesh.ErrPermanent says that it would fail again.
+func (r *Runner) Step(ctx context.Context) (worked bool, err error) { return r.step(ctx, false) }
+
+// Flush reads everything there is and commits it now.
+func (r *Runner) Flush(ctx context.Context) error {
+	for {
+		worked, err := r.step(ctx, true)
+		if err != nil || !worked {
+			return err
+		}
+	}
+}
+
+func (r *Runner) step(ctx context.Context, flush bool) (worked bool, err error) {
+	defer func() {
+		if err != nil {
+			r.resumed = false
+			err = fmt.Errorf("step product %s: %w", r.def.ID, err)
+		}
+	}()
+	if !r.resumed {
+		if err := r.resume(ctx); err != nil {
+			return false, err
+		}
+	}
+	items, err := r.tape.Read(ctx, r.cfg.Partition, r.place)
+	if err != nil {
+		return false, err
+	}
+	for i := range items {
+		if err := r.absorb(ctx, &items[i]); err != nil {
+			return false, err
+		}
+	}
+	r.advance()
+	if !r.changed || !flush && !r.due(len(items)) {
+		return len(items) > 0, nil
+	}
+	done, err := r.commit(ctx, flush)
+	return done || len(items) > 0, err
+}
+
+// due reports whether it is time to commit, after a read of this many items.
+// Far behind, more is folded together.
+func (r *Runner) due(items int) bool {
+	wait := r.cfg.Cadence
+	if items >= pageEntries/2 {
+		wait *= 4
+	}
+	return r.cfg.Eager || r.waited(wait)
+}
+
+// waited reports whether the last commit is this long ago.
+func (r *Runner) waited(d time.Duration) bool {
+	now := r.now()
+	return r.committed == 0 || now < r.committed || now.Sub(r.committed) >= d
+}
+
+// absorb takes one record into memory.
+func (r *Runner) absorb(ctx context.Context, it *Item) error {
+	r.place, r.changed = it.Entry.At, true
+	e := &it.Entry
+	if e.Of.Log != "" {
+		r.chain(it)
+	}
+	switch e.Header.Kind {
+	case mesh.KindBatch:
+		s := r.source(e.Header.About)
+		s.in(e).Batch(e.Of, e.Ord, e.Header)
+		if it.Fault != nil {
+			r.log.WarnContext(ctx, "a batch can't be read: its time is unknown", "at", e.At.String(), "source", s.name, "reason", it.Fault.Error())
+			s.damaged(e, it.Fault)
+			break
+		}
+		r.route(it)
+	case mesh.KindVoid:
+		if it.Fault != nil {
+			r.log.WarnContext(ctx, "a void can't be read and is left out", "at", e.At.String(), "reason", it.Fault.Error())
+			break
+		}
+		return r.void(ctx, it)
+	case mesh.KindFact:
+		r.fact(ctx, it)
+	case mesh.KindOpening, mesh.KindVerdict:
+	}
+	return nil
+}
+
+// void takes a void. What it gives up may have come all the same: data beats
+// void, before it as well as after.
+func (r *Runner) void(ctx context.Context, it *Item) error {
+	for _, p := range it.Void.Parts {
+		k := r.source(p.Source).in(&it.Entry)
+		k.Void(it.Entry.Ord, it.Void, p)
+		k.GiveUp(it.Entry.Ord, it.Void.Lost)
+		if len(it.Void.Lost) == 0 {
+			continue
+		}
+		came, err := r.tape.log.History(ctx, p.Source, p.Times)
+		if err != nil {
+			return err
+		}
+		for i := range came {
+			if product.Within(it.Void.Lost, came[i].Of) {
+				k.Batch(came[i].Of, came[i].Ord, came[i].Header)
+			}
+		}
+	}
+	return nil
+}
+
+// agentLog is what is held of one agent's log.
+func (r *Runner) agentLog(id mesh.LogID) *agentLog {
+	l := r.logs[id]
+	if l == nil {
+		l = &agentLog{chain: &product.Chain{}}
+		r.logs[id] = l
+	}
+	return l
+}
+
+// chain notes where in its log a record stands, and what it says of that log.
+func (r *Runner) chain(it *Item) {
+	e := &it.Entry
+	l := r.agentLog(e.Of.Log)
+	if e.Header.Kind == mesh.KindOpening && e.Of.Seq == 1 && it.Fault == nil {
+		l.chain.Open(e.Of, e.Ord, it.Opening)
+	}
+	l.chain.Take(e.Of, e.Ord, e.Through, it.Void.Lost)
+	l.changed, l.fresh = true, true
+}
+
+// advance lets the sources settle what no record to come can change.
+func (r *Runner) advance() {
+	for _, s := range r.sources {
+		stale := s.fresh
+		for id, k := range s.voices.Of {
+			if l := r.logs[id]; l != nil && (l.fresh || s.fresh) {
+				k.Advance(l.chain)
+				stale = true
+			}
+		}
+		if !stale {
+			continue
+		}
+		s.fresh = false
+		was := s.voices.Watermark
+		s.voices.Settle(r.retired)
+		s.changed = s.changed || s.voices.Watermark != was
+		s.spans = s.voices.Spans()
+	}
+	for _, l := range r.logs {
+		l.fresh = false
+	}
+}
+
+// retired reports whether a log is not waited for: the hub's own never is.
+func (r *Runner) retired(id mesh.LogID) bool {
+	if id == "" {
+		return true
+	}
+	_, agent, ok := subject.ParseAgentLog(string(id))
+	return ok && r.sites != nil && slices.Contains(r.sites.Last().RetiredAgents, agent)
+}
+
+// ends are how far the sources that the site has now are known and complete.
+// One that never spoke says nothing of the others: it is named, see Ends.
+func (r *Runner) ends() (progress, watermark mesh.Nanos) {
+	if r.sites == nil {
+		return 0, 0
+	}
+	progress, watermark = never, never
+	for _, name := range r.sites.Last().Sources() {
+		if s := r.source(name); len(s.spans) > 0 {
+			progress, watermark = min(progress, s.end()), min(watermark, s.voices.Watermark)
+		}
+	}
+	if progress == never {
+		return 0, 0
+	}
+	return progress, watermark
+}
+
+// commit folds what changed and makes it durable. Where no row changed, the
+// place alone can wait a while: done is false then.
+func (r *Runner) commit(ctx context.Context, flush bool) (done bool, err error) {
+	now := r.now()
+	step := mesh.Step{Product: r.def.ID, Partition: r.cfg.Partition, After: r.end, PlaceWas: r.placed, Place: r.place}
+	step.Progress, step.Watermark = r.ends()
+	names := slices.Sorted(maps.Keys(r.sources))
+	d := diff{now: now, growth: r.cfg.Growth, all: flush || r.cfg.Eager, product: r.def.ID}
+	if err := r.fold(ctx, &d); err != nil {
+		return false, err
+	}
+	if len(d.rows)+len(d.states) == 0 && !d.all && !r.siteNew && !r.waited(r.cfg.Growth) {
+		return false, nil
+	}
+	side, err := r.beside(names)
+	if err != nil {
+		return false, err
+	}
+	step.Rows, step.States = d.rows, slices.Concat(side, d.states)
+	if len(step.Rows)+len(step.States) > 0 || step.Place != step.PlaceWas {
+		if r.end, err = r.out.Commit(ctx, step); err != nil {
+			return false, err
+		}
+	}
+	r.placed, r.committed, r.siteNew, r.changed, r.listed = r.place, now, false, d.held, [2]int{len(names), len(r.logs)}
+	for _, s := range r.sources {
+		s.changed = false
+	}
+	for _, l := range r.logs {
+		l.changed = false
+	}
+	return true, nil
+}

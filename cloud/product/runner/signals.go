@@ -1,0 +1,273 @@
+package runner
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"plantmesh/cloud/product"
+	"plantmesh/proto/mesh"
+)
+
+// ErrCursor is returned for a cursor that Signals never gave.
+var ErrCursor = errors.New("the cursor is not one of this product")
+
+const (
+	signalsLimit = 1000      // of a page, where the query names none
+	signalsChunk = time.Hour // of event time that is opened at once
+)
+
+// Signals answers product signals from the stored batches. Safe for concurrent use.
+type Signals struct {
+	def *product.Definition
+	log Log
+	out Output
+}
+
+// NewSignals makes the view. def is the definition of product signals, whose
+// runner keeps the site and what is known.
+func NewSignals(def *product.Definition, log Log, out Output) *Signals {
+	return &Signals{def: def, log: log, out: out}
+}
+
+// signalCursor is the row a page ended with.
+type signalCursor struct {
+	Entity string     `json:"e"`
+	Time   mesh.Nanos `json:"t"`
+	Key    string     `json:"k"`
+}
+
+// Rows are the samples of the equipment asked for, in (entity, time, signal)
+// order, each once. A row's revision is 1; it is final once its source is
+// complete through it.
+func (s *Signals) Rows(ctx context.Context, q mesh.RowQuery) (rows []mesh.Row, next string, err error) {
+	after, err := parseSignalCursor(q.After)
+	if err != nil {
+		return nil, "", err
+	}
+	sites, err := s.sites(ctx)
+	if err != nil || sites == nil {
+		return nil, "", err
+	}
+	tape, err := NewTape(s.log)
+	if err != nil {
+		return nil, "", err
+	}
+	limit := q.Limit
+	if limit <= 0 {
+		limit = signalsLimit
+	}
+	for _, id := range sites.Equipment() {
+		if id < after.Entity || len(q.Entities) > 0 && !slices.Contains(q.Entities, id) {
+			continue
+		}
+		v := view{signals: s, tape: tape, id: id, limit: limit + 1 - len(rows), prefix: q.Prefix}
+		if id == after.Entity {
+			v.after = after
+		}
+		more, err := v.rows(ctx, sites, q.Span)
+		if err != nil {
+			return nil, "", fmt.Errorf("read the signals of %s: %w", id, err)
+		}
+		if rows = append(rows, more...); len(rows) > limit {
+			rows = rows[:limit]
+			last := &rows[limit-1]
+			return rows, signalCursor{last.Entity, last.From, last.Key}.String(), nil
+		}
+	}
+	return rows, "", nil
+}
+
+func (s *Signals) sites(ctx context.Context) (*product.Sites, error) {
+	st, ok, err := s.out.State(ctx, s.def.ID, siteKey, stateFrom)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return product.DecodeSites(st.Bytes)
+}
+
+// known is what is known of a source, as the runner of a product left it.
+func known(ctx context.Context, out Output, product, name string) (*source, error) {
+	src := &source{name: name}
+	st, ok, err := out.State(ctx, product, knownKey+name, stateFrom)
+	if err != nil || !ok {
+		return src, err
+	}
+	return src, src.decode(st.Bytes)
+}
+
+// End is how far a source is known; 0: nothing of it ever came.
+type End struct {
+	Source  string
+	Through mesh.Nanos
+}
+
+// Ends are the sources of a site and how far a product knows each.
+func Ends(ctx context.Context, out Output, product string, site *product.Site) (ends []End, err error) {
+	for _, name := range site.Sources() {
+		s, err := known(ctx, out, product, name)
+		if err != nil {
+			return nil, fmt.Errorf("look how far a source is known: %w", err)
+		}
+		e := End{Source: name}
+		if len(s.spans) > 0 {
+			e.Through = s.end()
+		}
+		ends = append(ends, e)
+	}
+	return ends, nil
+}
+
+// view reads one equipment.
+type view struct {
+	signals *Signals
+	tape    *Tape
+	id      string
+	limit   int
+	after   signalCursor
+	prefix  string
+
+	// Of the revision of the site at hand:
+	site  *product.Site
+	index int
+	final mesh.Nanos
+}
+
+// rows reads span, revision of the site by revision.
+func (v *view) rows(ctx context.Context, sites *product.Sites, span mesh.Span) (out []mesh.Row, err error) {
+	if span == (mesh.Span{}) {
+		span = mesh.Span{From: always, To: never}
+	}
+	span.From = max(span.From, v.after.Time)
+	for _, r := range sites.Revisions() {
+		part := r.Meet(span)
+		v.site, v.index = r.Site, slices.IndexFunc(r.Site.Equipment, func(e product.Equipment) bool { return e.ID == v.id })
+		if v.index < 0 || part.Empty() {
+			continue
+		}
+		more, err := v.part(ctx, part, v.limit-len(out))
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, more...); len(out) >= v.limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+// part reads in pieces of an hour until there are enough. What lies before and
+// behind all that is known is one piece each.
+func (v *view) part(ctx context.Context, span mesh.Span, limit int) (out []mesh.Row, err error) {
+	src, err := known(ctx, v.signals.out, v.signals.def.ID, v.site.Equipment[v.index].Source)
+	if err != nil {
+		return nil, err
+	}
+	v.final = src.voices.Watermark
+	first, end := product.Extent(src.spans)
+	for from := span.From; from < span.To && len(out) < limit; {
+		to := span.To
+		switch {
+		case from < first:
+			to = min(to, first)
+		case from < end:
+			to = min(to, from.Add(signalsChunk))
+		}
+		more, err := v.piece(ctx, mesh.Span{From: from, To: to})
+		if err != nil {
+			return nil, err
+		}
+		out, from = append(out, more...), to
+	}
+	return out[:min(len(out), limit)], nil
+}
+
+func (v *view) piece(ctx context.Context, span mesh.Span) (out []mesh.Row, err error) {
+	e := &v.site.Equipment[v.index]
+	var readings []product.Reading
+	err = v.tape.History(ctx, e.Source, span, func(it *Item) error {
+		if it.Table != nil {
+			readings = v.pick(readings, it, span)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	readings = product.Collapse(readings)
+	for i := range readings {
+		x := v.signals.def.SignalDraft(v.site, e, &readings[i])
+		if v.skip(&x) {
+			continue
+		}
+		row := mesh.Row{
+			Product: v.signals.def.ID, Entity: e.ID, Key: x.Key, From: x.From, To: x.To, State: mesh.RowProvisional, Revision: 1,
+			Produced: readings[i].Sample.Agent, Body: x.Body,
+		}
+		if x.From < v.final {
+			row.State = mesh.RowFinal
+		}
+		if out = append(out, row); len(out) >= v.limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+// skip reports whether a row was given before, or isn't asked for.
+func (v *view) skip(x *product.Draft) bool {
+	if len(v.prefix) > 0 && (len(x.Key) < len(v.prefix) || x.Key[:len(v.prefix)] != v.prefix) {
+		return true
+	}
+	return v.after.Entity != "" && (x.From < v.after.Time || x.From == v.after.Time && x.Key <= v.after.Key)
+}
+
+// pick takes the samples of this equipment in span.
+func (v *view) pick(out []product.Reading, it *Item, span mesh.Span) []product.Reading {
+	marks := map[uint32][]mesh.Mark{}
+	if it.Entry.Verdict != nil {
+		for _, m := range it.Entry.Verdict.Marks {
+			marks[m.Index] = append(marks[m.Index], m)
+		}
+	}
+	mine := make([]bool, len(it.Table.Signals))
+	for i := range it.Table.Signals {
+		e, _ := v.site.Signal(it.Table.Signals[i].Name)
+		mine[i] = e == v.index
+	}
+	for i := range it.Samples {
+		k := it.Table.index(it.Samples[i].Signal)
+		if k < 0 || !mine[k] || !span.Has(it.Samples[i].Time) {
+			continue
+		}
+		sig := &it.Table.Signals[k]
+		out = append(out, product.Reading{Name: sig.Name, Unit: sig.Unit, Sample: it.Samples[i], Marks: marks[uint32(i)]})
+	}
+	return out
+}
+
+func (c signalCursor) String() string {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return "" // two strings and a number always marshal
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func parseSignalCursor(s string) (c signalCursor, err error) {
+	if s == "" {
+		return signalCursor{Time: always}, nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return c, ErrCursor
+	}
+	if err := json.Unmarshal(b, &c); err != nil || c.Entity == "" {
+		return c, ErrCursor
+	}
+	return c, nil
+}

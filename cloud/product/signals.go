@@ -1,0 +1,144 @@
+package product
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+
+	"plantmesh/proto/mesh"
+)
+
+// Reading is one stored sample with what is said about it.
+type Reading struct {
+	Name   string // of the signal
+	Unit   string // UNECE Rec 20 common code, or empty
+	Sample mesh.Sample
+	Marks  []mesh.Mark
+}
+
+// compare is the order of folding, by the signal's name.
+func (r *Reading) compare(o *Reading) int {
+	x, y := r.Sample, o.Sample
+	return cmp.Or(cmp.Compare(x.Time, y.Time), cmp.Compare(r.Name, o.Name), cmp.Compare(x.Seq, y.Seq),
+		cmp.Compare(x.Status, y.Status), x.Value.Compare(y.Value), cmp.Compare(x.Server, y.Server))
+}
+
+func (r *Reading) same(o *Reading) bool {
+	x, y := r.Sample, o.Sample
+	return r.Name == o.Name && x.Time == y.Time && x.Seq == y.Seq && x.Status == y.Status && x.Value.Compare(y.Value) == 0
+}
+
+// Collapse puts readings in folding order and makes those that are one sample
+// one: the smallest server time and every mark are kept.
+func Collapse(in []Reading) []Reading {
+	slices.SortStableFunc(in, func(x, y Reading) int { return x.compare(&y) })
+	out := in[:0]
+	for i := range in {
+		n := len(out)
+		if n == 0 || !out[n-1].same(&in[i]) {
+			out = append(out, in[i])
+			continue
+		}
+		out[n-1].Sample.Flags &= in[i].Sample.Flags // a value that also came by itself is not only an initial one
+		for _, m := range in[i].Marks {
+			if !slices.ContainsFunc(out[n-1].Marks, func(o mesh.Mark) bool { return o.Rule == m.Rule && o.Action == m.Action }) {
+				out[n-1].Marks = append(slices.Clip(out[n-1].Marks), m)
+			}
+		}
+	}
+	return out
+}
+
+// SignalDraft is the row of product signals for one reading.
+func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
+	b := newBody(d.columns)
+	x := &r.Sample
+	b.text("signal", r.Name)
+	b.text("equipment", e.ID)
+	b.text("role", s.RoleName(r.Name))
+	b.instant("time", x.Time)
+	b.put("value", func(buf []byte) []byte { return appendValue(buf, x.Value) })
+	b.text("type", x.Value.Type.String())
+	b.words("unit", r.Unit)
+	b.integer("status", int64(x.Status))
+	b.text("quality", quality(x.Status))
+	b.list("flags", flagNames(x.Flags))
+	b.put("marks", func(buf []byte) []byte { return appendMarks(buf, r.Marks) })
+	return Draft{Key: TimeText(x.Time) + "/" + r.Name, From: x.Time, To: x.Time, Body: b.bytes()}
+}
+
+func quality(s mesh.Status) string {
+	switch {
+	case s.IsGood():
+		return "good"
+	case s.IsBad():
+		return "bad"
+	}
+	return "uncertain"
+}
+
+func flagNames(flags uint32) (out []string) {
+	for _, f := range []struct {
+		bit  uint32
+		name string
+	}{
+		{mesh.FlagAgentTime, "agent_time"},
+		{mesh.FlagHeartbeat, "heartbeat"},
+		{mesh.FlagHistorical, "historical"},
+		{mesh.FlagInitial, "initial"},
+		{mesh.FlagInterpolated, "interpolated"},
+		{mesh.FlagServerTime, "server_time"},
+		{mesh.FlagSuspect, "suspect"},
+	} {
+		if flags&f.bit != 0 {
+			out = append(out, f.name)
+		}
+	}
+	return out
+}
+
+// appendValue writes a value as JSON. A Double that JSON can't say is null;
+// its status and marks tell why.
+func appendValue(b []byte, v mesh.Value) []byte {
+	switch v.Type {
+	case mesh.TypeBool:
+		return strconv.AppendBool(b, v.Bits != 0)
+	case mesh.TypeInt:
+		return strconv.AppendInt(b, int64(v.Bits), 10)
+	case mesh.TypeUint:
+		return strconv.AppendUint(b, v.Bits, 10)
+	case mesh.TypeDouble:
+		return appendFloat(b, math.Float64frombits(v.Bits))
+	case mesh.TypeString, mesh.TypeBytes:
+		return appendText(b, string(v.Bytes))
+	case mesh.TypeNone, mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent: // no source makes bodies yet
+	}
+	return append(b, "null"...)
+}
+
+func appendMarks(b []byte, marks []mesh.Mark) []byte {
+	b = append(b, '[')
+	for i, m := range marks {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"action":`...)
+		b = appendText(b, actionName(m.Action))
+		b = append(b, `,"rule":`...)
+		b = append(appendText(b, m.Rule), '}')
+	}
+	return append(b, ']')
+}
+
+func actionName(a mesh.Action) string {
+	switch a {
+	case mesh.ActionAnnotate:
+		return "annotate"
+	case mesh.ActionQuarantine:
+		return "quarantine"
+	case mesh.ActionAlert:
+		return "alert"
+	}
+	return "unknown"
+}

@@ -1,0 +1,315 @@
+// Package registry keeps the identities of a hub: its own keys and the agents
+// enrolled with it. An agent makes its key pair itself and hands in the public
+// half; what it gets back is a signed user JWT that lets it publish its own
+// records and read its own receipts, and nothing else.
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+
+	"plantmesh/proto/wire"
+)
+
+// Errors of the registry.
+var (
+	// ErrName is returned for a site or agent name that could widen a subject.
+	ErrName = errors.New("use lower case letters, digits, '-' and '_', at most 63, beginning with a letter or digit")
+	// ErrTaken is returned when an agent of this name was enrolled with another key.
+	ErrTaken = errors.New("an agent of this name is enrolled with another key; if its gateway was replaced, plantmesh agents revoke comes first")
+)
+
+// lifetime of an agent's JWT. Renewal comes with step 6; until then an
+// operator enrols again, which keeps the name and the log.
+const lifetime = 90 * 24 * time.Hour
+
+// agentRole names the scoped signing key that can make agents and nothing else.
+const agentRole = "agent"
+
+// Agent is one enrolled agent.
+type Agent struct {
+	Site      string    `json:"site"`
+	Name      string    `json:"name"`
+	PublicKey string    `json:"public_key"`
+	Enrolled  time.Time `json:"enrolled"`
+	Expires   time.Time `json:"expires"`
+	// Revoked is when the key was revoked; nil: it is good. It is not in this
+	// file but in the key's own.
+	Revoked *time.Time `json:"revoked,omitempty"`
+}
+
+// Trust is what the embedded NATS server needs: nobody else does.
+type Trust struct {
+	OperatorJWT   string
+	SystemKey     string // public key of the system account
+	SystemJWT     string
+	PlantKey      string // public key of the plant's account
+	PlantJWT      string
+	OperatorToken *jwt.OperatorClaims
+}
+
+// keys is what lies in keys.json, mode 0600. Seeds never leave the folder.
+type keys struct {
+	Operator string `json:"operator_seed"`
+	System   string `json:"system_seed"`
+	Plant    string `json:"plant_seed"`
+	Agents   string `json:"agent_signing_seed"`
+}
+
+// Registry is the identities in one folder. Safe for use by several processes
+// as far as the file system renames atomically; not safe for concurrent use.
+type Registry struct {
+	dir   string
+	keys  keys
+	Trust Trust
+}
+
+// Open reads the registry in dir, making keys at first use.
+func Open(dir string) (*Registry, error) {
+	for _, sub := range []string{"agents", "revoked"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("make the registry's folder: %w", err)
+		}
+	}
+	r := &Registry{dir: dir}
+	path := filepath.Join(dir, "keys.json")
+	ok, err := readJSON(path, &r.keys)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		if r.keys, err = newKeys(); err != nil {
+			return nil, err
+		}
+		if err := writeJSON(path, r.keys); err != nil {
+			return nil, err
+		}
+	}
+	if r.Trust, err = trust(r.keys); err != nil {
+		return nil, err
+	}
+	revoked, err := r.Revoked()
+	if err != nil {
+		return nil, err
+	}
+	r.Trust.PlantJWT, err = r.PlantAccount(revoked)
+	return r, err
+}
+
+func newKeys() (k keys, err error) {
+	for _, want := range []struct {
+		seed *string
+		make func() (nkeys.KeyPair, error)
+	}{{&k.Operator, nkeys.CreateOperator}, {&k.System, nkeys.CreateAccount}, {&k.Plant, nkeys.CreateAccount}, {&k.Agents, nkeys.CreateAccount}} {
+		kp, err := want.make()
+		if err != nil {
+			return keys{}, fmt.Errorf("make a key: %w", err)
+		}
+		seed, err := kp.Seed()
+		if err != nil {
+			return keys{}, fmt.Errorf("make a key: %w", err)
+		}
+		*want.seed = string(seed)
+	}
+	return k, nil
+}
+
+// public is the key pair of a seed and its public key.
+func public(seed string) (nkeys.KeyPair, string, error) {
+	kp, err := nkeys.FromSeed([]byte(seed))
+	if err != nil {
+		return nil, "", fmt.Errorf("read a seed of the registry: %w", err)
+	}
+	pub, err := kp.PublicKey()
+	if err != nil {
+		return nil, "", fmt.Errorf("read a seed of the registry: %w", err)
+	}
+	return kp, pub, nil
+}
+
+// trust is all of it but the plant's account, which changes with what is revoked.
+func trust(k keys) (t Trust, err error) {
+	operator, operatorKey, err := public(k.Operator)
+	if err != nil {
+		return t, err
+	}
+	if _, t.SystemKey, err = public(k.System); err != nil {
+		return t, err
+	}
+	if _, t.PlantKey, err = public(k.Plant); err != nil {
+		return t, err
+	}
+	t.OperatorToken = jwt.NewOperatorClaims(operatorKey)
+	t.OperatorToken.SystemAccount = t.SystemKey
+	if t.OperatorJWT, err = t.OperatorToken.Encode(operator); err != nil {
+		return t, fmt.Errorf("sign the operator: %w", err)
+	}
+	system := jwt.NewAccountClaims(t.SystemKey)
+	system.Name = "SYS"
+	if t.SystemJWT, err = system.Encode(operator); err != nil {
+		return t, fmt.Errorf("sign the system account: %w", err)
+	}
+	return t, nil
+}
+
+// plantAccount is the account of streams and agents. The agents' permissions
+// live in the account, so a stolen signing key can make agents only.
+func plantAccount(key, agentsKey string) *jwt.AccountClaims {
+	a := jwt.NewAccountClaims(key)
+	a.Name = "PLANT"
+	a.Limits.JetStreamLimits = jwt.JetStreamLimits{
+		MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1, MaxAckPending: -1,
+		MemoryMaxStreamBytes: -1, DiskMaxStreamBytes: -1,
+	}
+	scope := jwt.NewUserScope()
+	scope.Key, scope.Role = agentsKey, agentRole
+	scope.Template.Pub.Allow.Add("ingest.v1.{{tag(site)}}.{{name()}}.*", "ctl.v1.{{tag(site)}}.{{name()}}.resume")
+	scope.Template.Sub.Allow.Add("_INBOX.{{name()}}.>", "ctl.v1.{{tag(site)}}.{{name()}}.receipt")
+	// 16 subscriptions: receipts, replies, and room for control to come.
+	scope.Template.Subs = 16
+	scope.Template.Payload = wire.MaxFrame
+	a.SigningKeys.AddScopedSigner(scope)
+	return a
+}
+
+// HubUser makes the credentials of the hub itself inside the plant's account:
+// a fresh key each time, for this process only.
+func (r *Registry) HubUser() (token, seed string, err error) {
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		return "", "", fmt.Errorf("make the hub's key: %w", err)
+	}
+	pub, err := user.PublicKey()
+	if err != nil {
+		return "", "", fmt.Errorf("make the hub's key: %w", err)
+	}
+	plant, _, err := public(r.keys.Plant)
+	if err != nil {
+		return "", "", err
+	}
+	c := jwt.NewUserClaims(pub)
+	c.Name = "hub"
+	if token, err = c.Encode(plant); err != nil {
+		return "", "", fmt.Errorf("sign the hub's user: %w", err)
+	}
+	b, err := user.Seed()
+	if err != nil {
+		return "", "", fmt.Errorf("make the hub's key: %w", err)
+	}
+	return token, string(b), nil
+}
+
+func checkNames(site, agent string) error {
+	for what, s := range map[string]string{"site": site, "agent": agent} {
+		if !regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`).MatchString(s) {
+			return fmt.Errorf("%s name %q: %w", what, s, ErrName)
+		}
+	}
+	return nil
+}
+
+// Enroll signs an agent. Enrolling again with the same key renews it; another
+// key under a taken name is ErrTaken, unless the key before was revoked.
+func (r *Registry) Enroll(site, name, publicKey string, now time.Time) (token string, err error) {
+	if err := checkNames(site, name); err != nil {
+		return "", err
+	}
+	if !nkeys.IsValidPublicUserKey(publicKey) {
+		return "", fmt.Errorf("%q is no public key of an agent (it begins with U)", publicKey)
+	}
+	var v Revocation
+	gone, err := readJSON(r.revocation(publicKey), &v)
+	if err != nil {
+		return "", err
+	}
+	have, ok, err := r.agent(site, name)
+	switch {
+	case err != nil:
+		return "", err
+	case gone:
+		return "", fmt.Errorf("%s at %s: %w", name, site, ErrRevoked)
+	case ok && have.PublicKey != publicKey && have.Revoked == nil:
+		return "", fmt.Errorf("%s at %s: %w", name, site, ErrTaken)
+	}
+	signer, _, err := public(r.keys.Agents)
+	if err != nil {
+		return "", err
+	}
+	c := jwt.NewUserClaims(publicKey)
+	c.Name, c.IssuerAccount = name, r.Trust.PlantKey
+	c.SetScoped(true)
+	c.Tags.Add("site:" + site)
+	c.Expires = now.Add(lifetime).Unix()
+	if token, err = c.Encode(signer); err != nil {
+		return "", fmt.Errorf("sign agent %s: %w", name, err)
+	}
+	path := filepath.Join(r.dir, "agents", site+"."+name+".json")
+	return token, writeJSON(path, Agent{Site: site, Name: name, PublicKey: publicKey, Enrolled: now.UTC(), Expires: now.Add(lifetime).UTC()})
+}
+
+// File is a token as it lies in an agent's file.
+func File(token string) (string, error) {
+	b, err := jwt.DecorateJWT(token)
+	if err != nil {
+		return "", fmt.Errorf("write a token: %w", err)
+	}
+	return string(b), nil
+}
+
+// Agents lists the enrolled agents by site and name.
+func (r *Registry) Agents() ([]Agent, error) {
+	files, err := filepath.Glob(filepath.Join(r.dir, "agents", "*.json"))
+	if err != nil {
+		return nil, fmt.Errorf("list agents: %w", err)
+	}
+	out := []Agent{}
+	for _, f := range files {
+		site, name, _ := strings.Cut(strings.TrimSuffix(filepath.Base(f), ".json"), ".")
+		a, ok, err := r.agent(site, name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(a, b Agent) int { return strings.Compare(a.Site+"."+a.Name, b.Site+"."+b.Name) })
+	return out, nil
+}
+
+// writeJSON writes a secret file: whole or not at all, readable by its owner.
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // made with mode 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // the first error is the one to tell
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"testing"
+
+	"plantmesh/proto/mesh"
+)
+
+// TestStore_EveryReadHasAnIndex explains the reads whose tables grow without
+// end: none may walk a table, and none of those that page may sort.
+func TestStore_EveryReadHasAnIndex(t *testing.T) {
+	s := newStore(t)
+	plans := map[string][]string{}
+	x := &explainer{base: s.base, plans: plans}
+	s.base = x
+	span := mesh.Span{From: 5, To: 9}
+	pos := mesh.Position{Log: "hub/0", Epoch: mesh.NewEpoch(), Seq: 1}
+	for name, do := range map[string]func() error{
+		"peek":    func() error { _, err := s.Peek(t.Context(), 0, mesh.Position{}, 9); return err },
+		"history": func() error { _, err := s.History(t.Context(), "a", span); return err },
+		"facts":   func() error { _, err := s.Facts(t.Context(), 0); return err },
+		"sums":    func() error { _, err := s.Sums(t.Context(), []mesh.Position{pos}); return err },
+	} {
+		if err := do(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	for name, q := range map[string]mesh.RowQuery{
+		"all":    {Product: product, Span: span},
+		"page":   {Product: product, After: rowCursor{"m", 1, "k"}.String()},
+		"entity": {Product: product, Entities: []string{"m"}, Span: span, Prefix: "hour"},
+	} {
+		where, args := rowFilter(q, strings.Join(q.Entities, ""))
+		if q.After != "" {
+			where += ` AND (r.entity, r.t_from, r.key) > (?, ?, ?)`
+			args = append(args, "m", 1, "k")
+		}
+		x.explain(t, name, `SELECT `+rowColumns+` FROM row r JOIN epoch e ON e.n = r.epoch WHERE `+where+` ORDER BY r.entity, r.t_from, r.key LIMIT 10`, args...)
+	}
+	x.explain(t, "peek", `SELECT `+entryColumns+` WHERE h.partition = ? AND (h.epoch, h.seq) > (?, ?) ORDER BY h.epoch, h.seq LIMIT ?`, 0, 1, 1, 9)
+	x.explain(t, "out", `SELECT `+rowColumns+` FROM out_log r JOIN epoch e ON e.n = r.epoch
+			WHERE r.product = ? AND r.partition = 0 AND (r.epoch, r.seq) > (?, ?) ORDER BY r.epoch, r.seq LIMIT ?`, product, 1, 1, 9)
+	x.explain(t, "history", `SELECT id FROM hub_log WHERE source = ? AND reach = ? AND kind = 2 AND t_to > t_from AND t_from > ? AND t_from < ? AND t_to > ?`, "a", 1, 1, 9, 5)
+	x.explain(t, "facts", `SELECT `+entryColumns+` WHERE h.kind = 5 AND h.of_log = 0 AND h.partition = ? ORDER BY h.epoch, h.seq`, 0)
+	x.explain(t, "latest", `SELECT `+rowColumns+` FROM row r JOIN epoch e ON e.n = r.epoch WHERE r.product = ? AND r.entity = ? AND r.state <> 3 ORDER BY r.t_from DESC, r.key DESC LIMIT 1`, product, "m")
+	for name, plan := range plans {
+		for _, line := range plan {
+			if strings.HasPrefix(line, "SCAN ") || strings.Contains(line, "TEMP B-TREE") {
+				t.Errorf("%s: %s", name, strings.Join(plan, "; "))
+			}
+		}
+	}
+}
+
+type explainer struct {
+	base
+
+	plans map[string][]string
+}
+
+func (x *explainer) explain(t *testing.T, name, query string, args ...any) {
+	t.Helper()
+	err := x.read(t.Context(), func(tx *sql.Tx) error {
+		plan, err := planOf(t.Context(), tx, query, args...)
+		x.plans[name] = plan
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+func planOf(ctx context.Context, tx *sql.Tx, query string, args ...any) (out []string, err error) {
+	rows, err := tx.QueryContext(ctx, "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if e := rows.Close(); err == nil {
+			err = e
+		}
+	}()
+	for rows.Next() {
+		var id, parent, unused int
+		var line string
+		if err := rows.Scan(&id, &parent, &unused, &line); err != nil {
+			return nil, err
+		}
+		out = append(out, line)
+	}
+	return out, rows.Err()
+}

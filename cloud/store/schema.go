@@ -1,0 +1,153 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// schemaVersion is kept in SQLite's user_version.
+const schemaVersion = 2
+
+// schema of version 2. Epochs are numbered in the order they were opened, so
+// (epoch number, sequence) is the order of a log. Instants are nanoseconds UTC.
+const schema = `
+CREATE TABLE epoch (
+	n INTEGER PRIMARY KEY AUTOINCREMENT,
+	log TEXT NOT NULL,
+	epoch BLOB NOT NULL UNIQUE,
+	last INTEGER NOT NULL -- sequence of its last record
+);
+CREATE INDEX epoch_log ON epoch (log, n);
+
+-- One row per hub partition: the end every Take names, and the place in the stream.
+CREATE TABLE hub_end (
+	partition INTEGER PRIMARY KEY,
+	epoch INTEGER NOT NULL,
+	stream TEXT NOT NULL,
+	stream_seq INTEGER NOT NULL
+);
+CREATE TABLE hub_log (
+	id INTEGER PRIMARY KEY,
+	partition INTEGER NOT NULL,
+	epoch INTEGER NOT NULL,
+	seq INTEGER NOT NULL,
+	of_log INTEGER NOT NULL, -- 0: the hub's own
+	of_epoch BLOB,
+	of_seq INTEGER NOT NULL,
+	ord INTEGER NOT NULL,
+	through INTEGER NOT NULL,
+	kind INTEGER NOT NULL,
+	source TEXT NOT NULL,
+	t_from INTEGER NOT NULL,
+	t_to INTEGER NOT NULL,
+	reach INTEGER NOT NULL, -- class of t_to - t_from, see History
+	sealed BLOB NOT NULL,
+	verdict BLOB
+);
+CREATE UNIQUE INDEX hub_log_at ON hub_log (partition, epoch, seq);
+CREATE UNIQUE INDEX hub_log_of ON hub_log (of_log, of_epoch, of_seq) WHERE of_log > 0;
+CREATE INDEX hub_log_times ON hub_log (source, reach, t_from, t_to) WHERE kind = 2 AND t_to > t_from;
+` + schemaFacts + `
+
+CREATE TABLE account (
+	n INTEGER PRIMARY KEY,
+	log TEXT NOT NULL UNIQUE,
+	partition INTEGER NOT NULL,
+	body BLOB NOT NULL
+);
+CREATE TABLE descriptor (hash BLOB PRIMARY KEY, kind INTEGER NOT NULL, content BLOB NOT NULL);
+
+-- One row per product and partition: the end every Commit names, its place in
+-- the hub's log, and what has been pruned.
+CREATE TABLE out_end (
+	product TEXT NOT NULL,
+	partition INTEGER NOT NULL,
+	epoch INTEGER NOT NULL,
+	place_log TEXT NOT NULL,
+	place_epoch BLOB,
+	place_seq INTEGER NOT NULL,
+	progress INTEGER NOT NULL,
+	watermark INTEGER NOT NULL,
+	kept INTEGER NOT NULL,        -- records in out_log
+	pruned_epoch INTEGER NOT NULL, -- the last record pruned
+	pruned_seq INTEGER NOT NULL,
+	PRIMARY KEY (product, partition)
+);
+CREATE TABLE out_log (
+	id INTEGER PRIMARY KEY,
+	product TEXT NOT NULL,
+	partition INTEGER NOT NULL,
+	epoch INTEGER NOT NULL,
+	seq INTEGER NOT NULL,
+	entity TEXT NOT NULL,
+	key TEXT NOT NULL,
+	t_from INTEGER NOT NULL,
+	t_to INTEGER NOT NULL,
+	state INTEGER NOT NULL,
+	revision INTEGER NOT NULL,
+	produced INTEGER NOT NULL,
+	body BLOB NOT NULL
+);
+CREATE UNIQUE INDEX out_log_at ON out_log (product, partition, epoch, seq);
+
+-- The current revision of every row; withdrawn ones stay, with state 3.
+CREATE TABLE row (
+	product TEXT NOT NULL,
+	entity TEXT NOT NULL,
+	key TEXT NOT NULL,
+	t_from INTEGER NOT NULL,
+	t_to INTEGER NOT NULL,
+	state INTEGER NOT NULL,
+	revision INTEGER NOT NULL,
+	epoch INTEGER NOT NULL,
+	seq INTEGER NOT NULL,
+	produced INTEGER NOT NULL,
+	body BLOB NOT NULL
+);
+CREATE UNIQUE INDEX row_key ON row (product, entity, key);
+CREATE INDEX row_time ON row (product, entity, t_from, key);
+
+CREATE TABLE fold_state (product TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE UNIQUE INDEX fold_state_at ON fold_state (product, key, at);
+
+CREATE TABLE port_place (
+	port TEXT NOT NULL,
+	product TEXT NOT NULL,
+	log TEXT NOT NULL,
+	epoch BLOB NOT NULL,
+	seq INTEGER NOT NULL,
+	PRIMARY KEY (port, product)
+);
+`
+
+const schemaFacts = `CREATE INDEX hub_log_facts ON hub_log (partition, epoch, seq) WHERE kind = 5 AND of_log = 0;`
+
+// toVersion2 has the products read the hub's log again: what they kept of
+// sources and sites has another form. Rows stand, and are compared.
+const toVersion2 = schemaFacts + `
+DELETE FROM fold_state;
+UPDATE out_end SET place_log = '', place_epoch = NULL, place_seq = 0;
+`
+
+func migrate(ctx context.Context, tx *sql.Tx) error {
+	var version int
+	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	switch version {
+	case schemaVersion:
+		return nil
+	case 1:
+		if _, err := tx.ExecContext(ctx, toVersion2+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
+			return fmt.Errorf("bring the hub's database to layout %d: %w", schemaVersion, err)
+		}
+		return nil
+	case 0:
+		if _, err := tx.ExecContext(ctx, schema+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
+			return fmt.Errorf("lay out the hub's database: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("the hub's database has layout %d, this program knows %d: use the program that wrote it", version, schemaVersion)
+}
