@@ -1,0 +1,189 @@
+package cli
+
+import (
+	"encoding/json"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// envelope is one document of --json.
+type envelope struct {
+	OK     bool            `json:"ok"`
+	Schema string          `json:"schema"`
+	Data   json.RawMessage `json:"data"`
+	Error  *struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+// answered reads the last line of stdout.
+func answered(t *testing.T, out string) (e envelope) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &e); err != nil {
+		t.Fatalf("%v: stdout %q", err, out)
+	}
+	return e
+}
+
+// call is a command line and what it must answer.
+type call struct {
+	program, command string
+	args             []string
+	code             int
+	slug             string // "": it goes well
+	next             bool   // there is something to do next
+}
+
+// calls are ways to call every command that ends by itself, well where it can.
+func calls(dir, at string) []call {
+	in := func(name string) string { return filepath.Join(dir, name) }
+	none := in("none.yaml")
+	const edge, hub, sim, key = "plantmesh-edge", "plantmesh", "firmware-sim", "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+	return []call{
+		{edge, "version", nil, 0, "", false},
+		{edge, "version", []string{"--frob"}, exitUsage, "usage", false},
+		{edge, "keygen", []string{in("new.nk")}, 0, "", true},
+		{edge, "keygen", []string{in("edge.yaml")}, exitConfig, "config.invalid", false},
+		{edge, "check", []string{"--config", in("edge.yaml")}, 0, "", true},
+		{edge, "check", []string{"--config", none}, exitConfig, "config.invalid", false},
+		{edge, "check", []string{"--config", in("unknown.yaml")}, exitConfig, "config.unknown_key", false},
+		{edge, "status", []string{"--config", in("edge.yaml")}, exitState, "daemon.not_running", true},
+		{edge, "run", []string{"--config", none}, exitConfig, "config.invalid", false},
+		{edge, "dump", []string{in("hub2.yaml")}, exitFindings, "file.damaged", false},
+		{edge, "dump", []string{none}, exitConfig, "config.invalid", false},
+		{hub, "version", nil, 0, "", false},
+		{hub, "version", []string{"--frob"}, exitUsage, "usage", false},
+		{hub, "agents list", []string{"--config", in("hub.yaml")}, 0, "", true},
+		{hub, "agents list", []string{"--config", none}, exitConfig, "config.invalid", false},
+		{hub, "agents enroll", []string{"--config", in("hub2.yaml"), "--site", "graz", "gw-7", key}, 0, "", true},
+		{hub, "agents enroll", []string{"--config", in("hub.yaml"), "--site", "linz", "gw-7", key}, exitIdentity, "enroll.rejected", false},
+		{hub, "agents enroll", []string{"--config", in("hub.yaml"), "--site", "graz", "gw-7", "UABC"}, exitIdentity, "enroll.rejected", false},
+		{hub, "agents revoke", []string{"--config", in("hub.yaml"), "--site", "graz", "gw-9"}, exitIdentity, "enroll.rejected", false},
+		{hub, "serve", []string{"--config", none}, exitConfig, "config.invalid", false},
+		{hub, "serve", []string{"--config", in("taken.yaml")}, exitNetwork, "net.in_use", false},
+		{hub, "demo", []string{"--assert"}, exitUsage, "usage", false},
+		{hub, "demo", []string{"--listen", at}, exitNetwork, "net.in_use", false},
+		{sim, "version", nil, 0, "", false},
+		{sim, "version", []string{"--frob"}, exitUsage, "usage", false},
+		{sim, "truth", []string{"--config", in("sim.yaml"), "--known", in("known.json"), "--at", "2026-03-01T04:10:00Z", "--out", in("truth.ndjson")}, 0, "", false},
+		{sim, "truth", []string{"--config", in("sim.yaml"), "--known", none, "--at", "2026-03-01T05:00:00Z"}, exitConfig, "config.invalid", false},
+		{sim, "run", []string{"--config", none}, exitConfig, "config.invalid", false},
+	}
+}
+
+func TestAnswers_EveryCommand(t *testing.T) {
+	dir, files, at := folder(t), good(), taken(t)
+	files["unknown.yaml"] = "sight: graz\n" + files["edge.yaml"]
+	files["hub2.yaml"] = strings.Replace(files["hub.yaml"], "data: hub", "data: hub2", 1)
+	files["taken.yaml"] = strings.Replace(files["hub.yaml"], "http:\n  listen: 127.0.0.1:0", "http:\n  listen: "+at, 1)
+	files["known.json"] = `{"line1-opcua":[[1772337600000000000,1772338200000000000]]}`
+	write(t, dir, files)
+	for _, c := range calls(dir, at) {
+		args := append(strings.Fields(c.command), c.args...)
+		t.Run(c.program+" "+strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			c.inWords(t, run(t, nil, c.program, args...))
+			c.inJSON(t, run(t, nil, c.program, append([]string{"--json"}, args...)...))
+			c.inJSON(t, run(t, nil, c.program, append(args, "--json")...))
+		})
+	}
+}
+
+func (c call) inWords(t *testing.T, r result) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(r.err, "\n"), "\n")
+	if next := strings.HasPrefix(lines[len(lines)-1], "Next:  "); next != c.next || strings.Count(r.err, "Next:") > 1 {
+		t.Errorf("stderr says what comes next: %v, want %v:\n%s", next, c.next, r.err)
+	}
+	if strings.Contains(r.out, "Next:") || strings.HasPrefix(r.out, "{") {
+		t.Errorf("stdout %q", r.out)
+	}
+	told := slices.ContainsFunc(lines, func(l string) bool {
+		return strings.HasPrefix(l, c.program+": ") && strings.HasSuffix(l, " ["+c.slug+"]")
+	})
+	if r.code != c.code || told != (c.slug != "") {
+		t.Errorf("exit code %d, want %d and slug %q; stderr:\n%s", r.code, c.code, c.slug, r.err)
+	}
+}
+
+func (c call) inJSON(t *testing.T, r result) {
+	t.Helper()
+	e := answered(t, r.out)
+	schema := c.program + "/" + strings.ReplaceAll(c.command, " ", "-") + "/v1"
+	if c.slug == "usage" && c.command == "version" { // no command was understood
+		schema = c.program + "/usage/v1"
+	}
+	if r.code != c.code || e.OK != (c.code == 0) || e.Schema != schema || strings.Count(r.out, "\n") != 1 {
+		t.Errorf("exit code %d, want %d; stdout %s", r.code, c.code, r.out)
+	}
+	if e.OK != (e.Error == nil) || e.OK != (len(e.Data) > 0) || !e.OK && (e.Error.Code != c.slug || e.Error.Message == "") {
+		t.Errorf("want slug %q; stdout %s", c.slug, r.out)
+	}
+	if strings.Contains(r.err, "Next:") {
+		t.Errorf("--json needs no advice:\n%s", r.err)
+	}
+}
+
+// A command that nobody wrote a call for would answer as it likes.
+func TestAnswers_NoCommandIsForgotten(t *testing.T) {
+	called := map[string]bool{}
+	for _, c := range calls("", "") {
+		called[c.program+" "+c.command] = true
+	}
+	there := map[string]bool{}
+	for _, program := range []string{"plantmesh", "plantmesh-edge", "firmware-sim"} {
+		_, list, _ := strings.Cut(must(t, program, "--help"), "Commands:\n")
+		for line := range strings.Lines(list) {
+			words := strings.Fields(line)
+			if !strings.HasPrefix(line, "  ") || strings.HasPrefix(line, "   ") {
+				continue
+			}
+			if i := slices.IndexFunc(words, func(w string) bool { return strings.ContainsAny(w[:1], "-<[") }); i >= 0 {
+				words = words[:i]
+			}
+			there[program+" "+strings.Join(words, " ")] = true
+		}
+	}
+	if !maps.Equal(called, there) {
+		t.Errorf("called %v\nthere are %v", slices.Sorted(maps.Keys(called)), slices.Sorted(maps.Keys(there)))
+	}
+}
+
+// What runs until it is asked to end gives its envelope then.
+func TestAnswers_AtTheEndOfARun(t *testing.T) {
+	for name, c := range map[string]struct {
+		command func(dir string) (string, []string)
+		up      string
+	}{
+		"hub": {hubCommand, "hub is up"},
+		"agent": {func(dir string) (string, []string) {
+			_, a := edgeCommand(dir)
+			return "plantmesh-edge", append([]string{"run"}, a[1:]...)
+		}, "agent is up"},
+		"sim": {simCommand, `"event":"ready"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, files := folder(t), good()
+			delete(files, "sources.d/a.yaml")
+			delete(files, "sources.d/b.yaml")
+			write(t, dir, files)
+			program, args := c.command(dir)
+			p := begin(t, dir, nil, program, append(args, "--json")...)
+			until(t, 20*time.Second, "it says "+c.up, func() bool { return p.err.with(c.up) != "" || p.out.with(c.up) != "" })
+			p.signal(interrupt)
+			if code := p.ends(20 * time.Second); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if e := answered(t, p.out.String()); !e.OK || e.Schema != program+"/"+args[0]+"/v1" {
+				t.Errorf("stdout %s", p.out)
+			}
+		})
+	}
+}

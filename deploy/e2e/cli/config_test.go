@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// good is a set of files that nothing is wrong with. The table's cases spoil
+// one line each.
+func good() map[string]string {
+	return map[string]string{
+		"edge.yaml": `agent: gw-1
+site: graz
+data: data
+hub:
+  url: nats://127.0.0.1:1
+  key: agent.nk
+  token: agent.jwt
+buffer:
+  max_bytes: 64MiB
+window:
+  latency: 1s
+`,
+		"agent.nk":  seed,
+		"agent.jwt": token,
+		"sources.d/a.yaml": `opcua:
+  id: press
+  endpoint: opc.tcp://127.0.0.1:4840
+  security: {insecure: true}
+  publishing_interval: 100ms
+  signals:
+    - {name: line1.press.state, type: int, node: "ns=2;s=state"}
+    - name: line1.press.speed
+      type: double
+      node: ns=2;s=speed
+  window:
+    bytes: 512KiB
+`,
+		"sources.d/b.yaml": `mqtt:
+  id: filler
+  url: mqtt://127.0.0.1:1883
+  topics:
+    - {filter: plant/line3/+, signal: "line3.{2}.{key}", time: ts, time_unit: ms}
+  heartbeat: {topic: plant/line3/heartbeat, every: 10s}
+  max_packet: 1MiB
+  signals:
+    - {name: line3.filler.speed, type: double}
+`,
+		"rules.d/r.yaml": `revision: 1
+rules:
+  - id: temperature-range
+    kind: range
+    signal: "*.*.temperature"
+    max: 120
+`,
+		"hub.yaml": `data: hub
+site_file: site.yaml
+nats:
+  listen: 127.0.0.1:0
+  max_store: 1GiB
+http:
+  listen: 127.0.0.1:0
+`,
+		"site.yaml": `site: graz
+zone: Europe/Vienna
+production_day_start: "06:00"
+shifts:
+  - {id: early, start: "06:00", end: "14:00"}
+min_coverage: 0.5
+energy_unit: kWh
+equipment:
+  - {id: line1-press, line: line1, name: Press, kind: press, source: press, signals_prefix: line1.press.}
+`,
+		"sim.yaml": `seed: 1
+start: 2026-03-01T04:00:00Z
+until: 2026-03-01T05:00:00Z
+clock: clock.json
+ledger: ledger.csv
+servers:
+  - source: line1-opcua
+    kind: opcua
+    listen: 127.0.0.1:0
+`,
+		"clock.json": `{"plant_ns":1772341200000000000,"machine_ns":0,"speed":1,"stop_ns":0}` + "\n",
+	}
+}
+
+// spoil replaces old by text in one of the good files; an old of "" removes
+// the file.
+func spoil(t *testing.T, files map[string]string, name, old, text string) {
+	t.Helper()
+	switch {
+	case old == "":
+		delete(files, name)
+	case strings.Count(files[name], old) != 1:
+		t.Fatalf("%q stands %d times in %s", old, strings.Count(files[name], old), name)
+	default:
+		files[name] = strings.Replace(files[name], old, text, 1)
+	}
+}
+
+func edgeCommand(dir string) (program string, args []string) {
+	return "plantmesh-edge", []string{"check", "--config", filepath.Join(dir, "edge.yaml")}
+}
+
+func hubCommand(dir string) (program string, args []string) {
+	return "plantmesh", []string{"serve", "--config", filepath.Join(dir, "hub.yaml")}
+}
+
+func simCommand(dir string) (program string, args []string) {
+	return "firmware-sim", []string{"run", "--config", filepath.Join(dir, "sim.yaml")}
+}
+
+func TestConfig_BadInputIsOneLine(t *testing.T) {
+	for name, c := range map[string]struct {
+		command         func(dir string) (string, []string)
+		file, old, text string
+		want            string // behind the folder; DIR is the folder again
+	}{
+		"edge: unknown key":     {edgeCommand, "edge.yaml", "  max_bytes:", "  max_byte:", `edge.yaml:9: unknown key "max_byte"; did you mean "max_bytes"?`},
+		"edge: wrong unit":      {edgeCommand, "edge.yaml", "64MiB", "64MB", `edge.yaml:9: "64MB" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB`},
+		"edge: no unit":         {edgeCommand, "edge.yaml", "latency: 1s", "latency: 1", `edge.yaml:11: "1" is no duration: write a number with ms, s, m or h, such as 10s`},
+		"edge: out of range":    {edgeCommand, "edge.yaml", "latency: 1s", "latency: 2h", `edge.yaml:11: window.latency must be at most 1m`},
+		"edge: too small":       {edgeCommand, "edge.yaml", "64MiB", "1MiB", `edge.yaml:9: buffer.max_bytes is too small: at least 8MiB`},
+		"edge: wrong type":      {edgeCommand, "edge.yaml", "buffer:\n  max_bytes: 64MiB\n", "buffer: [1]\n", `edge.yaml:8: `},
+		"edge: missing key":     {edgeCommand, "edge.yaml", "  key: agent.nk\n", "", `edge.yaml:4: hub.key is missing`},
+		"edge: missing at top":  {edgeCommand, "edge.yaml", "site: graz\n", "", `edge.yaml:1: site is missing`},
+		"edge: bad name":        {edgeCommand, "edge.yaml", "site: graz", "site: Graz!", `edge.yaml:2: "Graz!" is no name: use lower case letters, digits, '-' and '_', at most 63`},
+		"edge: not YAML":        {edgeCommand, "edge.yaml", "site: graz", "site: [graz", `edge.yaml:3: not YAML: `},
+		"edge: missing file":    {edgeCommand, "edge.yaml", "", "", `edge.yaml: no such file`},
+		"edge: key not there":   {edgeCommand, "agent.nk", "", "", `edge.yaml:6: DIR/agent.nk: no such file`},
+		"edge: token not there": {edgeCommand, "agent.jwt", "", "", `edge.yaml:7: DIR/agent.jwt: no such file`},
+		"edge: token is junk":   {edgeCommand, "agent.jwt", token, "none", `agent.jwt: is no token of a hub; put there, whole, what plantmesh agents enroll printed`},
+		"edge: key is junk":     {edgeCommand, "agent.nk", seed, "none", `agent.nk: holds no key of an agent; make one with plantmesh-edge keygen, and enrol again`},
+		"edge: other site":      {edgeCommand, "edge.yaml", "site: graz", "site: linz", `edge.yaml:2: site is "linz", and the hub signed this agent for site "graz"; write that, or enrol again: plantmesh agents enroll --config hub.yaml --site linz gw-1 U`},
+		"edge: other agent":     {edgeCommand, "edge.yaml", "gw-1", "gw-2", `edge.yaml:1: agent is "gw-2", and the hub signed it as "gw-1"; write that, or enrol again: `},
+		"edge: other key":       {edgeCommand, "agent.nk", seed, "SUAPE7PMYUWGTTT3Z7RWTEFN24EN6SWL6VIDABW4P5C6ZFOHUSPTKNIMRA\n", `edge.yaml:7: DIR/agent.jwt was signed for the key U`},
+
+		"opcua: unknown key":    {edgeCommand, "sources.d/a.yaml", "publishing_interval", "publishing_intervall", `sources.d/a.yaml:5: unknown key "publishing_intervall"; did you mean "publishing_interval"?`},
+		"opcua: wrong unit":     {edgeCommand, "sources.d/a.yaml", "100ms", "100 apples", `sources.d/a.yaml:5: "100 apples" is no duration: write a number with ms, s, m or h, such as 10s`},
+		"opcua: out of range":   {edgeCommand, "sources.d/a.yaml", "100ms", "1ms", `sources.d/a.yaml:5: publishing_interval must lie between 10ms and 1m`},
+		"opcua: bad type":       {edgeCommand, "sources.d/a.yaml", "type: double", "type: float", `sources.d/a.yaml:9: type "float" is none of bool, int, uint, double, string, bytes`},
+		"opcua: bad node":       {edgeCommand, "sources.d/a.yaml", "ns=2;s=speed", "speed", `sources.d/a.yaml:10: node "speed" is not nsu=URI;s=ID or ns=2;s=ID`},
+		"opcua: signal twice":   {edgeCommand, "sources.d/a.yaml", "press.speed", "press.state", `sources.d/a.yaml:8: signal "line1.press.state" stands twice`},
+		"opcua: no endpoint":    {edgeCommand, "sources.d/a.yaml", "  endpoint: opc.tcp://127.0.0.1:4840\n", "", `sources.d/a.yaml:1: endpoint "" is not opc.tcp://host:port`},
+		"opcua: not secure":     {edgeCommand, "sources.d/a.yaml", "insecure: true", "insecure: false", `sources.d/a.yaml:4: security.insecure must be true: `},
+		"opcua: window":         {edgeCommand, "sources.d/a.yaml", "512KiB", "512MiB", `sources.d/a.yaml:12: window.bytes must lie between 1KiB and 16MiB`},
+		"mqtt: unknown key":     {edgeCommand, "sources.d/b.yaml", "heartbeat: {topic", "heartbeat: {topics", `sources.d/b.yaml:6: unknown key "topics"; did you mean "topic"?`},
+		"mqtt: wrong unit":      {edgeCommand, "sources.d/b.yaml", "1MiB", "1", `sources.d/b.yaml:7: "1" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB`},
+		"mqtt: wrong time unit": {edgeCommand, "sources.d/b.yaml", "time_unit: ms", "time_unit: days", `sources.d/b.yaml:5: time_unit "days" of topic "plant/line3/+" is none of s, ms, us, ns`},
+		"mqtt: bad url":         {edgeCommand, "sources.d/b.yaml", "mqtt://127.0.0.1:1883", "127.0.0.1", `sources.d/b.yaml:3: url "127.0.0.1" is no mqtt://host:port or mqtts://host:port`},
+		"mqtt: wrong type":      {edgeCommand, "sources.d/b.yaml", "type: double", "type: bytes", `sources.d/b.yaml:9: type "bytes" of signal "line3.filler.speed" is none of bool, int, uint, double, string`},
+		"same source twice":     {edgeCommand, "sources.d/b.yaml", "id: filler", "id: press", `sources.d/b.yaml:2: source "press" stands in DIR/sources.d/a.yaml already`},
+		"no section":            {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "# nothing\n", `sources.d/b.yaml:1: a source file has exactly one section: opcua or mqtt`},
+
+		"rules: unknown key":  {edgeCommand, "rules.d/r.yaml", "    max:", "    maximum:", `rules.d/r.yaml:6: unknown key "maximum"`},
+		"rules: wrong type":   {edgeCommand, "rules.d/r.yaml", "120", "hot", `rules.d/r.yaml:6: "hot" is no number`},
+		"rules: unknown kind": {edgeCommand, "rules.d/r.yaml", "kind: range", "kind: rang", `rules.d/r.yaml:4: kind "rang" is none of range, enumeration, stale, backwards`},
+
+		"hub: unknown key":     {hubCommand, "hub.yaml", "site_file", "sitefile", `hub.yaml:2: unknown key "sitefile"; did you mean "site_file"?`},
+		"hub: key of nobody":   {hubCommand, "hub.yaml", "data: hub\n", "data: hub\nsite: graz\n", `hub.yaml:2: unknown key "site"; allowed here: data, http, nats, plant_clock, site_file [config.unknown_key]`},
+		"hub: wrong unit":      {hubCommand, "hub.yaml", "1GiB", "1G", `hub.yaml:5: "1G" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB`},
+		"hub: too small":       {hubCommand, "hub.yaml", "1GiB", "1MiB", `hub.yaml:5: at least 64MiB are needed`},
+		"hub: wrong type":      {hubCommand, "hub.yaml", "nats:\n  listen: 127.0.0.1:0\n  max_store: 1GiB\n", "nats: yes\n", `hub.yaml:3: `},
+		"hub: missing key":     {hubCommand, "hub.yaml", "data: hub\n", "", `hub.yaml:1: data is missing`},
+		"hub: missing file":    {hubCommand, "hub.yaml", "", "", `hub.yaml: no such file`},
+		"hub: no site file":    {hubCommand, "site.yaml", "", "", `hub.yaml:2: DIR/site.yaml: no such file`},
+		"hub: http for all":    {hubCommand, "hub.yaml", "http:\n  listen: 127.0.0.1:0", "http:\n  listen: 0.0.0.0:8080", `hub.yaml:7: "0.0.0.0:8080" is not loopback: the hub has no users yet, so only 127.0.0.1 may listen`},
+		"hub: nats for all":    {hubCommand, "hub.yaml", "nats:\n  listen: 127.0.0.1:0", "nats:\n  listen: :4222", `hub.yaml:4: ":4222" is not loopback: the hub has no users yet, so only 127.0.0.1 may listen`},
+		"hub: no port":         {hubCommand, "hub.yaml", "http:\n  listen: 127.0.0.1:0", "http:\n  listen: 127.0.0.1", `hub.yaml:7: "127.0.0.1" is no host:port such as 127.0.0.1:8080`},
+		"site: unknown key":    {hubCommand, "site.yaml", "energy_unit", "energie_unit", `site.yaml:7: unknown key "energie_unit"; did you mean "energy_unit"?`},
+		"site: wrong unit":     {hubCommand, "site.yaml", "kWh", "MWh", `site.yaml:7: "MWh" is no unit of energy here: write kWh or kJ`},
+		"site: wrong zone":     {hubCommand, "site.yaml", "Europe/Vienna", "Europe/Graz", `site.yaml:2: "Europe/Graz" is no IANA time zone such as Europe/Vienna`},
+		"site: wrong type":     {hubCommand, "site.yaml", "0.5", "half", `site.yaml:6: "half" is no number`},
+		"site: wrong shift":    {hubCommand, "site.yaml", `"14:00"`, `"25:00"`, `site.yaml:5: a shift needs an id, a start and an end such as 06:00`},
+		"sim: unknown key":     {simCommand, "sim.yaml", "    listen:", "    lisen:", `sim.yaml:9: unknown key "lisen"; did you mean "listen"?`},
+		"sim: wrong kind":      {simCommand, "sim.yaml", "kind: opcua", "kind: opc", `sim.yaml:8: kind is "opc": write opcua or mqtt`},
+		"sim: unknown source":  {simCommand, "sim.yaml", "line1-opcua", "line1-opcu", `sim.yaml:7: there is no source "line1-opcu" to serve; did you mean "line1-opcua"?`},
+		"sim: wrong type":      {simCommand, "sim.yaml", "seed: 1", "seed: one", `sim.yaml:1: "one" is no whole number`},
+		"sim: missing file":    {simCommand, "sim.yaml", "", "", `sim.yaml: no such file`},
+		"sim: clock not there": {simCommand, "clock.json", "", "", `sim.yaml:4: read the plant clock: `},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, files := folder(t), good()
+			spoil(t, files, c.file, c.old, c.text)
+			write(t, dir, files)
+			program, args := c.command(dir)
+			r := run(t, nil, program, args...)
+			want := program + ": " + dir + "/" + strings.ReplaceAll(c.want, "DIR", dir)
+			got := strings.TrimSuffix(r.err, "\n")
+			slug := " [config.invalid]"
+			if strings.Contains(c.want, "unknown key") {
+				slug = " [config.unknown_key]"
+			}
+			if r.code != exitConfig || !strings.HasPrefix(got, want) || !strings.HasSuffix(got, slug) || strings.Contains(got, "\n") {
+				t.Errorf("exit code %d, stderr\n%s\nwant exit code %d and the line\n%s", r.code, r.err, exitConfig, want)
+			}
+		})
+	}
+}
+
+func TestConfig_GoodFilesPass(t *testing.T) {
+	dir := folder(t)
+	write(t, dir, good())
+	program, args := edgeCommand(dir)
+	until := time.Now().UTC().Add(90 * 24 * time.Hour)
+	if got, want := must(t, program, args...), filepath.Join(dir, "edge.yaml")+": ok, 2 sources; token of gw-1 at graz is valid until "+until.Format(time.DateOnly); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestConfig_EnvironmentGoesFirst(t *testing.T) {
+	dir := folder(t)
+	files := good()
+	files["edge.yaml"] = strings.Replace(files["edge.yaml"], "site: graz\n", "", 1)
+	write(t, dir, files)
+	for name, c := range map[string]struct {
+		command func(dir string) (string, []string)
+		env     string
+		code    int
+		want    string // of stderr
+	}{
+		"edge: sets":       {edgeCommand, "PLANTMESH_EDGE_SITE=graz", 0, "Next:  plantmesh-edge run --config '" + dir + "/edge.yaml'\n"},
+		"edge: not at all": {edgeCommand, "PLANTMESH_OTHER=graz", exitConfig, "plantmesh-edge: " + dir + "/edge.yaml:1: site is missing [config.invalid]\n"},
+		"edge: unknown":    {edgeCommand, "PLANTMESH_EDGE_SITTE=graz", exitConfig, `plantmesh-edge: environment: unknown variable PLANTMESH_EDGE_SITTE; did you mean "PLANTMESH_EDGE_SITE"? [config.unknown_key]` + "\n"},
+		"edge: wrong unit": {edgeCommand, "PLANTMESH_EDGE_BUFFER__MAX_BYTES=64", exitConfig, `plantmesh-edge: PLANTMESH_EDGE_BUFFER__MAX_BYTES: "64" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB [config.invalid]` + "\n"},
+		"hub: not allowed": {hubCommand, "PLANTMESH_HUB_HTTP__LISTEN=0.0.0.0:80", exitConfig, `plantmesh: PLANTMESH_HUB_HTTP__LISTEN: "0.0.0.0:80" is not loopback: the hub has no users yet, so only 127.0.0.1 may listen [config.invalid]` + "\n"},
+		"hub: unknown":     {hubCommand, "PLANTMESH_HUB_NATS__LISTENS=127.0.0.1:1", exitConfig, `plantmesh: environment: unknown variable PLANTMESH_HUB_NATS__LISTENS; did you mean "PLANTMESH_HUB_NATS__LISTEN"? [config.unknown_key]` + "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			program, args := c.command(dir)
+			if r := run(t, []string{c.env}, program, args...); r.code != c.code || r.err != c.want {
+				t.Errorf("exit code %d, stderr\n%s\nwant %d\n%s", r.code, r.err, c.code, c.want)
+			}
+		})
+	}
+}
+
+// Allowed, and hardly meant: the check passes and says on stderr what is wrong.
+func TestCheck_WarnsOfASourceThatNothingProves(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ old, text, want string }{
+		"nothing":     {"  heartbeat: {topic: plant/line3/heartbeat, every: 10s}\n", "", "nothing counts as known"},
+		"max_silence": {"  heartbeat: {topic: plant/line3/heartbeat, every: 10s}\n  max_packet: 1MiB\n  signals:\n    - {name: line3.filler.speed, type: double}\n", "  signals:\n    - {name: line3.filler.speed, type: double, max_silence: 1m}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, files := folder(t), good()
+			spoil(t, files, "sources.d/b.yaml", c.old, c.text)
+			write(t, dir, files)
+			program, args := edgeCommand(dir)
+			r := run(t, nil, program, args...)
+			said, next, _ := strings.Cut(r.err, "Next:")
+			if r.code != 0 || c.want == "" && said != "" || !strings.Contains(said, c.want) || strings.Count(said, "\n") > 1 || next == "" {
+				t.Errorf("exit code %d, stderr\n%s\nwant %q", r.code, r.err, c.want)
+			}
+		})
+	}
+}

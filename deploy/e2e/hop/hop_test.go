@@ -1,0 +1,302 @@
+// Package hop joins the real rooms of the hop from the agent's log to the
+// hub's (buffer, forward, NATS, ingest, store) and breaks them one by one.
+package hop
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"plantmesh/cloud/ingest"
+	"plantmesh/cloud/store"
+	"plantmesh/edge/buffer"
+	"plantmesh/edge/forward"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
+	"plantmesh/proto/subject"
+	"plantmesh/proto/wire"
+)
+
+const (
+	site, name, source = "graz", "gw-1", "line1-opcua"
+	agentLog           = mesh.LogID("agent/graz/gw-1")
+)
+
+// hop is everything between a source and a product.
+type hop struct {
+	t     *testing.T
+	dir   string
+	port  int
+	quiet *slog.Logger
+
+	broker *server.Server
+	hub    *hub
+	agent  *agent
+
+	enc   *wire.Encoder
+	table mesh.Descriptor
+	next  int64 // the next value to be written
+	told  int64 // values below this are durable in the agent's log
+}
+
+type hub struct {
+	store *store.Store
+	nc    *nats.Conn
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+}
+
+type agent struct {
+	buffer *buffer.Buffer
+	link   *forward.NATS
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newHop(t *testing.T) *hop {
+	t.Helper()
+	h := &hop{t: t, dir: t.TempDir(), port: server.RANDOM_PORT, quiet: slog.New(slog.DiscardHandler)}
+	var err error
+	h.enc, err = wire.NewEncoder()
+	check(t, err)
+	h.table, err = wire.DescribeSignals([]mesh.Signal{{ID: 1, Name: "line1.filler.produced", Type: mesh.TypeInt}})
+	check(t, err)
+	h.startBroker()
+	h.startHub()
+	h.startAgent()
+	t.Cleanup(func() {
+		h.stopAgent()
+		h.stopHub()
+		h.stopBroker()
+	})
+	return h
+}
+
+func (h *hop) startBroker() {
+	h.t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: h.port, JetStream: true, StoreDir: filepath.Join(h.dir, "js"), SyncAlways: true, NoSigs: true, NoLog: true})
+	check(h.t, err)
+	s.Start()
+	if !s.ReadyForConnections(20 * time.Second) {
+		h.t.Fatal("the broker does not start")
+	}
+	addr, ok := s.Addr().(*net.TCPAddr)
+	if !ok {
+		h.t.Fatalf("the broker listens on %s", s.Addr())
+	}
+	h.broker, h.port = s, addr.Port
+}
+
+func (h *hop) stopBroker() {
+	h.broker.Shutdown()
+	h.broker.WaitForShutdown()
+}
+
+func (h *hop) startHub() {
+	h.t.Helper()
+	ctx, stop := context.WithCancel(h.t.Context())
+	u := &hub{stop: stop}
+	var err error
+	u.store, err = store.Open(ctx, filepath.Join(h.dir, "hub.db"), h.quiet)
+	check(h.t, err)
+	u.nc, err = nats.Connect(h.broker.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	check(h.t, err)
+	in := ingest.New(ingest.Config{MaxBytes: 256 << 20, ReceiptEvery: 50 * time.Millisecond, PurgeEvery: 100 * time.Millisecond, RetryFirst: 10 * time.Millisecond, RetryMost: 100 * time.Millisecond}, u.store, h.quiet)
+	u.done.Go(func() {
+		if err := in.Run(ctx, u.nc); err != nil {
+			h.t.Errorf("ingest ends: %v", err)
+		}
+	})
+	h.hub = u
+}
+
+func (h *hop) stopHub() {
+	h.hub.stop()
+	h.hub.done.Wait()
+	h.hub.nc.Close()
+	if err := h.hub.store.Close(); err != nil {
+		h.t.Error(err)
+	}
+}
+
+func (h *hop) startAgent() {
+	h.t.Helper()
+	ctx, stop := context.WithCancel(h.t.Context())
+	a := &agent{stop: stop}
+	var err error
+	cfg := buffer.Config{Dir: filepath.Join(h.dir, "agent"), Log: agentLog}
+	check(h.t, cfg.Validate())
+	a.buffer, err = buffer.Open(cfg, h.quiet)
+	check(h.t, err)
+	a.link, err = forward.Dial(forward.DialConfig{URL: h.broker.ClientURL(), Site: site, Agent: name}, h.quiet)
+	check(h.t, err)
+	f := forward.New(forward.Config{Site: site, Agent: name, MaxMessage: 8 << 10, ResendAfter: strict.Duration(time.Second), ResendGap: strict.Duration(50 * time.Millisecond)},
+		a.buffer, a.link, h.judge, time.Now, h.quiet)
+	a.done.Go(func() {
+		if err := f.Run(ctx); err != nil {
+			h.t.Errorf("forward ends: %v", err)
+		}
+	})
+	a.done.Go(func() {
+		if err := a.link.Run(ctx, f); err != nil {
+			h.t.Errorf("link ends: %v", err)
+		}
+	})
+	h.agent = a
+}
+
+// judge finds something in every batch, so that one stored without its verdict
+// shows.
+func (h *hop) judge(_ context.Context, r mesh.Record) ([]byte, error) {
+	return wire.SealVerdict(source, mesh.Verdict{Of: r.At, Revision: 1, Marks: []mesh.Mark{{Rule: "seen", Action: mesh.ActionAnnotate}}})
+}
+
+func (h *hop) stopAgent() {
+	h.agent.stop()
+	h.agent.done.Wait()
+	if err := h.agent.link.Close(); err != nil {
+		h.t.Error(err)
+	}
+	if err := h.agent.buffer.Close(); err != nil {
+		h.t.Error(err)
+	}
+}
+
+// write appends batches of numbered samples.
+func (h *hop) write(batches, samples int) {
+	h.t.Helper()
+	for range batches {
+		b := mesh.Batch{Source: source, Table: h.table.Hash()}
+		for range samples {
+			b.Samples = append(b.Samples, mesh.Sample{Signal: 1, Time: mesh.Nanos(h.next * 1e6), Value: mesh.Int(h.next)})
+			h.next++
+		}
+		sealed, err := h.enc.Seal(&b)
+		check(h.t, err)
+		_, err = h.agent.buffer.Append(h.t.Context(), []mesh.Offer{{Source: source, Sealed: [][]byte{sealed}, Descriptors: []mesh.Descriptor{h.table}}})
+		check(h.t, err)
+		h.told = h.next
+	}
+}
+
+// settle waits until the hub has all of the agent's log.
+func (h *hop) settle() {
+	h.t.Helper()
+	end := h.agent.buffer.End()
+	ctx, cancel := context.WithTimeout(h.t.Context(), 60*time.Second)
+	defer cancel()
+	for {
+		changed := h.hub.store.Changed()
+		acc, ok, err := h.hub.store.Account(ctx, agentLog)
+		check(h.t, err)
+		if ok && acc.Set.Through == end && len(acc.Set.Islands) == 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			h.t.Fatalf("the hub stays at %+v, the agent's log ends at %s", acc, end)
+		}
+	}
+}
+
+// compare demands every value once.
+func (h *hop) compare() {
+	h.t.Helper()
+	dec, err := wire.NewDecoder()
+	check(h.t, err)
+	seen := map[int64]int{}
+	for after := (mesh.Position{}); ; {
+		part, err := h.hub.store.Peek(h.t.Context(), 0, after, 500)
+		check(h.t, err)
+		if len(part) == 0 {
+			break
+		}
+		for _, e := range part {
+			if e.Header.Kind != mesh.KindBatch {
+				continue
+			}
+			if e.Verdict == nil {
+				h.t.Errorf("%s is stored without its verdict", e.Of)
+			}
+			b, err := dec.Batch(e.Sealed)
+			check(h.t, err)
+			for _, s := range b.Samples {
+				v, _ := s.Value.Int()
+				seen[v]++
+			}
+		}
+		after = part[len(part)-1].At
+	}
+	lost, doubled := 0, 0
+	for v := range h.told {
+		switch n := seen[v]; {
+		case n == 0:
+			lost++
+		case n > 1:
+			doubled++
+		}
+	}
+	if lost+doubled > 0 || int64(len(seen)) != h.told {
+		h.t.Errorf("of %d values %d are lost, %d doubled, %d are seen", h.told, lost, doubled, len(seen))
+	}
+}
+
+func TestHop_NothingBroken(t *testing.T) {
+	h := newHop(t)
+	h.write(200, 50)
+	h.settle()
+	h.compare()
+}
+
+// TestHop_EverythingBreaks restarts each part in a seeded order, also several
+// at once, and deletes the stream under both ends.
+func TestHop_EverythingBreaks(t *testing.T) {
+	h := newHop(t)
+	rnd := rand.New(rand.NewPCG(7, 7))
+	faults := []func(){
+		func() { h.stopAgent(); h.startAgent() },
+		func() { h.stopHub(); h.write(20, 3); h.startHub() },
+		func() { h.stopBroker(); h.write(20, 3); h.startBroker() },
+		func() { h.stopHub(); h.stopAgent(); h.startAgent(); h.write(5, 3); h.startHub() },
+		h.deleteStream,
+	}
+	for range 3 {
+		for _, i := range rnd.Perm(len(faults)) {
+			h.write(30, 1+rnd.IntN(20))
+			faults[i]()
+			h.write(10, 2)
+			if rnd.IntN(2) == 0 {
+				h.settle()
+			}
+		}
+	}
+	h.settle()
+	h.compare()
+}
+
+func (h *hop) deleteStream() {
+	h.t.Helper()
+	js, err := jetstream.New(h.hub.nc)
+	check(h.t, err)
+	// It may not be there yet, or the broker may still be coming up.
+	if err := js.DeleteStream(h.t.Context(), subject.IngestStream); err != nil {
+		h.t.Logf("the stream is not deleted: %v", err)
+	}
+}
