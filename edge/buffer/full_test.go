@@ -230,14 +230,19 @@ func TestBuffer_TheAgentsOwnRecordsFitIntoAFullBuffer(t *testing.T) {
 	died := sealedVoid(t, mesh.Void{Cause: mesh.CauseDied, Parts: []mesh.Part{{Source: "a", Times: mesh.Span{From: 1, To: 2}}}})
 	fact, err := wire.SealFact(mesh.Fact{About: "rules", By: "rules.d", Descriptor: table(t).Hash()})
 	check(t, err)
-	for name, o := range map[string]mesh.Offer{
-		"a fact":            {Source: "@rules/active", Sealed: [][]byte{fact}, State: []byte("x")},
-		"the rules' state":  {Source: "@rules", State: make([]byte, 10<<10)},
-		"a worker's death":  {Source: "a", Sealed: [][]byte{died}},
-		"a larger rule set": {Source: "@rules/active", Sealed: [][]byte{fact}, State: []byte("y"), Descriptors: []mesh.Descriptor{{Kind: mesh.DescribeRules, Content: make([]byte, 100<<10)}}},
+	// In this order: the last half of what goes beyond is for facts alone, and
+	// the page copies of a large descriptor may use up the first.
+	for _, c := range []struct {
+		name  string
+		offer mesh.Offer
+	}{
+		{"a fact", mesh.Offer{Source: "@rules/active", Sealed: [][]byte{fact}, State: []byte("x")}},
+		{"the rules' state", mesh.Offer{Source: "@rules", State: make([]byte, 10<<10)}},
+		{"a worker's death", mesh.Offer{Source: "a", Sealed: [][]byte{died}}},
+		{"a larger rule set", mesh.Offer{Source: "@rules/active", Sealed: [][]byte{fact}, State: []byte("y"), Descriptors: []mesh.Descriptor{{Kind: mesh.DescribeRules, Content: make([]byte, 100<<10)}}}},
 	} {
-		if _, err := b.Append(t.Context(), []mesh.Offer{o}); err != nil {
-			t.Errorf("%s: %v", name, err)
+		if _, err := b.Append(t.Context(), []mesh.Offer{c.offer}); err != nil {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	if _, err := b.Append(t.Context(), []mesh.Offer{offer(t, "a", 1, 1)}); !errors.Is(err, ErrFull) {
