@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // bitWriter packs numbers one behind the other, least significant bit first.
@@ -31,17 +32,20 @@ func (w *bitWriter) putAll(v []uint64, base uint64, width uint) {
 	if width == 0 {
 		return
 	}
-	acc, n, b := w.acc, w.n, w.b
+	acc, n, end := w.acc, w.n, len(w.b)
+	b := slices.Grow(w.b, len(v)*int(width)/8+8)
+	b = b[:cap(b)]
 	for _, x := range v {
 		x -= base
 		acc |= x << n
 		if n += width; n >= 64 {
-			b = binary.LittleEndian.AppendUint64(b, acc)
+			binary.LittleEndian.PutUint64(b[end:], acc)
+			end += 8
 			n -= 64
 			acc = x >> (width - n)
 		}
 	}
-	w.acc, w.n, w.b = acc, n, b
+	w.acc, w.n, w.b = acc, n, b[:end]
 }
 
 // bytes ends the writing: what is open is filled with zero bits to a whole byte.

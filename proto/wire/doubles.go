@@ -28,8 +28,11 @@ func pow10(k int) float64 {
 }
 
 // scaled writes into out the whole numbers of the doubles with these bits, and
-// says how.
-func scaled(out, v []uint64) (how byte) {
+// says how. likely is how it was done the last time.
+func scaled(out, v []uint64, likely byte) (how byte) {
+	if likely <= maxScale && again(out, v, int(likely)) {
+		return likely
+	}
 	if k, ok := decimals(out, v, false); ok {
 		return doubleDecimal + byte(k)
 	}
@@ -47,6 +50,27 @@ func scaled(out, v []uint64) (how byte) {
 		out[i] = x >> low
 	}
 	return doubleBits + byte(low)
+}
+
+// surely bounds the whole numbers of which neighbours stay apart as doubles,
+// with room to spare.
+const surely = 1 << 49
+
+// again tries one scale, and reports whether it is the smallest: all values are
+// whole, and one of them ends in no zero.
+func again(out, v []uint64, k int) bool {
+	if wholes(out, v, pow10(k), false) < len(v) {
+		return false
+	}
+	if k == 0 {
+		return true
+	}
+	for _, n := range out[:len(v)] {
+		if n := int64(n); n%10 != 0 && -surely < n && n < surely {
+			return true
+		}
+	}
+	return false
 }
 
 // decimals looks for the smallest scale at which all values are whole.

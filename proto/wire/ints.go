@@ -1,7 +1,5 @@
 package wire
 
-import "math"
-
 // A sequence of whole numbers is written in blocks. The layout of a block goes
 // into the shape bytes, which repeat from signal to signal and are compressed;
 // the numbers go into the bits, which hold no more to compress.
@@ -65,13 +63,9 @@ func (p *packer) block(v []uint64) {
 		p.number(v[0])
 		return
 	}
-	low, wide := bounds(v)
-	step, narrow := uint64(0), uint(0)
+	low, wide, step, narrow := spread(v)
 	// A difference can save no bit where the numbers themselves take one, and
 	// costs a number more.
-	if wide > 1 {
-		step, narrow = stepBounds(v)
-	}
 	if wide > 1 && uint(len(v)-1)*narrow+widthOf(zigzag(int64(v[0])))+8 < uint(len(v))*wide {
 		p.shape = append(p.shape, byte(deltaLayout+narrow))
 		p.number(step)
@@ -123,24 +117,21 @@ next:
 	return true
 }
 
-// bounds are the smallest number and the width of the largest one above it.
-func bounds(v []uint64) (low uint64, width uint) {
-	least, most := int64(math.MaxInt64), int64(math.MinInt64)
-	for _, x := range v {
-		least, most = min(least, int64(x)), max(most, int64(x))
-	}
-	return uint64(least), widthOf(uint64(most) - uint64(least))
-}
-
-// stepBounds are the bounds of the differences.
-func stepBounds(v []uint64) (low uint64, width uint) {
-	least, most := int64(math.MaxInt64), int64(math.MinInt64)
-	last := v[0]
+// spread gives the smallest number and the width of the largest one above it;
+// then the same of the differences of neighbours.
+func spread(v []uint64) (low uint64, width uint, step uint64, narrow uint) {
+	last := int64(v[0])
+	least, most := last, last
+	first := int64(v[1]) - last
+	shortest, longest := first, first
 	for _, x := range v[1:] {
-		d := int64(x - last)
-		least, most, last = min(least, d), max(most, d), x
+		x := int64(x)
+		d := x - last
+		least, most = min(least, x), max(most, x)
+		shortest, longest = min(shortest, d), max(longest, d)
+		last = x
 	}
-	return uint64(least), widthOf(uint64(most) - uint64(least))
+	return uint64(least), widthOf(uint64(most) - uint64(least)), uint64(shortest), widthOf(uint64(longest) - uint64(shortest))
 }
 
 // putSteps writes the differences of neighbours less step.

@@ -44,6 +44,7 @@ type writer struct {
 	extra, kinds, hows []byte
 
 	step     uint64
+	likely   [1 << 10]byte // by signal, how its doubles were written the last time
 	statuses table
 	clocks   [clocks]clockCode
 	texts    texts
@@ -120,34 +121,59 @@ func (w *writer) chooseClock(k int, s []mesh.Sample) {
 	}
 }
 
-// divideTimes finds the largest unit that divides all times since the first.
+// divideTimes counts event times from the first, in the largest unit that
+// divides all of them.
 func (w *writer) divideTimes() (unit int) {
-	all := units()
-	for unit = len(all) - 1; unit > 0; unit-- {
-		if divide(w.times, all[unit]) {
+	var all uint64 // a bit of jitter shows in the low bits
+	for _, c := range w.columns {
+		t := w.times[c.from:c.to]
+		for i := range t {
+			t[i] -= uint64(w.from)
+			all |= t[i]
+		}
+	}
+	each := units()
+	for unit = len(each) - 1; unit > 0; unit-- {
+		if all&(each[unit]&-each[unit]-1) == 0 && w.divide(each[unit]) {
 			return unit
 		}
 	}
 	return 0
 }
 
-// divide divides all of v, or none of them.
-func divide(v []uint64, by uint64) bool {
-	// A wrong guess shows early: jitter is in every sample.
-	for _, x := range v {
-		if x%by != 0 {
-			return false
-		}
-	}
+// divide divides all times, or none of them.
+func (w *writer) divide(by uint64) bool {
 	inverse := 1 / float64(by)
-	for i, x := range v {
-		if x < maxWhole { // exact: the quotient is whole and the product is off by less than half
-			v[i] = uint64(float64(x)*inverse + 0.5)
-		} else {
-			v[i] = x / by
+	for k, c := range w.columns {
+		t := w.times[c.from:c.to]
+		for i, x := range t {
+			// Exact below maxWhole: the product is off by less than half.
+			q := uint64(float64(x)*inverse + 0.5)
+			if x >= maxWhole {
+				q = x / by
+			}
+			if q*by != x {
+				w.multiply(k, i, by)
+				return false
+			}
+			t[i] = q
 		}
 	}
 	return true
+}
+
+// multiply takes a division back, up to the i-th time of column k.
+func (w *writer) multiply(k, i int, by uint64) {
+	for _, c := range w.columns[:k] {
+		t := w.times[c.from:c.to]
+		for j := range t {
+			t[j] *= by
+		}
+	}
+	c := w.columns[k]
+	for j := range w.times[c.from:][:i] {
+		w.times[int(c.from)+j] *= by
+	}
 }
 
 func (w *writer) column(s []mesh.Sample, c run) {
@@ -179,56 +205,62 @@ func (w *writer) column(s []mesh.Sample, c run) {
 // a straight line, so that jitter is not doubled. It reports whether the line
 // has another slope than the one before.
 func (w *writer) timeSteps(t []uint64) (fresh bool) {
-	n := uint64(len(t) - 1)
-	best := w.step
-	if width := off(t, w.step); width > 0 {
-		best, fresh = w.bestStep(t, width)
-	}
-	if fresh {
-		w.step = best
-		w.number(best)
-	}
-	b := w.b[:n]
-	for i := range b {
-		b[i] = t[i+1] - t[0] - uint64(i+1)*best
+	b := w.b[:len(t)-1]
+	if wide := off(b, t, w.step); wide > 0 {
+		var best uint64
+		best, fresh = w.bestStep(b, t, wide)
+		if fresh {
+			w.step = best
+			w.number(best)
+		}
+		off(b, t, best)
 	}
 	w.ints(b)
 	return fresh
 }
 
-// bestStep looks for a slope that leaves less than width. A new one costs a
-// byte or two, once.
-func (w *writer) bestStep(t []uint64, width uint) (best uint64, fresh bool) {
+// bestStep looks for a slope whose line is nearer than wide. A new one costs a
+// byte or two, once: few times must gain two bits each.
+func (w *writer) bestStep(b, t []uint64, wide uint64) (best uint64, fresh bool) {
 	best = w.step
 	n := int64(len(t) - 1)
 	mean := int64(t[n]-t[0]) / n
 	if mean <= 0 { // a slope that falls gains nothing
 		return best, false
 	}
+	width, short := widthOf(wide), n <= 16
 	least := width
 	for _, step := range [2]uint64{uint64(mean), round(uint64(mean))} {
-		if x := off(t, step); x < least && (x+1 < width || n > 16) {
+		// Another slope brings the times no nearer than it leads away in all.
+		away := max(step, w.step) - min(step, w.step)
+		if away == 0 || short && away < 1<<32 && away*uint64(n) <= wide/2 {
+			continue
+		}
+		if x := widthOf(off(b, t, step)); x < least && (x+1 < width || !short) {
 			best, least, fresh = step, x, true
 		}
 	}
 	return best, fresh
 }
 
-// off is the width of what times are off a line.
-func off(t []uint64, step uint64) uint {
+// off puts into b what times after the first are off a line, and says how far
+// the ends of that lie apart, the first time among them.
+func off(b, t []uint64, step uint64) uint64 {
 	least, most, on := int64(0), int64(0), t[0]
-	for _, x := range t[1:] {
+	b = b[:len(t)-1]
+	for i, x := range t[1:] {
 		on += step
 		d := int64(x - on)
+		b[i] = uint64(d)
 		least, most = min(least, d), max(most, d)
 	}
-	return widthOf(uint64(most) - uint64(least))
+	return uint64(most) - uint64(least)
 }
 
 // round rounds to two digits: what people configure.
 func round(x uint64) uint64 {
 	p := uint64(1)
-	for x/p >= 100 {
+	for x >= 100*p { // no overflow: x is below 2^63
 		p *= 10
 	}
 	return (x + p/2) / p * p
@@ -310,7 +342,9 @@ func (w *writer) valuesOf(s []mesh.Sample, c run, t mesh.Type) {
 		return
 	case mesh.TypeDouble:
 		a := w.a[:len(bits)]
-		w.hows = append(w.hows, scaled(a, bits))
+		likely := &w.likely[c.signal%uint32(len(w.likely))]
+		*likely = scaled(a, bits, *likely)
+		w.hows = append(w.hows, *likely)
 		w.ints(a)
 		return
 	case mesh.TypeString, mesh.TypeBytes, mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent:
