@@ -74,7 +74,7 @@ type Decoder struct {
 
 // NewDecoder makes a decoder whose memory is bounded by MaxRaw.
 func NewDecoder() (*Decoder, error) {
-	zr, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxRaw), zstd.WithDecoderMaxWindow(zstdWindow))
+	zr, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxRaw), zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		return nil, fmt.Errorf("make a zstd decoder: %w", err)
 	}
@@ -135,14 +135,14 @@ func (d *Decoder) unpack(p packed) ([]byte, error) {
 		if p.rawLen > MaxRatio*len(p.plain) {
 			return nil, fmt.Errorf("%w: %d bytes claim to hold %d", ErrLimit, len(p.plain), p.rawLen)
 		}
-		raw, err := d.zr.DecodeAll(p.plain, slices.Grow(d.raw[:0], p.rawLen))
+		d.raw = slices.Grow(d.raw[:0], p.rawLen)
+		raw, err := d.zr.DecodeAll(p.plain, d.raw[:0:p.rawLen]) // not a byte more than was claimed
 		if err != nil {
 			return nil, errors.Join(ErrFormat, err)
 		}
 		if len(raw) != p.rawLen {
 			return nil, ErrFormat
 		}
-		d.raw = raw
 		return raw, nil
 	}
 	return nil, ErrVersion

@@ -76,17 +76,3 @@ func repeat(b []byte, n int) (out []byte) {
 	}
 	return out
 }
-
-func FuzzItem(f *testing.F) {
-	f.Add([]byte{byte(mesh.TypeStruct), 2, byte(mesh.TypeInt), 8, byte(mesh.TypeArray), byte(mesh.TypeDouble), 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		i, err := ParseItem(b)
-		if err != nil {
-			return
-		}
-		again, err := ParseItem(AppendItem(nil, i))
-		if err != nil || !reflect.DeepEqual(i, again) {
-			t.Errorf("%x reads %+v, then %+v, %v", b, i, again, err)
-		}
-	})
-}

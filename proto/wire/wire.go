@@ -155,6 +155,9 @@ func ParseDescriptor(frame []byte) (d mesh.Descriptor, err error) {
 
 // ParseVerdict reads a frame of kind FrameVerdict that Next has checked.
 func ParseVerdict(frame []byte) (mesh.Verdict, error) {
+	if len(frame) < frameHead+sumLen {
+		return mesh.Verdict{}, ErrShort
+	}
 	return OpenVerdict(frame[frameHead : len(frame)-sumLen])
 }
 

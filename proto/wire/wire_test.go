@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"math"
 	"reflect"
@@ -139,22 +140,32 @@ func golden() mesh.Batch {
 	}
 }
 
-// Flipping any single byte of a frame is detected.
-func TestNext_NoticesEveryFlippedByte(t *testing.T) {
-	e, _ := codec(t)
+// Flipping any bit of a frame is detected, and of a batch that stands alone, as
+// in a store.
+func TestNext_NoticesEveryFlippedBit(t *testing.T) {
+	e, d := codec(t)
 	b := golden()
 	sealed, err := e.Seal(&b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame := AppendRecord(nil, mesh.Record{At: mesh.Position{Log: "agent/graz/gw-1", Epoch: mesh.Epoch{1}, Seq: 1}, Sealed: sealed})
-	for i := range frame {
-		bad := bytes.Clone(frame)
-		bad[i] ^= 0x10
-		if _, _, _, err := Next(bad); err == nil {
-			t.Errorf("byte %d of %d flipped, nobody noticed", i, len(frame))
+	flips := func(whole []byte, read func([]byte) error) {
+		t.Helper()
+		if err := read(whole); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 8 * len(whole) {
+			bad := bytes.Clone(whole)
+			bad[i/8] ^= 1 << (i % 8)
+			if read(bad) == nil {
+				t.Errorf("bit %d of %d bytes flipped, nobody noticed", i, len(whole))
+			}
 		}
 	}
+	flips(sealed, func(b []byte) error { _, err := d.Batch(b); return err })
+	flips(sealed, func(b []byte) error { _, err := ParseHeader(b); return err })
+	frame := AppendRecord(nil, mesh.Record{At: mesh.Position{Log: "agent/graz/gw-1", Epoch: mesh.Epoch{1}, Seq: 1}, Sealed: sealed})
+	flips(frame, func(b []byte) error { _, _, _, err := Next(b); return err })
 }
 
 func TestNext_RefusesBeforeItReads(t *testing.T) {
@@ -230,30 +241,43 @@ func TestRecords_DecodeOfEncodeIsIdentity(t *testing.T) {
 	}
 }
 
-// A body that claims to be far larger than its bytes is refused before memory is taken.
+// A body that is, or claims to be, far larger than its bytes is refused before
+// memory is taken for it.
 func TestBatch_RefusesABomb(t *testing.T) {
 	e, d := codec(t)
-	raw := make([]byte, MaxRaw)
-	bomb := seal(mesh.Header{Kind: mesh.KindBatch, Count: 1, Needs: []mesh.Hash{{}}}, packed{packing: packedZstd, rawLen: len(raw), plain: e.zw.EncodeAll(raw, nil)})
-	if _, err := d.Batch(bomb); !errors.Is(err, ErrLimit) {
-		t.Errorf("a bomb of %d bytes: %v", len(bomb), err)
+	const n = 1 << 10
+	zeros := e.zw.EncodeAll(make([]byte, MaxRaw), nil)
+	texts := func(claim uint64) []byte {
+		// unit, columns, three clocks, no statuses, then the texts
+		extra := append([]byte{0, 1, clockNone, clockNone, clockNone, 0}, binary.AppendUvarint(nil, claim)...)
+		return append(appendPart(nil, extra), 0, 0)
 	}
-}
-
-func FuzzBatch(f *testing.F) {
-	e, d := codec(f)
-	b := golden()
-	sealed, err := e.Seal(&b)
-	if err != nil {
-		f.Fatal(err)
+	for name, p := range map[string]packed{
+		"that says so":             {packing: packedZstd, rawLen: MaxRaw, plain: zeros},
+		"that says less":           {packing: packedZstd, rawLen: 100, plain: zeros},
+		"beyond what a body may":   {packing: packedZstd, rawLen: MaxRaw + 1, plain: zeros},
+		"a dictionary of billions": {packing: packedRaw, rawLen: len(texts(1 << 40)), plain: texts(1 << 40)},
+		"a dictionary for more":    {packing: packedRaw, rawLen: len(texts(n + 1)), plain: texts(n + 1)},
+	} {
+		bomb := seal(mesh.Header{Kind: mesh.KindBatch, Count: n, Needs: []mesh.Hash{{}}}, p)
+		_, _ = d.Batch(bomb) // takes the buffers that are kept
+		taken := allocated(func() {
+			if _, err := d.Batch(bomb); err == nil {
+				t.Errorf("%s: %d bytes are read", name, len(bomb))
+			}
+		})
+		if taken > 1<<20 {
+			t.Errorf("%s: %d bytes took %d", name, len(bomb), taken)
+		}
 	}
-	f.Add(sealed[:len(sealed)-sumLen])
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		b = append(bytes.Clone(b), 0, 0, 0, 0)
-		sum := castagnoli(b[:len(b)-sumLen]) // let the fuzzer past the checksum
-		b[len(b)-4], b[len(b)-3], b[len(b)-2], b[len(b)-1] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
-		_, _ = d.Batch(b)
-	})
+	for _, more := range []mesh.Header{
+		{Kind: mesh.KindBatch, Count: MaxSamples + 1, Needs: []mesh.Hash{{}}},
+		{Kind: mesh.KindBatch, Count: 1, Needs: make([]mesh.Hash, MaxNeeds+1)},
+	} {
+		if _, err := d.Batch(seal(more, packed{packing: packedRaw})); !errors.Is(err, ErrLimit) {
+			t.Errorf("a header over a limit: %v", err)
+		}
+	}
 }
 
 func BenchmarkBatch(b *testing.B) {
