@@ -20,8 +20,8 @@ test: build ## everything this machine can run; what it skips, it names
 	@if [ -z "$(RACE)" ]; then echo "make test: no C compiler here, so the tests run without -race"; fi
 	$(GO) vet ./...
 	$(GO) test $(RACE) -shuffle=on -timeout 8m ./... 
-	@# Under -race the walk takes short days; here it takes whole ones.
-	if [ -n "$(RACE)" ]; then $(GO) test -count=1 ./deploy/e2e/walk; fi
+	@# Under -race the walk takes short days and no clock is read; here it takes whole ones.
+	if [ -n "$(RACE)" ]; then $(GO) test -count=1 ./deploy/e2e/walk ./deploy/bench; fi
 
 seeds: build ## 50 seeds of the whole walk in one process, 26 plant hours each, against the truth
 	PLANTMESH_SEEDS=50 $(GO) test -run 'TestWalk$$' -count=1 -v -timeout 60m ./deploy/e2e/walk

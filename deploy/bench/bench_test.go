@@ -26,13 +26,25 @@ type row struct {
 	// floor is what the least that could do the job gave in the same run; 0:
 	// there is no such probe.
 	floor float64
+	// clock marks a time: outside of `make bench` it may be off twofold. known
+	// is what the floor gave on the machine the bar was set for: a slower one,
+	// or a busy one, is measured by the ratio.
+	clock bool
+	known float64
 }
 
 func (r row) met() bool {
-	if r.more {
-		return r.value >= r.bar
+	bar, slack := r.bar, 1.0
+	if r.clock && !full() {
+		slack = 2
+		if r.floor > 0 && r.known > 0 {
+			bar *= min(1, r.floor/r.known)
+		}
 	}
-	return r.value <= r.bar
+	if r.more {
+		return r.value >= bar/slack
+	}
+	return r.value <= bar*slack
 }
 
 // String is: name, value, unit, bar, and the ratio to the floor.
@@ -56,6 +68,8 @@ func report(t *testing.T, rows ...row) {
 	for _, r := range rows {
 		if full() {
 			fmt.Println(r)
+		} else {
+			t.Log(r)
 		}
 		if !r.met() {
 			t.Errorf("bar missed: %s", r)
@@ -145,8 +159,8 @@ func TestBench_Wire(t *testing.T) {
 	})
 	// To three digits: the bytes that Seal gives away are of a batch, not of a sample.
 	report(t, row{name: "encode_allocs", value: math.Round(allocs/float64(values)*1000) / 1000, unit: "/sample", bar: 0})
-	if !full() {
-		t.Log("encode and decode are clocked by make bench")
+	if raced {
+		t.Log("encode and decode are not clocked: the race detector is what would be")
 		return
 	}
 	million := float64(values) / 1e6
@@ -165,8 +179,8 @@ func TestBench_Wire(t *testing.T) {
 	})
 	report(
 		t,
-		row{name: "encode", value: million / encode, unit: "M values/s", bar: 30, more: true, floor: floorEncode},
-		row{name: "decode", value: million / decode, unit: "M values/s", bar: 50, more: true, floor: floorDecode},
+		row{name: "encode", value: million / encode, unit: "M values/s", bar: 30, more: true, floor: floorEncode, clock: true, known: 49},
+		row{name: "decode", value: million / decode, unit: "M values/s", bar: 50, more: true, floor: floorDecode, clock: true, known: 83},
 	)
 }
 
