@@ -95,7 +95,7 @@ func TestServer_GivenBroker(t *testing.T) {
 		t.Helper()
 		last := -1
 		for len(seen) < until {
-			h, ok := l.next(10 * time.Second)
+			h, ok := l.next(20 * time.Second)
 			if !ok {
 				t.Fatalf("nothing more after %d", len(seen))
 			}

@@ -404,7 +404,7 @@ func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(5 * time.Second); !ok(); {
+	for deadline := time.After(30 * time.Second); !ok(); {
 		select {
 		case <-tick.C:
 		case <-deadline:
