@@ -3,10 +3,13 @@ package hub
 import (
 	"context"
 	"errors"
+	"io"
 	"strconv"
 	"time"
 
+	"plantmesh/cloud/port"
 	porthttp "plantmesh/cloud/port/http"
+	"plantmesh/cloud/port/parquet"
 	"plantmesh/cloud/product"
 	"plantmesh/cloud/product/runner"
 	"plantmesh/cloud/store"
@@ -34,9 +37,18 @@ func (h *hub) deps() porthttp.Deps {
 			return 0
 		},
 		Checks: h.checks(),
+		Parquet: func(w io.Writer, p porthttp.Product, columns []port.Column) (port.Table, error) {
+			return parquet.NewWriter(w, p.ID, p.Version, columns)
+		},
 	}
 	for _, def := range h.defs {
 		p := porthttp.Product{ID: def.ID, Title: def.Title, Description: def.Description, Version: def.Version, Domain: h.site.Domain, ODPS: def.ODPS, ODCS: def.ODCS, Columns: def.Columns, View: def.Fold == product.FoldSamples}
+		for _, c := range def.Types {
+			if def.Fold == product.FoldSamples && c.Name == "value" { // the contract's text is for JSON
+				c.Type = parquet.Any
+			}
+			p.Types = append(p.Types, port.Column(c))
+		}
 		for _, w := range def.Windows {
 			p.Windows = append(p.Windows, string(w))
 		}

@@ -138,3 +138,15 @@ func quote(s string) string {
 	}
 	return string(b)
 }
+
+// Column is a column of a product's rows by its contract: the logical type is
+// one of ODCS.
+type Column struct{ Name, Type string }
+
+// Table takes the rows of one answer into a file. Not safe for concurrent use;
+// it keeps nothing of a row. What it has written is no file before Close has
+// returned nil, so a reader that was cut off knows.
+type Table interface {
+	Add(f Fields) error
+	Close() error
+}

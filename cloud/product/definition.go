@@ -42,9 +42,13 @@ type Definition struct {
 	Windows     []WindowKind
 	Columns     []string // in the order of the contract
 	ODPS, ODCS  []byte   // YAML, ODPS v1.0.0 and ODCS v3.1.0
+	Types       []Typed  // of the contract's columns, the envelope's among them
 
 	columns map[string]bool
 }
+
+// Typed is a column with its logical type of ODCS.
+type Typed struct{ Name, Type string }
 
 // assemblyFile is assembly.yaml of a product's folder.
 type assemblyFile struct {
@@ -124,7 +128,29 @@ func ParseDefinition(id string, files map[string][]byte) (*Definition, error) {
 		d.columns[c] = true
 	}
 	d.ODPS, d.ODCS = files[id+".odps.yaml"], files[id+".odcs.yaml"]
-	return d, nil
+	d.Types, err = contractTypes(id+"/"+id+".odcs.yaml", d.ODCS)
+	return d, err
+}
+
+// contractTypes reads of a contract what its columns are; all else of it is
+// for people and other tools.
+func contractTypes(name string, odcs []byte) (out []Typed, err error) {
+	var all map[string]any
+	if _, err := strict.Parse(name, odcs, &all); err != nil {
+		return nil, err
+	}
+	schemas, _ := all["schema"].([]any)
+	for _, s := range schemas {
+		schema, _ := s.(map[string]any)
+		properties, _ := schema["properties"].([]any)
+		for _, p := range properties {
+			property, _ := p.(map[string]any)
+			column, _ := property["name"].(string)
+			logical, _ := property["logicalType"].(string)
+			out = append(out, Typed{column, logical})
+		}
+	}
+	return out, nil
 }
 
 // offered are the columns a fold can give.

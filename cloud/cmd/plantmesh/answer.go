@@ -56,5 +56,7 @@ func rules() []answer.Rule {
 		{Is: hub.ErrData, Code: answer.Data},
 		{Is: demo.ErrInUse, Code: answer.InUse},
 		{Is: hub.ErrIdentity, Code: answer.Rejected},
+		{Is: errUnreachable, Code: answer.Network},
+		{Is: errRefused, Code: answer.Usage},
 	}
 }

@@ -6,6 +6,7 @@ package porthttp
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"plantmesh/cloud/port"
 	"plantmesh/proto/mesh"
 )
 
@@ -73,6 +75,9 @@ type Product struct {
 	Domain                          string
 	ODPS, ODCS                      []byte
 	Columns                         []string // in the order of the contract; may be empty
+	// Types are the logical types (ODCS) of its columns and of the envelope's;
+	// "any" is a value whose type its row names.
+	Types []port.Column
 	// Windows its rows come in, as "hour"; a row's key begins with its window
 	// and a slash. Empty: none.
 	Windows []string
@@ -140,7 +145,9 @@ type Deps struct {
 	BadCursor func(error) bool
 	// Sources are those of the site, with how far a product knows each. nil:
 	// nobody asks.
-	Sources  func(ctx context.Context, product string) ([]SourceEnd, error)
+	Sources func(ctx context.Context, product string) ([]SourceEnd, error)
+	// Parquet begins a file of a product's rows. nil: there is no such format.
+	Parquet  func(w io.Writer, p Product, columns []port.Column) (port.Table, error)
 	Site     func() SiteView
 	PlantNow func() mesh.Nanos
 	// PlantSpeed is how fast the plant clock runs now; 0 while it stands. nil: 1.

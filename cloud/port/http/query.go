@@ -18,7 +18,7 @@ import (
 const (
 	defaultLimit = 1_000
 	maxLimit     = 10_000    // rows in one JSON page
-	maxStream    = 2_000_000 // rows to ask for in one NDJSON or CSV answer
+	maxStream    = 2_000_000 // rows to ask for in one NDJSON, CSV or Parquet answer
 )
 
 // query is a request for rows, taken apart.
@@ -129,13 +129,6 @@ func choice(v url.Values, name string, allowed []string, otherwise string) (stri
 
 // parseFormat takes the parameter, else what the Accept header names first.
 func parseFormat(r *http.Request, v url.Values) (string, error) {
-	formats := []string{"json", "ndjson", "csv"}
-	if v.Get("format") == "parquet" {
-		return "", &problem{
-			Status: http.StatusNotAcceptable, Slug: "format", Param: "format", Allowed: formats, Nearest: "csv",
-			Detail: "parquet is not served yet: take csv or ndjson, both carry all rows of a stretch in one answer",
-		}
-	}
 	otherwise := "json"
 	accept := r.Header.Get("Accept")
 	switch {
@@ -143,8 +136,10 @@ func parseFormat(r *http.Request, v url.Values) (string, error) {
 		otherwise = "csv"
 	case strings.HasPrefix(accept, "application/x-ndjson"), strings.HasPrefix(accept, "application/jsonl"):
 		otherwise = "ndjson"
+	case strings.HasPrefix(accept, parquetType):
+		otherwise = "parquet"
 	}
-	return choice(v, "format", formats, otherwise)
+	return choice(v, "format", []string{"json", "ndjson", "csv", "parquet"}, otherwise)
 }
 
 // parseSpan reads from and to. Without both, all rows are meant.

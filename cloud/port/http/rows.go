@@ -20,7 +20,7 @@ import (
 // page is how many rows one read of the store brings.
 const page = 2_000
 
-// rows answers /rows in one of three formats.
+// rows answers /rows in one of four formats.
 func (s *server) rows(w http.ResponseWriter, r *http.Request) error {
 	p, err := s.find(r)
 	if err != nil {
@@ -38,6 +38,9 @@ func (s *server) rows(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.asOf(w, r, p)
+	if q.format == "parquet" {
+		return s.parquet(w, r, p, q, enc)
+	}
 	if q.format == "json" {
 		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Timeout)
 		defer cancel()
