@@ -67,7 +67,7 @@ func report(t *testing.T, rows ...row) {
 	t.Helper()
 	for _, r := range rows {
 		if full() {
-			fmt.Println(r)
+			fmt.Fprintln(os.Stdout, r)
 		} else {
 			t.Log(r)
 		}

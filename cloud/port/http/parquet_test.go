@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -63,7 +64,7 @@ func TestRows_ParquetIsOneFileWithItsCount(t *testing.T) {
 	if err != nil || rows < 1 || !strings.HasSuffix(string(b), "end\n") || resp.Header.Get("Content-Type") != parquetType {
 		t.Errorf("%d %v, %v: %s", resp.StatusCode, resp.Header, err, b)
 	}
-	if got := resp.Trailer.Get("Row-Count"); got != fmt.Sprint(rows) {
+	if got := resp.Trailer.Get("Row-Count"); got != strconv.Itoa(rows) {
 		t.Errorf("the trailer counts %q rows of %d", got, rows)
 	}
 }

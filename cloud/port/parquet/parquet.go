@@ -56,7 +56,7 @@ type leaf struct {
 // Writer writes rows into one file. Not safe for concurrent use. What stands
 // in the output before Close has returned nil is no file.
 type Writer struct {
-	out    *parquet.Writer
+	out    *parquet.GenericWriter[any]
 	group  *parquet.Buffer
 	leaves []leaf
 	row    parquet.Row
@@ -114,7 +114,7 @@ func NewWriter(w io.Writer, product, version string, columns []port.Column) (*Wr
 		p.leaves[i].number = i
 	}
 	schema := parquet.NewSchema(product, root)
-	p.out = parquet.NewWriter(w, schema, parquet.CreatedBy("plantmesh", version, ""),
+	p.out = parquet.NewGenericWriter[any](w, schema, parquet.CreatedBy("plantmesh", version, ""),
 		parquet.KeyValueMetadata("plantmesh.product", product), parquet.KeyValueMetadata("plantmesh.contract_version", version),
 		parquet.SortingWriterConfig(parquet.SortingColumns(by...)))
 	p.group = parquet.NewBuffer(schema, parquet.SortingRowGroupConfig(parquet.SortingColumns(by...)))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -115,7 +116,7 @@ func TestWriter_RowGroupsAreSorted(t *testing.T) {
 	for i := range n {
 		at := (i * 7919) % n
 		row := port.Fields{
-			"signal": json.RawMessage(fmt.Sprintf(`"s%d"`, i%10)), "type": json.RawMessage(`"int"`), "value": json.RawMessage(fmt.Sprint(i)),
+			"signal": json.RawMessage(fmt.Sprintf(`"s%d"`, i%10)), "type": json.RawMessage(`"int"`), "value": json.RawMessage(strconv.Itoa(i)),
 			"time": json.RawMessage(fmt.Sprintf(`"2026-03-01T%02d:%02d:%02d.000Z"`, at/3600%24, at/60%60, at%60)),
 		}
 		if err := w.Add(row); err != nil {
