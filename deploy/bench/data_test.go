@@ -129,13 +129,18 @@ func shared() string {
 	return filepath.Join("..", "..", "..", "shared")
 }
 
+// table stands for the signal table of all batches.
+func table() mesh.Descriptor {
+	return mesh.Descriptor{Kind: mesh.DescribeSignals, Content: []byte("signals")}
+}
+
 // windows cuts signals into batches of so many seconds, each signal from its
 // own start, samples in order of time as they arrive.
 func windows(signals []signal, seconds int) (out []mesh.Batch) {
 	wide := mesh.Nanos(seconds) * 1e9
 	done := make([]int, len(signals))
 	for k := mesh.Nanos(0); ; k++ {
-		b := mesh.Batch{Source: "line1-opcua", Table: mesh.HashOf([]byte("signals"))}
+		b := mesh.Batch{Source: "line1-opcua", Table: table().Hash()}
 		for i, s := range signals {
 			end := s[0].Time/1e9*1e9 + (k+1)*wide
 			for ; done[i] < len(s) && s[done[i]].Time < end; done[i]++ {
