@@ -254,6 +254,14 @@ func (b *Buffer) commit(p *plan) ([]mesh.Position, error) {
 
 // fill ends the active segment; it stays to be read.
 func (b *Buffer) fill(p *piece) {
+	if err := b.active.Trim(); err != nil {
+		b.log.Warn("segment keeps what was taken ahead", "segment", p.name, "err", err)
+	}
+	b.leave(p)
+}
+
+// leave ends the active segment and touches nothing in it.
+func (b *Buffer) leave(p *piece) {
 	if p.last >= p.first {
 		b.noteFilled(p)
 	}
@@ -282,7 +290,7 @@ func (b *Buffer) abandon(why error) {
 		}
 		return
 	}
-	b.fill(p)
+	b.leave(p)
 }
 
 // rotate makes a new segment with all that is known, and writes p into it; with

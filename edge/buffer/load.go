@@ -401,8 +401,11 @@ func chainKey() []byte { return []byte("chain") }
 
 func keyOf(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
 
+// indexBytes is the length of a record's key.
+const indexBytes = 8
+
 func indexOf(key []byte) uint64 {
-	if len(key) != 8 {
+	if len(key) != indexBytes {
 		return 0
 	}
 	return binary.BigEndian.Uint64(key)
