@@ -23,28 +23,32 @@ func newAhead(file *os.File, segment int64) ahead {
 	return ahead{file: file, step: aheadStep(segment), end: segment}
 }
 
-// write makes sure that half a step is there behind the used bytes. Where the
+// write makes sure that half a step is there behind the used bytes, and returns
+// how much it wrote. Where the
 // disk is too full for it bbolt takes what it needs itself, and says so if that
 // is not there either.
-func (a *ahead) write(used int64) {
+func (a *ahead) write(used int64) (written int64) {
 	if a.file == nil {
-		return
+		return 0
 	}
 	info, err := a.file.Stat()
 	if err != nil {
 		a.file = nil
-		return
+		return 0
 	}
 	// The size as it is: a large commit has bbolt make the file longer, and
 	// what stands there must not be touched.
 	size := info.Size()
 	if size-used >= a.step/2 || size >= a.end {
-		return
+		return 0
 	}
-	if write(a.file, size, min(a.step, a.end-size)) != nil {
+	n := min(a.step, a.end-size)
+	if write(a.file, size, n) != nil {
 		_ = a.file.Truncate(size) // as it was; bbolt will meet the same disk
 		a.file = nil
+		return 0
 	}
+	return n
 }
 
 // trim cuts off what is behind the used bytes.

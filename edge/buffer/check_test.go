@@ -16,9 +16,9 @@ func sampleSegment(t *testing.T, f folder) (file []byte) {
 	r := rand.New(rand.NewPCG(1, 1))
 	s := mustSegment(t, f, modeCreate)
 	for i := range uint64(120) {
-		check(t, s.Update(func(t tx) error {
+		mustUpdate(t, s, func(t tx) error {
 			return errors.Join(t.Put(spaceState, []byte("a"), noise(r, 400)), t.Put(spaceRecord, keyOf(i+1), noise(r, 3900)))
-		}))
+		})
 	}
 	check(t, s.Trim())
 	check(t, s.Close())

@@ -24,6 +24,12 @@ func mustSegment(t *testing.T, f folder, how mode) *boltSegment {
 	return s.(*boltSegment) //nolint:forcetypeassert // folder has no others
 }
 
+func mustUpdate(t *testing.T, s segment, fn func(tx) error) {
+	t.Helper()
+	_, err := s.Update(fn)
+	check(t, err)
+}
+
 // noise is content by which a record is known.
 func noise(r *rand.Rand, n int) []byte {
 	b := make([]byte, n)
@@ -47,7 +53,7 @@ func TestDisk_RecordsInPieces(t *testing.T) {
 				check(t, s.Close())
 				s = mustSegment(t, f, modeAppend)
 			}
-			check(t, s.Update(func(t tx) error {
+			mustUpdate(t, s, func(t tx) error {
 				for range 1 + r.IntN(4) {
 					n := 1 + r.IntN([]int{70, 300, 5000, 40_000, 200_000}[r.IntN(5)])
 					want = append(want, noise(r, n))
@@ -56,7 +62,7 @@ func TestDisk_RecordsInPieces(t *testing.T) {
 					}
 				}
 				return nil
-			}))
+			})
 		}
 		from := r.IntN(len(want))
 		check(t, s.View(func(x tx) error {
@@ -91,9 +97,9 @@ func TestDisk_PagesFill(t *testing.T) {
 		f.size = 64 << 20
 		s := mustSegment(t, f, modeCreate)
 		for i := range uint64(150) {
-			check(t, s.Update(func(t tx) error {
+			mustUpdate(t, s, func(t tx) error {
 				return t.Put(spaceRecord, keyOf(i+1), make([]byte, n-100+r.IntN(200)))
-			}))
+			})
 		}
 		check(t, s.db.View(func(x *bbolt.Tx) error {
 			st := x.Bucket([]byte(spaceRecord)).Stats()
@@ -115,7 +121,7 @@ func TestDisk_WritesAheadBehindTheEnd(t *testing.T) {
 	s := mustSegment(t, f, modeCreate)
 	for i := range uint64(12) {
 		size := []int{1000, int(f.size / 5), 30_000}[i%3]
-		check(t, s.Update(func(t tx) error { return t.Put(spaceRecord, keyOf(i+1), noise(r, size)) }))
+		mustUpdate(t, s, func(t tx) error { return t.Put(spaceRecord, keyOf(i+1), noise(r, size)) })
 		if i%4 == 0 {
 			check(t, s.Close())
 			s = mustSegment(t, f, modeAppend) // which looks at every page

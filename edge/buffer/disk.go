@@ -51,8 +51,9 @@ const (
 // Views; Update is called by one goroutine at a time.
 type segment interface {
 	// Update runs fn in a transaction that is durable when it returns nil. After
-	// an error nobody knows what became of it.
-	Update(fn func(tx) error) error
+	// an error nobody knows what became of it. written are the bytes that the
+	// file system was given.
+	Update(fn func(tx) error) (written int64, err error)
 	View(fn func(tx) error) error
 	// Trim gives back what was taken ahead, when nothing will be put any more.
 	Trim() error
@@ -333,18 +334,24 @@ type boltSegment struct {
 
 // Update does not use bbolt's own: after a panic that one looks for the free
 // pages of what has just proved to be damaged, where no guard reaches.
-func (s *boltSegment) Update(fn func(tx) error) error {
-	return guard(func() error {
+func (s *boltSegment) Update(fn func(tx) error) (written int64, err error) {
+	err = guard(func() error {
 		t, err := s.db.Begin(true)
 		if err != nil {
 			return closedAs(err)
 		}
-		s.ahead.write(t.Size())
+		written = s.ahead.write(t.Size())
 		if err := fn(boltTx{t, &s.last}); err != nil {
 			return errors.Join(err, t.Rollback())
 		}
-		return t.Commit()
+		if err := t.Commit(); err != nil {
+			return err
+		}
+		cost := t.Stats()
+		written += cost.GetPageAlloc() + pageBytes // the page that names the root
+		return nil
 	})
+	return written, err
 }
 
 func (s *boltSegment) View(fn func(tx) error) error {

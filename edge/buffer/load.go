@@ -348,7 +348,7 @@ func (b *Buffer) open(p *plan) error {
 	}
 	cm := b.build(op.then(p), c, b.pieces[len(b.pieces)-1])
 	cm.chain = c.encode()
-	if err := b.active.Update(cm.write); err != nil {
+	if err := b.run(cm, b.active); err != nil {
 		b.abandon(err)
 		_, err := b.rotate(p, true)
 		return err
