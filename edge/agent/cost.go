@@ -28,6 +28,7 @@ func diskCosts(c buffer.Commits, now time.Time, windows map[string]source.Window
 	d = status.Disk{
 		Since: stamp(c.Since), CommitMS: milliseconds(c.Took) / float64(c.Count), SlowestMS: milliseconds(c.Slowest),
 		CommitsPerMin: float64(c.Count) / counted.Minutes(), ValuesPerSec: float64(values) / counted.Seconds(),
+		WrittenPerDay: float64(c.Written) * perDay,
 	}
 	beside := (float64(c.Written) - float64(c.Payload)) / float64(c.Count)
 	for _, p := range source.Profiles() {

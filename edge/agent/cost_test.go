@@ -99,7 +99,7 @@ func TestDiskCosts_InWords(t *testing.T) {
 	if err := (status.Snapshot{Disk: diskCosts(c, now, window(time.Second))}).Print(&text); err != nil {
 		t.Fatal(err)
 	}
-	const want = "disk     a commit takes 5.0 ms here, the slowest 40.0 ms; 1000 values/s in 72 commits a minute since 2026-03-01T06:00:00Z\n" +
+	const want = "disk     a commit takes 5.0 ms here, the slowest 40.0 ms; 1000 values/s in 72 commits a minute since 2026-03-01T06:00:00Z: 2.49 GB a day written\n" +
 		"  window profile latency  in use, writes 2.49 GB a day (23.4 KiB a commit, 28.8 bytes a value); values are on disk within 1.0 s\n" +
 		"  window profile flash    would write    1.19 GB a day (29.9 KiB a commit, 13.8 bytes a value); values are on disk within 4.0 s\n"
 	if !strings.Contains(text.String(), want) {

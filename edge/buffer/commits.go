@@ -46,8 +46,9 @@ func (c Commits) plus(d Commits) Commits {
 }
 
 // countFor is how long one count goes on; the one before is kept beside it. So
-// what is told is of the last one to two hours, and not of the agent's life.
-const countFor = time.Hour
+// what is told is of the last five to ten minutes: the rate of now, also when
+// hours of backlog went through before.
+const countFor = 5 * time.Minute
 
 // meter holds the two counts.
 type meter struct{ before, now Commits }

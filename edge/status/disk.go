@@ -6,13 +6,14 @@ import (
 )
 
 // Disk is what keeping data costs on this gateway's disk, measured by the agent
-// in the last hour or two.
+// in the last five to ten minutes.
 type Disk struct {
 	Since         string  `json:"since,omitempty"`   // RFC 3339: when the count began; empty: nothing is counted
 	CommitMS      float64 `json:"commit_ms"`         // one synced commit, on the average
 	SlowestMS     float64 `json:"slowest_ms"`        // the slowest of them
 	CommitsPerMin float64 `json:"commits_per_min"`   // of all sources and the agent's own
 	ValuesPerSec  float64 `json:"values_per_second"` // that were made durable
+	WrittenPerDay float64 `json:"written_bytes_per_day"`
 	// Profiles says what each window profile costs at this rate. For one that is
 	// not in use it is reckoned: commits as often as its windows would close, each
 	// with as many bytes beside its content as they have now.
@@ -35,8 +36,8 @@ func (d Disk) print(w io.Writer) error {
 	if d.Since == "" {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "disk     a commit takes %.1f ms here, the slowest %.1f ms; %.0f values/s in %.0f commits a minute since %s\n",
-		d.CommitMS, d.SlowestMS, d.ValuesPerSec, d.CommitsPerMin, d.Since)
+	_, err := fmt.Fprintf(w, "disk     a commit takes %.1f ms here, the slowest %.1f ms; %.0f values/s in %.0f commits a minute since %s: %.2f GB a day written\n",
+		d.CommitMS, d.SlowestMS, d.ValuesPerSec, d.CommitsPerMin, d.Since, d.WrittenPerDay/1e9)
 	for _, p := range d.Profiles {
 		use := "would write"
 		if p.InUse {
