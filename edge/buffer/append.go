@@ -165,7 +165,7 @@ func (cm *commit) write(t tx) error {
 // writeBeside writes what stands beside the records.
 func (cm *commit) writeBeside(t tx) error {
 	for source, s := range cm.states {
-		if err := put(t, spaceState, []byte(source), s); err != nil {
+		if err := put(t, stateSpace(t, []byte(source), s), []byte(source), s); err != nil {
 			return err
 		}
 	}

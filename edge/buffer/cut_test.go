@@ -149,6 +149,9 @@ func asBefore(t *testing.T, f folder, name string) {
 	check(t, s.View(func(x tx) error {
 		return db.Update(func(o *bbolt.Tx) error {
 			for _, sp := range spaces() {
+				if sp == spaceWide {
+					continue
+				}
 				b, err := o.CreateBucket([]byte(sp))
 				check(t, err)
 				x.Scan(sp, nil, func(k, v []byte) bool {
@@ -156,6 +159,12 @@ func asBefore(t *testing.T, f folder, name string) {
 					return true
 				})
 			}
+			to := &boltTx{o, nil}
+			x.Scan(spaceWide, nil, func(k, v []byte) bool {
+				value, _ := checked(spaceWide, k, v)
+				check(t, put(to, spaceState, k, value))
+				return true
+			})
 			return nil
 		})
 	}))
@@ -171,7 +180,7 @@ func TestBuffer_ReadsTheLayoutOfBefore(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	b := mustOpen(t, cfg)
 	fill(t, b, 2)
-	mustAppend(t, b, offer(t, "b", 7, 2000))
+	mustAppend(t, b, offer(t, "b", 7, 2000), mesh.Offer{Source: "@rules", State: make([]byte, 3000)})
 	was := all(t, b)
 	mustClose(t, b)
 	f := folder{dir: cfg.Dir, size: int64(cfg.SegmentBytes)}
@@ -182,7 +191,10 @@ func TestBuffer_ReadsTheLayoutOfBefore(t *testing.T) {
 	}
 	for range 2 {
 		b = mustOpen(t, cfg)
-		mustAppend(t, b, offer(t, "c", 9, 2000))
+		if s, err := b.State("@rules"); err != nil || len(s) < 3000 {
+			t.Errorf("a state of %d bytes, %v", len(s), err)
+		}
+		mustAppend(t, b, offer(t, "c", 9, 2000), mesh.Offer{Source: "@rules", State: make([]byte, 4000)}, mesh.Offer{Source: "d", State: make([]byte, 5000)})
 		rs := all(t, b)
 		for i, r := range was {
 			if rs[i].At != r.At || !bytes.Equal(rs[i].Sealed, r.Sealed) {

@@ -80,6 +80,7 @@ type space string
 const (
 	spaceRecord     space = "record"     // index: record frame
 	spaceState      space = "state"      // source: its state
+	spaceWide       space = "wide"       // the same, of sources with much of it; not in segments of before 2026-11-28
 	spaceDescriptor space = "descriptor" // hash: kind, content
 	spaceTally      space = "tally"      // source: what this segment holds of it
 	spaceName       space = "name"       // hash of a descriptor this segment's records name
@@ -88,7 +89,7 @@ const (
 )
 
 func spaces() []space {
-	return []space{spaceRecord, spaceState, spaceDescriptor, spaceTally, spaceName, spaceSkip, spaceMeta}
+	return []space{spaceRecord, spaceState, spaceWide, spaceDescriptor, spaceTally, spaceName, spaceSkip, spaceMeta}
 }
 
 const (
@@ -272,7 +273,7 @@ func (f folder) open(path string, read bool) (segment, error) {
 	err = db.View(func(t *bbolt.Tx) error {
 		size = t.Size()
 		for _, s := range spaces() {
-			if t.Bucket([]byte(s)) == nil {
+			if t.Bucket([]byte(s)) == nil && s != spaceWide {
 				missing = s
 			}
 		}
@@ -378,7 +379,10 @@ type boltTx struct {
 }
 
 func (t boltTx) Put(s space, key, value []byte) error {
-	b := t.t.Bucket([]byte(s))
+	b, err := t.t.CreateBucketIfNotExists([]byte(s))
+	if err != nil {
+		return err
+	}
 	if s != spaceRecord {
 		return b.Put(key, value)
 	}
@@ -394,7 +398,10 @@ func (t boltTx) Put(s space, key, value []byte) error {
 
 func (t boltTx) Get(s space, key []byte) (value []byte) {
 	if s != spaceRecord {
-		return t.t.Bucket([]byte(s)).Get(key)
+		if b := t.t.Bucket([]byte(s)); b != nil {
+			return b.Get(key)
+		}
+		return nil
 	}
 	t.Scan(s, key, func(k, v []byte) bool {
 		if bytes.Equal(k, key) {
@@ -406,7 +413,11 @@ func (t boltTx) Get(s space, key []byte) (value []byte) {
 }
 
 func (t boltTx) Scan(s space, from []byte, fn func(k, v []byte) bool) {
-	c := t.t.Bucket([]byte(s)).Cursor()
+	b := t.t.Bucket([]byte(s))
+	if b == nil {
+		return
+	}
+	c := b.Cursor()
 	k, v := c.Seek(from)
 	if s != spaceRecord {
 		for ; k != nil && fn(k, v); k, v = c.Next() {

@@ -172,14 +172,16 @@ func (f *found) look(t tx) error {
 
 func readSnapshot(t tx, s *snapshot) {
 	s.states, s.descs = map[string][]byte{}, map[mesh.Hash]mesh.Descriptor{}
-	t.Scan(spaceState, nil, func(k, v []byte) bool {
-		if value, ok := checked(spaceState, k, v); ok {
-			s.states[string(k)] = slices.Clone(value)
-		} else {
-			s.lost = append(s.lost, string(k))
-		}
-		return true
-	})
+	for _, sp := range []space{spaceState, spaceWide} {
+		t.Scan(sp, nil, func(k, v []byte) bool {
+			if value, ok := checked(sp, k, v); ok {
+				s.states[string(k)] = slices.Clone(value)
+			} else {
+				s.lost = append(s.lost, string(k))
+			}
+			return true
+		})
+	}
 	t.Scan(spaceDescriptor, nil, func(k, v []byte) bool {
 		value, ok := checked(spaceDescriptor, k, v)
 		if ok && len(k) == len(mesh.Hash{}) && len(value) > 0 {
