@@ -231,6 +231,11 @@ func (a *agent) snapshot() status.Snapshot {
 		Hub:    status.Hub{URL: a.cfg.Hub.URL, Connected: f.Connected, LastError: f.LastError},
 		Buffer: status.Buffer{Bytes: b.Bytes, MaxBytes: b.MaxBytes, Segments: b.Segments, End: b.End.String(), Pending: b.Pending, StateLost: b.StateLost},
 	}
+	windows := map[string]source.Window{}
+	for _, f := range a.cfg.Sources {
+		windows[f.ID()] = f.window()
+	}
+	s.Disk = diskCosts(b.Commits, time.Now(), windows)
 	for _, src := range a.sources {
 		x := src.Status()
 		v := status.Source{Source: x.Source, State: x.State, Since: stamp(x.Since), Says: x.Told, Restarts: x.Restarts, LastError: x.LastError, Samples: x.Samples, Bytes: x.Bytes}

@@ -35,7 +35,9 @@ type Config struct {
 	Hub HubConfig `yaml:"hub"`
 	// Buffer bounds what waits on this gateway's disk.
 	Buffer buffer.Config `yaml:"buffer"`
-	// Window says when a batch closes; a source's own window goes first.
+	// Window says when a batch closes: profile is latency (1 s, the default) or
+	// flash (4 s); latency, bytes and max_samples go before it, and a source's own
+	// window goes first. What each profile costs here `status` says.
 	Window source.Window `yaml:"window"`
 	// PlantClock is the plant clock's file in a demo; empty: the wall clock.
 	PlantClock string `yaml:"plant_clock"`

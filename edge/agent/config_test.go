@@ -54,6 +54,8 @@ func TestLoadConfig_TellsWhatWouldFailLater(t *testing.T) {
 		"range upside down":  {"rules.d/a.yaml", "min: 1", "min: 7", "rules.d/a.yaml:3: min 7 is above max 5"},
 		"range of no number": {"rules.d/a.yaml", "min: 1", "min: .nan", "rules.d/a.yaml:3: min and max must be numbers"},
 		"second document":    {"rules.d/b.yaml", "revision: 1\n", "revision: 1\n---\nruels: 3\n", "rules.d/b.yaml:3: a second document begins here"},
+		"window profile":     {"edge.yaml", "latency: 4s", "profile: fast", `edge.yaml:6: window.profile "fast" is neither latency (a commit each second) nor flash`},
+		"a source's profile": {"sources.d/b.yaml", "latency: 1s", "profile: Flash", `sources.d/b.yaml:6: window.profile "Flash" is neither`},
 		"source id":          {"sources.d/a.yaml", "id: filler", `id: "@rules"`, `sources.d/a.yaml:2: "@rules" is no source id`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -73,6 +73,7 @@ type commit struct {
 	chain   []byte // nil: unchanged
 	place   []byte // nil: unchanged
 	size    int64  // of the segment afterwards, about
+	cost    Commits
 }
 
 // build ties p to the positions behind end, in the last epoch of c.
@@ -80,6 +81,7 @@ func (b *Buffer) build(p *plan, c *chain, to *piece) *commit {
 	cm := &commit{
 		first: b.end + 1, states: map[string][]byte{}, descs: map[mesh.Hash]mesh.Descriptor{},
 		tallies: map[string]tally{}, names: map[mesh.Hash]bool{}, skips: p.skips, size: p.bytes,
+		cost: Commits{Sources: map[string]SourceCount{}},
 	}
 	at := mesh.Position{Log: c.log, Epoch: c.eras[len(c.eras)-1].epoch, Seq: b.end + 1 - c.eras[len(c.eras)-1].first}
 	for i, o := range p.offers {
@@ -87,7 +89,9 @@ func (b *Buffer) build(p *plan, c *chain, to *piece) *commit {
 			at.Seq++
 			cm.frames = append(cm.frames, wire.AppendRecord(make([]byte, 0, len(sealed)+recordOverhead), mesh.Record{At: at, Sealed: sealed}))
 			cm.count(p.headers[i][j], to)
+			cm.cost.Payload += uint64(len(cm.frames[len(cm.frames)-1]))
 		}
+		cm.countOffer(o, p.headers[i])
 		cm.last = append(cm.last, at)
 		if o.State != nil {
 			cm.states[o.Source] = o.State
@@ -161,7 +165,7 @@ func (cm *commit) write(t tx) error {
 // writeBeside writes what stands beside the records.
 func (cm *commit) writeBeside(t tx) error {
 	for source, s := range cm.states {
-		if err := put(t, spaceState, []byte(source), s); err != nil {
+		if err := put(t, stateSpace(t, []byte(source), s), []byte(source), s); err != nil {
 			return err
 		}
 	}
@@ -191,14 +195,16 @@ func (b *Buffer) Append(ctx context.Context, offers []mesh.Offer) ([]mesh.Positi
 			return nil, err
 		}
 	}
+	w := &waiter{gone: ctx.Err, p: p}
+	b.queue.join(w)
 	b.writing.Lock()
 	defer b.writing.Unlock()
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if b.closed {
-		return nil, ErrClosed
-	}
+	b.serve(w)
+	return w.last, w.err
+}
+
+// admit makes room for a plan and commits it.
+func (b *Buffer) admit(p *plan) ([]mesh.Position, error) {
 	extra := b.extra(p)
 	if err := b.room(p.bytes, extra); err != nil {
 		return nil, err
@@ -244,7 +250,7 @@ func (b *Buffer) commit(p *plan) ([]mesh.Position, error) {
 		return b.rotate(p, true)
 	}
 	cm := b.build(p, b.chain, to)
-	if err := b.active.Update(cm.write); err != nil {
+	if err := b.run(cm, b.active); err != nil {
 		b.abandon(err)
 		return b.rotate(p, true)
 	}
@@ -254,6 +260,14 @@ func (b *Buffer) commit(p *plan) ([]mesh.Position, error) {
 
 // fill ends the active segment; it stays to be read.
 func (b *Buffer) fill(p *piece) {
+	if err := b.active.Trim(); err != nil {
+		b.log.Warn("segment keeps what was taken ahead", "segment", p.name, "err", err)
+	}
+	b.leave(p)
+}
+
+// leave ends the active segment and touches nothing in it.
+func (b *Buffer) leave(p *piece) {
 	if p.last >= p.first {
 		b.noteFilled(p)
 	}
@@ -282,7 +296,7 @@ func (b *Buffer) abandon(why error) {
 		}
 		return
 	}
-	b.fill(p)
+	b.leave(p)
 }
 
 // rotate makes a new segment with all that is known, and writes p into it; with
@@ -305,7 +319,7 @@ func (b *Buffer) rotate(p *plan, fresh bool) ([]mesh.Position, error) {
 	cm := b.build(lead.then(p), c, to)
 	cm.chain, cm.place = c.encode(), place{b.cfg.Log, to.number, to.first}.encode()
 	b.seed(cm)
-	if err := seg.Update(cm.write); err != nil {
+	if err := b.run(cm, seg); err != nil {
 		if !errors.Is(err, errDamaged) {
 			err = errors.Join(err, seg.Close())
 		}
@@ -370,6 +384,7 @@ func (b *Buffer) publish(cm *commit, c *chain) {
 	to := b.pieces[len(b.pieces)-1]
 	b.chain, b.end = c, b.end+uint64(len(cm.frames))
 	to.last, to.bytes = b.end, cm.size
+	b.meter.add(cm.cost, b.cfg.Now())
 	maps.Copy(b.states, cm.states)
 	maps.Copy(b.descs, cm.descs)
 	maps.Copy(to.tallies, cm.tallies)

@@ -50,6 +50,7 @@ type Buffer struct {
 	reserve *reserve
 	minFree int64
 
+	queue   queue      // of appends, see serve
 	writing sync.Mutex // held through everything that changes the disk
 
 	owing bool // the opening, and debt, are not written yet
@@ -68,6 +69,7 @@ type Buffer struct {
 	skips   map[uint64]bool
 	changed chan struct{}
 	reader  reader
+	meter   meter
 	closed  bool
 
 	stateLost []string // sources that started anew because their state was damaged
@@ -261,13 +263,14 @@ type Stats struct {
 	Pending         uint64        // records the reader has not accounted for
 	StateLost       []string      // sources that started anew because their state was damaged
 	OldestPending   mesh.Nanos    // event time at which the oldest segment with such records begins; 0: none
+	Commits         Commits
 }
 
 // Stats takes a snapshot.
 func (b *Buffer) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Stats{MaxBytes: int64(b.cfg.MaxBytes), Segments: len(b.pieces), End: b.chain.at(b.end), Oldest: b.chain.at(b.oldest()), StateLost: slices.Clone(b.stateLost)}
+	s := Stats{MaxBytes: int64(b.cfg.MaxBytes), Segments: len(b.pieces), End: b.chain.at(b.end), Oldest: b.chain.at(b.oldest()), StateLost: slices.Clone(b.stateLost), Commits: b.meter.before.plus(b.meter.now)}
 	for _, p := range b.pieces {
 		s.Bytes += p.bytes
 		var open uint64

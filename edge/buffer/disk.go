@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,9 +51,12 @@ const (
 // Views; Update is called by one goroutine at a time.
 type segment interface {
 	// Update runs fn in a transaction that is durable when it returns nil. After
-	// an error nobody knows what became of it.
-	Update(fn func(tx) error) error
+	// an error nobody knows what became of it. written are the bytes that the
+	// file system was given.
+	Update(fn func(tx) error) (written int64, err error)
 	View(fn func(tx) error) error
+	// Trim gives back what was taken ahead, when nothing will be put any more.
+	Trim() error
 	// Close waits for the Views that run.
 	Close() error
 }
@@ -76,6 +80,7 @@ type space string
 const (
 	spaceRecord     space = "record"     // index: record frame
 	spaceState      space = "state"      // source: its state
+	spaceWide       space = "wide"       // the same, of sources with much of it; not in segments of before 2026-11-28
 	spaceDescriptor space = "descriptor" // hash: kind, content
 	spaceTally      space = "tally"      // source: what this segment holds of it
 	spaceName       space = "name"       // hash of a descriptor this segment's records name
@@ -84,7 +89,7 @@ const (
 )
 
 func spaces() []space {
-	return []space{spaceRecord, spaceState, spaceDescriptor, spaceTally, spaceName, spaceSkip, spaceMeta}
+	return []space{spaceRecord, spaceState, spaceWide, spaceDescriptor, spaceTally, spaceName, spaceSkip, spaceMeta}
 }
 
 const (
@@ -170,10 +175,12 @@ func (f folder) create(name string) error {
 	if _, err := os.Stat(f.path(name)); err == nil {
 		return fs.ErrExist
 	}
-	db, err := bbolt.Open(making, 0o600, f.options(false))
+	db, file, err := f.bolt(making, false)
 	if err != nil {
 		return err
 	}
+	ahead := newAhead(file, f.size)
+	ahead.write(0)
 	err = db.Update(func(t *bbolt.Tx) error {
 		for _, s := range spaces() {
 			if _, err := t.CreateBucket([]byte(s)); err != nil {
@@ -191,11 +198,57 @@ func (f folder) create(name string) error {
 	return syncDir(f.dir)
 }
 
+// pageBytes is the size of a segment's pages: what file systems and flash
+// controllers write at least. Some kernels have memory pages of 16 or 64 KiB,
+// which bbolt would take: each commit would write that many times as much.
+const pageBytes = 4096
+
 // options follow what bbolt's users learned the hard way: the hash map freelist
 // does not degrade, a timeout turns a forgotten process into an error, and a
-// map that is large enough never makes readers wait for a writer.
+// map that is large enough never makes readers wait for a writer. The freelist
+// is not written with each commit but found again at opening, by reading what
+// one segment has.
 func (f folder) options(read bool) *bbolt.Options {
-	return &bbolt.Options{Timeout: 2 * time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: int(f.size), ReadOnly: read, NoStatistics: true}
+	return &bbolt.Options{
+		Timeout: 2 * time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: int(f.size),
+		PageSize: pageBytes, ReadOnly: read, NoStatistics: true,
+	}
+}
+
+// bolt opens a file with bbolt.
+func (f folder) bolt(path string, read bool) (db *bbolt.DB, file *os.File, err error) {
+	o := f.options(read)
+	o.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		file, err = os.OpenFile(name, flag, mode)
+		return file, err
+	}
+	db, err = bbolt.Open(path, 0o600, o)
+	var system syscall.Errno
+	switch {
+	case err == nil:
+		db.AllocSize = int(aheadStep(f.size)) // where nothing could be written ahead
+		return db, file, nil
+	case errors.Is(err, bolterr.ErrTimeout), errors.As(err, &system) && system != syscall.EIO:
+		return nil, nil, err // the machine's trouble, not the file's
+	}
+	return nil, nil, fmt.Errorf("%w: %w", errDamaged, err)
+}
+
+// walk looks at every page of a segment before bbolt does.
+func (f folder) walk(path string) error {
+	db, file, err := f.bolt(path, true)
+	if err != nil {
+		return err
+	}
+	err = db.View(func(t *bbolt.Tx) error {
+		page := db.Info().PageSize
+		w := walk{file: file, page: page, seen: make([]bool, t.Size()/int64(page))}
+		return w.tree(uint64(t.Cursor().Bucket().Root()), true, span{}, 0)
+	})
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return errors.Join(err, db.Close())
 }
 
 func (f folder) open(path string, read bool) (segment, error) {
@@ -206,22 +259,21 @@ func (f folder) open(path string, read bool) (segment, error) {
 	if info.Size() == 0 {
 		return nil, fmt.Errorf("%w: it is empty", errDamaged) // bbolt would make a new one of it
 	}
-	db, err := bbolt.Open(path, 0o600, f.options(read))
-	var system syscall.Errno
-	switch {
-	case err == nil:
-	case errors.Is(err, bolterr.ErrTimeout), errors.As(err, &system) && system != syscall.EIO:
-		return nil, err // the machine's trouble, not the file's
-	default:
-		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+	if !read {
+		if err := f.walk(path); err != nil {
+			return nil, err
+		}
 	}
-	db.AllocSize = int(min(f.size/4, 16<<20))
+	db, file, err := f.bolt(path, read)
+	if err != nil {
+		return nil, err
+	}
 	var size int64
 	missing := space("")
 	err = db.View(func(t *bbolt.Tx) error {
 		size = t.Size()
 		for _, s := range spaces() {
-			if t.Bucket([]byte(s)) == nil {
+			if t.Bucket([]byte(s)) == nil && s != spaceWide {
 				missing = s
 			}
 		}
@@ -237,7 +289,12 @@ func (f folder) open(path string, read bool) (segment, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &boltSegment{db}, nil
+	s := &boltSegment{db: db, last: leaf{page: db.Info().PageSize}}
+	s.last.used = s.last.page
+	if !read {
+		s.ahead = newAhead(file, f.size)
+	}
+	return s, nil
 }
 
 func (f folder) Remove(name string) error {
@@ -270,14 +327,40 @@ func syncDir(dir string) error {
 }
 
 // boltSegment is a segment in a bbolt file.
-type boltSegment struct{ db *bbolt.DB }
+type boltSegment struct {
+	db    *bbolt.DB
+	last  leaf // of the records
+	ahead ahead
+}
 
-func (s *boltSegment) Update(fn func(tx) error) error {
-	return guard(func() error { return closedAs(s.db.Update(func(t *bbolt.Tx) error { return fn(boltTx{t}) })) })
+// Update does not use bbolt's own: after a panic that one looks for the free
+// pages of what has just proved to be damaged, where no guard reaches.
+func (s *boltSegment) Update(fn func(tx) error) (written int64, err error) {
+	err = guard(func() error {
+		t, err := s.db.Begin(true)
+		if err != nil {
+			return closedAs(err)
+		}
+		written = s.ahead.write(t.Size())
+		if err := fn(boltTx{t, &s.last}); err != nil {
+			return errors.Join(err, t.Rollback())
+		}
+		if err := t.Commit(); err != nil {
+			return err
+		}
+		cost := t.Stats()
+		written += cost.GetPageAlloc() + pageBytes // the page that names the root
+		return nil
+	})
+	return written, err
 }
 
 func (s *boltSegment) View(fn func(tx) error) error {
-	return guard(func() error { return closedAs(s.db.View(func(t *bbolt.Tx) error { return fn(boltTx{t}) })) })
+	return guard(func() error { return closedAs(s.db.View(func(t *bbolt.Tx) error { return fn(boltTx{t, nil}) })) })
+}
+
+func (s *boltSegment) Trim() error {
+	return s.View(func(t tx) error { return s.ahead.trim(t.Size()) })
 }
 
 func (s *boltSegment) Close() error { return s.db.Close() }
@@ -289,23 +372,70 @@ func closedAs(err error) error {
 	return err
 }
 
-// boltTx is a transaction of bbolt.
-type boltTx struct{ t *bbolt.Tx }
-
-func (t boltTx) Put(s space, key, value []byte) error {
-	b := t.t.Bucket([]byte(s))
-	if s == spaceRecord {
-		b.FillPercent = 1 // keys only grow: full pages are never split
-	}
-	return b.Put(key, value)
+// boltTx is a transaction of bbolt. Records lie in it in pieces, see cut.
+type boltTx struct {
+	t    *bbolt.Tx
+	last *leaf // nil: for View only
 }
 
-func (t boltTx) Get(s space, key []byte) []byte { return t.t.Bucket([]byte(s)).Get(key) }
+func (t boltTx) Put(s space, key, value []byte) error {
+	b, err := t.t.CreateBucketIfNotExists([]byte(s))
+	if err != nil {
+		return err
+	}
+	if s != spaceRecord {
+		return b.Put(key, value)
+	}
+	b.FillPercent = 1 // keys only grow: full pages are never split
+	for n, size := range t.last.cut(key, len(value)) {
+		if err := b.Put(pieceKey(key, n), value[:size:size]); err != nil {
+			return err
+		}
+		value = value[size:]
+	}
+	return nil
+}
+
+func (t boltTx) Get(s space, key []byte) (value []byte) {
+	if s != spaceRecord {
+		if b := t.t.Bucket([]byte(s)); b != nil {
+			return b.Get(key)
+		}
+		return nil
+	}
+	t.Scan(s, key, func(k, v []byte) bool {
+		if bytes.Equal(k, key) {
+			value = v
+		}
+		return false
+	})
+	return value
+}
 
 func (t boltTx) Scan(s space, from []byte, fn func(k, v []byte) bool) {
-	c := t.t.Bucket([]byte(s)).Cursor()
-	for k, v := c.Seek(from); k != nil && fn(k, v); k, v = c.Next() {
-		continue
+	b := t.t.Bucket([]byte(s))
+	if b == nil {
+		return
+	}
+	c := b.Cursor()
+	k, v := c.Seek(from)
+	if s != spaceRecord {
+		for ; k != nil && fn(k, v); k, v = c.Next() {
+			continue
+		}
+		return
+	}
+	for k != nil {
+		record, whole, own := pieceOf(k), v, false
+		for k, v = c.Next(); k != nil && bytes.Equal(pieceOf(k), record); k, v = c.Next() {
+			if !own {
+				whole, own = append(make([]byte, 0, 2*pageBytes), whole...), true
+			}
+			whole = append(whole, v...)
+		}
+		if !fn(record, whole) {
+			return
+		}
 	}
 }
 

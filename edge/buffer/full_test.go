@@ -51,7 +51,7 @@ type narrowSegment struct {
 	d *narrow
 }
 
-func (s *narrowSegment) Update(fn func(tx) error) error {
+func (s *narrowSegment) Update(fn func(tx) error) (int64, error) {
 	return s.segment.Update(func(t tx) error {
 		w := &weighed{tx: t}
 		if err := fn(w); err != nil {

@@ -219,17 +219,17 @@ type faultySegment struct {
 	f *faulty
 }
 
-func (s *faultySegment) Update(fn func(tx) error) error {
+func (s *faultySegment) Update(fn func(tx) error) (int64, error) {
 	if s.f.updates == 0 {
 		return s.segment.Update(fn)
 	}
 	s.f.updates--
 	if s.f.happens {
-		if err := s.segment.Update(fn); err != nil {
-			return err
+		if _, err := s.segment.Update(fn); err != nil {
+			return 0, err
 		}
 	}
-	return errBroken
+	return 0, errBroken
 }
 
 func openFaulty(tb testing.TB, cfg Config) (*Buffer, *faulty) {

@@ -172,14 +172,16 @@ func (f *found) look(t tx) error {
 
 func readSnapshot(t tx, s *snapshot) {
 	s.states, s.descs = map[string][]byte{}, map[mesh.Hash]mesh.Descriptor{}
-	t.Scan(spaceState, nil, func(k, v []byte) bool {
-		if value, ok := checked(spaceState, k, v); ok {
-			s.states[string(k)] = slices.Clone(value)
-		} else {
-			s.lost = append(s.lost, string(k))
-		}
-		return true
-	})
+	for _, sp := range []space{spaceState, spaceWide} {
+		t.Scan(sp, nil, func(k, v []byte) bool {
+			if value, ok := checked(sp, k, v); ok {
+				s.states[string(k)] = slices.Clone(value)
+			} else {
+				s.lost = append(s.lost, string(k))
+			}
+			return true
+		})
+	}
 	t.Scan(spaceDescriptor, nil, func(k, v []byte) bool {
 		value, ok := checked(spaceDescriptor, k, v)
 		if ok && len(k) == len(mesh.Hash{}) && len(value) > 0 {
@@ -348,7 +350,7 @@ func (b *Buffer) open(p *plan) error {
 	}
 	cm := b.build(op.then(p), c, b.pieces[len(b.pieces)-1])
 	cm.chain = c.encode()
-	if err := b.active.Update(cm.write); err != nil {
+	if err := b.run(cm, b.active); err != nil {
 		b.abandon(err)
 		_, err := b.rotate(p, true)
 		return err
@@ -401,8 +403,11 @@ func chainKey() []byte { return []byte("chain") }
 
 func keyOf(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
 
+// indexBytes is the length of a record's key.
+const indexBytes = 8
+
 func indexOf(key []byte) uint64 {
-	if len(key) != 8 {
+	if len(key) != indexBytes {
 		return 0
 	}
 	return binary.BigEndian.Uint64(key)

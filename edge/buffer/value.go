@@ -29,6 +29,24 @@ func checked(s space, key, stored []byte) (value []byte, ok bool) {
 	return stored[4:], true
 }
 
+// wideState is the size from which a state lies apart. bbolt writes small spaces
+// into the page that names them all, which every commit writes anyway; one with
+// more than a quarter page has pages of its own. So the few that are large are
+// not written again with each small one.
+const wideState = 512
+
+// stateSpace is where the state of a source lies in a segment: where it did
+// before, so that it never lies in two places.
+func stateSpace(t tx, key, state []byte) space {
+	switch {
+	case t.Get(spaceState, key) != nil:
+		return spaceState
+	case t.Get(spaceWide, key) != nil, len(state) >= wideState:
+		return spaceWide
+	}
+	return spaceState
+}
+
 // meta reads a value of the segment itself; there is is false where none was written.
 func meta(t tx, key []byte) (value []byte, there bool, err error) {
 	stored := t.Get(spaceMeta, key)

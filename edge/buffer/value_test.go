@@ -35,13 +35,16 @@ func TestBuffer_DamagedStateIsVoidedAndBegunAnew(t *testing.T) {
 	t.Parallel()
 	proof := binary.LittleEndian.AppendUint64(nil, 0x1122334455667788)
 	state := []byte(`{"subscription":7,"seq":123456}`)
-	for name, hurt := range map[string][]byte{"state": state, "proof": proof} {
+	wide := append(bytes.Clone(state), bytes.Repeat([]byte(" "), 700)...)
+	for name, hurt := range map[string][]byte{"state": state, "proof": proof, "wide": wide} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := testConfig(t.TempDir())
 			b := mustOpen(t, cfg)
 			o := offer(t, "line1", 1000, 10)
-			o.State = state
+			if o.State = state; name == "wide" {
+				o.State = wide
+			}
 			mustAppend(t, b, o, mesh.Offer{Source: "@proof/line1", State: proof}, offer(t, "line2", 5, 10))
 			end := b.End()
 			mustClose(t, b)
@@ -117,5 +120,64 @@ func TestBuffer_DamagedTallyOrDescriptorIsLeftOut(t *testing.T) {
 	mustAppend(t, b, offer(t, "a", 2000, 10)) // the worker names it anew
 	if _, ok := b.Descriptor(table(t).Hash()); !ok {
 		t.Error("the descriptor was not taken again")
+	}
+}
+
+// TestBuffer_StatesOfEverySizeAreKept: also those that grow and shrink, across
+// openings and segments.
+func TestBuffer_StatesOfEverySizeAreKept(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t.TempDir())
+	b := mustOpen(t, cfg)
+	sizes := map[string][]int{"small": {1, 500, 3, 0}, "wide": {4000, 600, 9000, 4100}, "grows": {10, 5000, 10, 700}, "shrinks": {5000, 10, 5000, 0}}
+	for round := range 12 {
+		var offers []mesh.Offer
+		for source, n := range sizes {
+			offers = append(offers, mesh.Offer{Source: source, State: bytes.Repeat([]byte{byte(round + 1)}, n[round%4])})
+		}
+		mustAppend(t, b, append(offers, offer(t, "a", mesh.Nanos(round)<<30, 20_000))...)
+		if round%3 == 2 {
+			mustClose(t, b)
+			b = mustOpen(t, cfg)
+		}
+		for source, n := range sizes {
+			if s, err := b.State(source); err != nil || !bytes.Equal(s, bytes.Repeat([]byte{byte(round + 1)}, n[round%4])) {
+				t.Fatalf("round %d: %s has %d bytes, want %d of %d; %v", round, source, len(s), n[round%4], round+1, err)
+			}
+		}
+	}
+	if n := len(segments(t, cfg.Dir)); n < 2 {
+		t.Errorf("%d segments, want several", n)
+	}
+	for _, p := range b.pieces {
+		seg, _, _, err := b.handle(p)
+		check(t, err)
+		check(t, seg.View(func(x tx) error {
+			for source := range sizes {
+				if x.Get(spaceState, []byte(source)) != nil && x.Get(spaceWide, []byte(source)) != nil {
+					t.Errorf("the state of %s lies in two places", source)
+				}
+			}
+			return nil
+		}))
+	}
+}
+
+// TestBuffer_ALargeStateIsNotWrittenWithEachSmallOne: nor are the pages that
+// lead to it.
+func TestBuffer_ALargeStateIsNotWrittenWithEachSmallOne(t *testing.T) {
+	t.Parallel()
+	each := func(rules int) uint64 {
+		b := mustOpen(t, testConfig(t.TempDir()))
+		mustAppend(t, b, mesh.Offer{Source: "@rules", State: make([]byte, rules)})
+		before := b.Stats().Commits
+		for i := range mesh.Nanos(60) {
+			mustAppend(t, b, offer(t, "line1", i<<30, 100), mesh.Offer{Source: "@proof/line1", State: make([]byte, 16)})
+		}
+		now := b.Stats().Commits
+		return (now.Written - before.Written) / (now.Count - before.Count)
+	}
+	if small, large := each(100), each(20_000); large > small+100 {
+		t.Errorf("a commit writes %d bytes beside a large state, %d without", large, small)
 	}
 }

@@ -17,10 +17,33 @@ import (
 // mebibyte before compression: one fsync for many samples, and still far below
 // the mebibyte that NATS takes in one message.
 const (
-	defaultBytes   strict.Size     = 512 << 10
-	defaultLatency strict.Duration = strict.Duration(time.Second)
-	defaultSamples                 = 20_000
+	defaultBytes   strict.Size = 512 << 10
+	defaultSamples             = 20_000
 )
+
+// Profile is a choice between fresh data and flash that lasts: how long a commit
+// waits for more. What each costs on a gateway its `status` prints.
+type Profile string
+
+// Profiles of a commit window.
+const (
+	ProfileLatency Profile = "latency" // 1 s: the default
+	ProfileFlash   Profile = "flash"   // 4 s: fewer commits, and so fewer bytes of flash worn per value
+)
+
+// Profiles are all there are, in the order in which they wait.
+func Profiles() []Profile { return []Profile{ProfileLatency, ProfileFlash} }
+
+// Latency is how long a commit of this profile waits; 0: there is no such profile.
+func (p Profile) Latency() time.Duration {
+	switch p {
+	case ProfileLatency:
+		return time.Second
+	case ProfileFlash:
+		return 4 * time.Second
+	}
+	return 0
+}
 
 const (
 	// sampleBytes is what a sample is counted as, before its text: event time,
@@ -36,10 +59,12 @@ const (
 	maxHoles = 256
 )
 
-// Window says when a commit closes: at the first of its three limits.
+// Window says when a commit closes: at the first of its three limits, or when
+// half of what the device may have unacknowledged waits in it.
 type Window struct {
+	Profile    Profile         `yaml:"profile"`     // latency (the default) or flash; what stands beside it goes first
 	Bytes      strict.Size     `yaml:"bytes"`       // uncompressed; default 512KiB
-	Latency    strict.Duration `yaml:"latency"`     // since the first sample or proof; default 1s, at most 1m
+	Latency    strict.Duration `yaml:"latency"`     // since the first sample or proof; default that of the profile: 1s or 4s; at most 1m
 	MaxSamples int             `yaml:"max_samples"` // default 20000, at most 131072: wire.MaxSamples
 }
 
@@ -48,13 +73,18 @@ func (w *Window) Validate() error {
 	if w.Bytes == 0 {
 		w.Bytes = defaultBytes
 	}
+	if w.Profile == "" {
+		w.Profile = ProfileLatency
+	}
 	if w.Latency == 0 {
-		w.Latency = defaultLatency
+		w.Latency = strict.Duration(w.Profile.Latency())
 	}
 	if w.MaxSamples == 0 {
 		w.MaxSamples = defaultSamples
 	}
 	switch {
+	case w.Profile.Latency() == 0:
+		return strict.At("profile", "window.profile %q is neither latency (a commit each second) nor flash (one every 4 s: less wear)", w.Profile)
 	case w.Bytes < 1<<10 || w.Bytes > 16<<20:
 		return strict.At("bytes", "window.bytes must lie between 1KiB and 16MiB")
 	case time.Duration(w.Latency) > time.Minute:
@@ -65,8 +95,13 @@ func (w *Window) Validate() error {
 	return nil
 }
 
-// Default takes what w leaves out from d.
+// Default takes what w leaves out from d. A profile of its own says how long w
+// waits, whatever d says of that.
 func (w *Window) Default(d Window) {
+	if w.Latency == 0 && w.Profile != "" {
+		w.Latency = strict.Duration(w.Profile.Latency())
+	}
+	w.Profile = cmp.Or(w.Profile, d.Profile)
 	w.Bytes, w.Latency, w.MaxSamples = cmp.Or(w.Bytes, d.Bytes), cmp.Or(w.Latency, d.Latency), cmp.Or(w.MaxSamples, d.MaxSamples)
 }
 

@@ -251,6 +251,8 @@ func TestWindow_Validate(t *testing.T) {
 		{Window{Bytes: 10}, false},
 		{Window{Latency: strict.Duration(time.Hour)}, false},
 		{Window{MaxSamples: -1}, false},
+		{Window{Profile: ProfileFlash}, true},
+		{Window{Profile: "fast"}, false},
 	} {
 		if err := c.w.Validate(); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c.w, err)
@@ -258,6 +260,31 @@ func TestWindow_Validate(t *testing.T) {
 	}
 	if _, err := NewSealer(Window{}, "s", []mesh.Signal{{ID: 1, Name: "a"}, {ID: 1, Name: "b"}}); err == nil {
 		t.Error("two signals with one id were taken")
+	}
+}
+
+func TestWindow_WhatIsSaidBeatsTheProfile(t *testing.T) {
+	two := strict.Duration(2 * time.Second)
+	for _, c := range []struct {
+		source, agent Window
+		want          time.Duration
+	}{
+		{Window{}, Window{}, time.Second},
+		{Window{Profile: ProfileFlash}, Window{}, 4 * time.Second},
+		{Window{}, Window{Profile: ProfileFlash}, 4 * time.Second},
+		{Window{Profile: ProfileLatency}, Window{Profile: ProfileFlash}, time.Second},
+		{Window{Profile: ProfileFlash, Latency: two}, Window{}, 2 * time.Second},
+		{Window{Profile: ProfileFlash}, Window{Latency: two}, 4 * time.Second},
+		{Window{}, Window{Profile: ProfileFlash, Latency: two}, 2 * time.Second},
+	} {
+		if err := c.agent.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		w := c.source
+		w.Default(c.agent)
+		if err := w.Validate(); err != nil || time.Duration(w.Latency) != c.want {
+			t.Errorf("%+v in %+v waits %s, want %s; %v", c.source, c.agent, time.Duration(w.Latency), c.want, err)
+		}
 	}
 }
 

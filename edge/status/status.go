@@ -29,6 +29,7 @@ type Snapshot struct {
 	Since   string   `json:"since"` // RFC 3339: when this run began
 	Hub     Hub      `json:"hub"`
 	Buffer  Buffer   `json:"buffer"`
+	Disk    Disk     `json:"disk"`
 	Sources []Source `json:"sources"`
 }
 
@@ -92,6 +93,9 @@ func (s Snapshot) Print(w io.Writer) error {
 		if _, err := fmt.Fprintf(w, "  lost   the state of %s was damaged on the disk: it started anew\n", source); err != nil {
 			return err
 		}
+	}
+	if err := s.Disk.print(w); err != nil {
+		return err
 	}
 	for _, src := range s.Sources {
 		if err := src.print(w); err != nil {

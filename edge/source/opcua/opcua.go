@@ -54,6 +54,7 @@ type Reader struct {
 	taken     []uint32  // messages given to the sealer since the last commit
 	pushed    []mark    // commits on their way, in order
 	done      uint64    // commits that are durable
+	kept      int       // messages the server keeps for Republish, as far as it has shown
 	committed uint32    // the last message that is durable
 	since     time.Time // machine time since when taken waits; zero: it doesn't
 	acks      acks
@@ -70,7 +71,7 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Reader{cfg: cfg, table: cfg.table(), now: now, log: log.With("source", cfg.ID)}
+	r := &Reader{cfg: cfg, table: cfg.table(), now: now, kept: keptAtMost, log: log.With("source", cfg.ID)}
 	h := sha256.New()
 	for _, s := range cfg.Signals {
 		n, err := parseNode(s.Node)

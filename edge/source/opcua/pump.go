@@ -18,9 +18,10 @@ import (
 const (
 	// lookEvery is how often the pump looks at its clocks.
 	lookEvery = 50 * time.Millisecond
-	// unackedLimit closes a commit: half of the thousand messages that servers
-	// of some size keep for Republish.
-	unackedLimit = 500
+	// keptAtMost is how many messages a server is taken to keep for Republish
+	// until it shows otherwise: the thousand of servers of some size. Half of it
+	// closes a commit.
+	keptAtMost = 1000
 	// maxExtra is how many publish requests go out beside the others, to carry
 	// acknowledgements at once.
 	maxExtra = 2
@@ -202,6 +203,7 @@ func (r *Reader) answered(ctx context.Context, a answer) error {
 		return nil // of a subscription that was given up
 	}
 	r.available(a.resp.AvailableSequenceNumbers)
+	r.depth(a.resp.AvailableSequenceNumbers, a.resp.NotificationMessage.SequenceNumber)
 	r.order.put(notice{msg: a.resp.NotificationMessage, more: a.resp.MoreNotifications})
 	return r.deliver(ctx)
 }
@@ -350,7 +352,7 @@ func (r *Reader) commitIfDue(ctx context.Context) error {
 	}
 	// A message without a sample gives the sealer nothing, but is acknowledged too.
 	old := len(r.taken) > 0 && now.Sub(r.since) >= time.Duration(r.cfg.Window.Latency)
-	if !r.sealer.Due(now) && !old && len(r.taken) < unackedLimit {
+	if !r.sealer.Due(now) && !old && len(r.taken) < max(1, r.kept/2) {
 		return nil
 	}
 	_, err := r.commit(ctx)

@@ -83,6 +83,22 @@ func (r *Reader) available(seqs []uint32) {
 	}
 }
 
+// depth learns how many messages the server keeps for Republish: it names them
+// beside each message, and one that was taken before this and not acknowledged
+// is among them unless it was pushed out. No server says its depth, and many
+// keep ten or twenty: a commit must not wait for more than half of that. Nothing
+// named at all is a server that doesn't tell.
+func (r *Reader) depth(available []uint32, seq uint32) {
+	pushedOut := slices.ContainsFunc(r.taken, func(taken uint32) bool {
+		return ahead(seq, taken) && !slices.Contains(available, taken)
+	})
+	if !pushedOut || len(available) == 0 || len(available) >= r.kept {
+		return
+	}
+	r.kept = len(available)
+	r.log.Warn("the server keeps few messages for Republish: commits close at half of that", "messages", r.kept)
+}
+
 // republish asks for every message from the next one on until the server has
 // no more. A hole before a message it does have can't be filled.
 func (r *Reader) republish(ctx context.Context, available []uint32) error {

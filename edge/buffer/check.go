@@ -1,0 +1,163 @@
+package buffer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// bbolt finds the free pages of a file again by walking its trees, in a
+// goroutine of its own where a damaged page ends the whole process. So a
+// segment that is to be continued is walked here first: each page once, within
+// its bounds, no deeper than trees can be.
+//
+// bbolt's file (version 2, unchanged since 2014): all numbers in the machine's
+// own byte order. A page is a header (number 8, flags 2, elements 2, pages
+// that belong to it beyond the first 4) and elements of 16 bytes, each with the
+// distance from itself to its key: of a branch (distance 4, key 4, child 8), of
+// a leaf (flags 4, distance 4, key 4, value 4). A bucket is a value: root page
+// 8, sequence 8, and where the root is 0 a leaf that stands behind it.
+const (
+	branchFlag = 1
+	leafFlag   = 2
+	bucketFlag = 1
+	bucketHead = 16
+	firstPage  = 2  // behind the two that name the roots
+	deepest    = 32 // trees of a segment have 3 or 4 levels
+)
+
+// walk is one look at all pages that a segment's root leads to.
+type walk struct {
+	file io.ReaderAt
+	page int
+	seen []bool // by page; those at and beyond its length were never given out
+}
+
+// span is where the keys of a tree lie; nil: without bound.
+type span struct{ from, before []byte }
+
+// tree walks the tree below a page: of the root, whose values are buckets, or
+// of one of those, whose values are not.
+func (w *walk) tree(id uint64, root bool, keys span, depth int) error {
+	p, err := w.read(id, depth)
+	if err != nil {
+		return err
+	}
+	leaf := flagsOf(p) == leafFlag
+	inside, err := elements(p, leaf, keys)
+	if err != nil {
+		return fmt.Errorf("page %d: %w", id, err)
+	}
+	for i, e := range inside {
+		switch {
+		case leaf && (e.flags == bucketFlag) != root, e.flags > bucketFlag:
+			err = fmt.Errorf("page %d: element %d has flags %#x", id, i, e.flags)
+		case leaf && root:
+			err = w.bucket(e.value, depth+1)
+		case leaf:
+		default:
+			below := span{e.key, keys.before}
+			if i+1 < len(inside) {
+				below.before = inside[i+1].key
+			}
+			err = w.tree(e.child, root, below, depth+1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bucket walks what stands behind a bucket's value.
+func (w *walk) bucket(value []byte, depth int) error {
+	if len(value) < bucketHead {
+		return fmt.Errorf("a bucket of %d bytes", len(value))
+	}
+	if page := binary.NativeEndian.Uint64(value); page != 0 {
+		return w.tree(page, false, span{}, depth)
+	}
+	inline := value[bucketHead:]
+	if len(inline) < pageHeader || flagsOf(inline) != leafFlag {
+		return fmt.Errorf("a bucket whose values are no leaf")
+	}
+	inside, err := elements(inline, true, span{})
+	for i, e := range inside {
+		if e.flags != 0 {
+			return fmt.Errorf("element %d of an inline bucket has flags %#x", i, e.flags)
+		}
+	}
+	return err
+}
+
+// read is a page with those that belong to it, none of which was met before.
+func (w *walk) read(id uint64, depth int) ([]byte, error) {
+	head := make([]byte, pageHeader)
+	if id < firstPage || id >= uint64(len(w.seen)) || depth > deepest {
+		return nil, fmt.Errorf("page %d in depth %d, the file has %d", id, depth, len(w.seen))
+	}
+	if _, err := w.file.ReadAt(head, int64(id)*int64(w.page)); err != nil {
+		return nil, fmt.Errorf("page %d: %w", id, err)
+	}
+	more := uint64(binary.NativeEndian.Uint32(head[12:]))
+	switch {
+	case binary.NativeEndian.Uint64(head) != id:
+		return nil, fmt.Errorf("page %d says it is %d", id, binary.NativeEndian.Uint64(head))
+	case flagsOf(head) != leafFlag && flagsOf(head) != branchFlag:
+		return nil, fmt.Errorf("page %d is neither branch nor leaf: %#x", id, flagsOf(head))
+	case id+more >= uint64(len(w.seen)):
+		return nil, fmt.Errorf("page %d has %d more, the file has %d", id, more, len(w.seen))
+	}
+	for i := id; i <= id+more; i++ {
+		if w.seen[i] {
+			return nil, fmt.Errorf("page %d stands in two places", i)
+		}
+		w.seen[i] = true
+	}
+	p := make([]byte, int(more+1)*w.page)
+	if _, err := w.file.ReadAt(p, int64(id)*int64(w.page)); err != nil {
+		return nil, fmt.Errorf("page %d: %w", id, err)
+	}
+	return p, nil
+}
+
+func flagsOf(p []byte) uint16 { return binary.NativeEndian.Uint16(p[8:]) }
+
+// element is one key of a page.
+type element struct {
+	key, value []byte
+	child      uint64
+	flags      uint32
+}
+
+// elements are the keys of a page, in order and within it.
+func elements(p []byte, leaf bool, keys span) ([]element, error) {
+	n := int(binary.NativeEndian.Uint16(p[10:]))
+	if pageHeader+n*leafElement > len(p) || n == 0 && !leaf {
+		return nil, fmt.Errorf("%d elements in %d bytes", n, len(p))
+	}
+	out := make([]element, n)
+	for i := range out {
+		at := pageHeader + i*leafElement
+		b := p[at:]
+		var distance, key, value uint64
+		word := func(k int) uint64 { return uint64(binary.NativeEndian.Uint32(b[k:])) }
+		if leaf {
+			out[i].flags, distance, key, value = uint32(word(0)), word(4), word(8), word(12)
+		} else {
+			distance, key, out[i].child = word(0), word(4), binary.NativeEndian.Uint64(b[8:])
+		}
+		if distance+key+value > uint64(len(b)) {
+			return nil, fmt.Errorf("element %d reaches beyond the page", i)
+		}
+		out[i].key, out[i].value = b[distance:distance+key], b[distance+key:distance+key+value]
+		if before := i > 0 && bytes.Compare(out[i-1].key, out[i].key) >= 0; before || len(out[i].key) == 0 {
+			return nil, fmt.Errorf("key %d is out of order", i)
+		}
+	}
+	if n > 0 && (keys.from != nil && bytes.Compare(out[0].key, keys.from) < 0 || keys.before != nil && bytes.Compare(out[n-1].key, keys.before) >= 0) {
+		return nil, fmt.Errorf("its keys lie beyond those of the branch")
+	}
+	return out, nil
+}
