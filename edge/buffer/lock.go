@@ -43,5 +43,5 @@ func diskBytes(dir string) (free, size int64, err error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, 0, fmt.Errorf("ask the file system for free space: %w", err)
 	}
-	return int64(s.Bavail) * s.Bsize, int64(s.Blocks) * s.Bsize, nil //nolint:unconvert,nolintlint // Bsize differs by platform
+	return int64(s.Bavail) * int64(s.Bsize), int64(s.Blocks) * int64(s.Bsize), nil //nolint:unconvert,nolintlint // Bsize differs by platform
 }
