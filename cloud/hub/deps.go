@@ -38,7 +38,7 @@ func (h *hub) deps() porthttp.Deps {
 		},
 		Checks: h.checks(),
 		Parquet: func(w io.Writer, p porthttp.Product, columns []port.Column) (port.Table, error) {
-			return parquet.NewWriter(w, p.ID, p.Version, columns)
+			return parquet.NewTable(w, p.ID, p.Version, columns)
 		},
 	}
 	for _, def := range h.defs {

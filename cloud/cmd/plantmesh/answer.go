@@ -56,7 +56,5 @@ func rules() []answer.Rule {
 		{Is: hub.ErrData, Code: answer.Data},
 		{Is: demo.ErrInUse, Code: answer.InUse},
 		{Is: hub.ErrIdentity, Code: answer.Rejected},
-		{Is: errUnreachable, Code: answer.Network},
-		{Is: errRefused, Code: answer.Usage},
 	}
 }

@@ -22,7 +22,6 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the hub."`
 	Demo    demoCmd    `cmd:"" help:"Run a simulated plant, an agent and a hub on this machine and open the page."`
 	Agents  agentsCmd  `cmd:"" help:"Enrol, revoke and list agents."`
-	Export  exportCmd  `cmd:"" help:"Write a product's rows into Parquet files, a file for each day."`
 	Version versionCmd `cmd:"" help:"Say which build this is."`
 }
 

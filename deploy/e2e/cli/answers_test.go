@@ -67,8 +67,6 @@ func calls(dir, at string) []call {
 		{hub, "agents revoke", []string{"--config", in("hub.yaml"), "--site", "graz", "gw-9"}, exitIdentity, "enroll.rejected", false},
 		{hub, "serve", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{hub, "serve", []string{"--config", in("taken.yaml")}, exitNetwork, "net.in_use", false},
-		{hub, "export", []string{"oee", "--from", "2026-03-01", "--out", in("out"), "--hub", "http://127.0.0.1:1"}, exitNetwork, "net.unreachable", false},
-		{hub, "export", []string{"oee", "--from", "yesterday", "--out", in("out")}, exitUsage, "usage", false},
 		{hub, "demo", []string{"--assert"}, exitUsage, "usage", false},
 		{hub, "demo", []string{"--listen", at}, exitNetwork, "net.in_use", false},
 		{sim, "version", nil, 0, "", false},

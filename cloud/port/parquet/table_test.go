@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/parquet-go/parquet-go"
+	pq "github.com/parquet-go/parquet-go"
 
 	"plantmesh/cloud/port"
 )
@@ -44,13 +44,13 @@ func fields(t *testing.T, text string) port.Fields {
 	return f
 }
 
-func read(t *testing.T, file []byte) (out []sample, f *parquet.File) {
+func read(t *testing.T, file []byte) (out []sample, f *pq.File) {
 	t.Helper()
-	f, err := parquet.OpenFile(bytes.NewReader(file), int64(len(file)))
+	f, err := pq.OpenFile(bytes.NewReader(file), int64(len(file)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := parquet.NewGenericReader[sample](f)
+	r := pq.NewGenericReader[sample](f)
 	out = make([]sample, f.NumRows())
 	if n, err := r.Read(out); n != len(out) || err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(n, err)
@@ -58,9 +58,9 @@ func read(t *testing.T, file []byte) (out []sample, f *parquet.File) {
 	return out, f
 }
 
-func TestWriter_KeepsTypes(t *testing.T) {
+func TestTable_KeepsTypes(t *testing.T) {
 	var b bytes.Buffer
-	w, err := NewWriter(&b, "signals", "1.0.0", columns())
+	w, err := NewTable(&b, "signals", "1.0.0", columns())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,13 +106,13 @@ func TestWriter_KeepsTypes(t *testing.T) {
 	}
 }
 
-func TestWriter_RowGroupsAreSorted(t *testing.T) {
+func TestTable_RowGroupsAreSorted(t *testing.T) {
 	var b bytes.Buffer
-	w, err := NewWriter(&b, "signals", "1.0.0", columns())
+	w, err := NewTable(&b, "signals", "1.0.0", columns())
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n = GroupRows + 1000
+	const n = groupRows + 1000
 	for i := range n {
 		at := (i * 7919) % n
 		row := port.Fields{
@@ -130,7 +130,7 @@ func TestWriter_RowGroupsAreSorted(t *testing.T) {
 	if len(rows) != n || w.Rows() != n || len(f.RowGroups()) != 2 || len(f.RowGroups()[0].SortingColumns()) != 2 {
 		t.Fatalf("%d rows in %d groups", len(rows), len(f.RowGroups()))
 	}
-	for i := 1; i < GroupRows; i++ {
+	for i := 1; i < groupRows; i++ {
 		x, y := rows[i-1], rows[i]
 		if *x.Signal > *y.Signal || *x.Signal == *y.Signal && *x.Time > *y.Time {
 			t.Fatalf("row %d is out of order", i)
@@ -138,9 +138,9 @@ func TestWriter_RowGroupsAreSorted(t *testing.T) {
 	}
 }
 
-func TestWriter_AnEmptyFileIsOne(t *testing.T) {
+func TestTable_AnEmptyFileIsOne(t *testing.T) {
 	var b bytes.Buffer
-	w, err := NewWriter(&b, "signals", "1.0.0", columns())
+	w, err := NewTable(&b, "signals", "1.0.0", columns())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,15 +152,15 @@ func TestWriter_AnEmptyFileIsOne(t *testing.T) {
 	}
 }
 
-func TestWriter_NamesWhatItCannotTake(t *testing.T) {
-	w, err := NewWriter(io.Discard, "x", "1.0.0", []port.Column{{Name: "n", Type: Integer}})
+func TestTable_NamesWhatItCannotTake(t *testing.T) {
+	w, err := NewTable(io.Discard, "x", "1.0.0", []port.Column{{Name: "n", Type: Integer}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Add(port.Fields{"n": json.RawMessage(`"many"`)}); err == nil || !strings.Contains(err.Error(), "column n") {
 		t.Errorf("error %v", err)
 	}
-	if _, err := NewWriter(io.Discard, "x", "1.0.0", []port.Column{{Name: "n", Type: Any}, {Name: "n_int", Type: Integer}}); err == nil {
+	if _, err := NewTable(io.Discard, "x", "1.0.0", []port.Column{{Name: "n", Type: Any}, {Name: "n_int", Type: Integer}}); err == nil {
 		t.Error("two columns of one name")
 	}
 	if got, err := value(Integer, json.RawMessage("1e3")); err != nil || got.Int64() != 1000 {

@@ -1,10 +1,3 @@
-// Package parquet is the port that gives rows as Parquet files, as query
-// engines and data frames read them.
-//
-// A file holds the rows of one product, columns in alphabetical order, in row
-// groups of at most GroupRows, each sorted by what the rows are of and their
-// time, so that a reader of one signal or machine skips the rest. Pages are
-// compressed with zstd.
 package parquet
 
 import (
@@ -18,15 +11,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/parquet-go/parquet-go"
+	pq "github.com/parquet-go/parquet-go"
 
 	"plantmesh/cloud/port"
 )
-
-// GroupRows is how many rows one row group holds: what was measured to read
-// and prune well (reference/feasibility.md §4). It bounds the memory of a
-// writer.
-const GroupRows = 128 << 10
 
 // Logical types of a contract's columns (ODCS v3.1.0), and Any: a value of the
 // type that the column "type" names.
@@ -53,76 +41,78 @@ type leaf struct {
 	number int    // in the schema
 }
 
-// Writer writes rows into one file. Not safe for concurrent use. What stands
+// Table writes the rows of one product into one file, columns in alphabetical
+// order, in row groups that are each sorted by what the rows are of and their
+// time. Not safe for concurrent use. What stands
 // in the output before Close has returned nil is no file.
-type Writer struct {
-	out    *parquet.GenericWriter[any]
-	group  *parquet.Buffer
+type Table struct {
+	out    *pq.GenericWriter[any]
+	group  *pq.Buffer
 	leaves []leaf
-	row    parquet.Row
+	row    pq.Row
 	rows   int
 }
 
-// NewWriter makes a writer of rows with these columns.
-func NewWriter(w io.Writer, product, version string, columns []port.Column) (*Writer, error) {
-	root := parquet.Group{}
-	p := &Writer{}
-	add := func(l leaf, node parquet.Node) {
-		root[l.name] = parquet.Compressed(parquet.Optional(node), &parquet.Zstd)
+// NewTable makes a writer of rows with these columns.
+func NewTable(w io.Writer, product, version string, columns []port.Column) (*Table, error) {
+	root := pq.Group{}
+	p := &Table{}
+	add := func(l leaf, node pq.Node) {
+		root[l.name] = pq.Compressed(pq.Optional(node), &pq.Zstd)
 		p.leaves = append(p.leaves, l)
 	}
 	for _, c := range columns {
 		l := leaf{name: c.Name, from: c.Name, typ: c.Type}
 		switch c.Type {
 		case Number:
-			add(l, parquet.Leaf(parquet.DoubleType))
+			add(l, pq.Leaf(pq.DoubleType))
 		case Integer:
-			add(l, parquet.Int(64))
+			add(l, pq.Int(64))
 		case Boolean:
-			add(l, parquet.Leaf(parquet.BooleanType))
+			add(l, pq.Leaf(pq.BooleanType))
 		case Instant:
-			add(l, parquet.Encoded(parquet.Timestamp(parquet.Microsecond), &parquet.DeltaBinaryPacked))
+			add(l, pq.Encoded(pq.Timestamp(pq.Microsecond), &pq.DeltaBinaryPacked))
 		case Any:
 			for _, part := range []struct {
 				only, typ string
-				node      parquet.Node
+				node      pq.Node
 			}{
-				{"double", Number, parquet.Leaf(parquet.DoubleType)},
-				{"int", Integer, parquet.Int(64)},
-				{"uint", "unsigned", parquet.Uint(64)},
-				{"bool", Boolean, parquet.Leaf(parquet.BooleanType)},
-				{"string", Text, parquet.Encoded(parquet.String(), &parquet.RLEDictionary)},
+				{"double", Number, pq.Leaf(pq.DoubleType)},
+				{"int", Integer, pq.Int(64)},
+				{"uint", "unsigned", pq.Uint(64)},
+				{"bool", Boolean, pq.Leaf(pq.BooleanType)},
+				{"string", Text, pq.Encoded(pq.String(), &pq.RLEDictionary)},
 			} {
 				add(leaf{name: c.Name + "_" + part.only, from: c.Name, typ: part.typ, only: part.only}, part.node)
 			}
 		default: // text, and lists and objects as JSON
 			l.typ = Text
-			add(l, parquet.Encoded(parquet.String(), &parquet.RLEDictionary))
+			add(l, pq.Encoded(pq.String(), &pq.RLEDictionary))
 		}
 	}
 	if len(root) != len(p.leaves) || len(root) == 0 {
 		return nil, fmt.Errorf("product %s has no columns, or two of one name", product)
 	}
 	slices.SortFunc(p.leaves, func(a, b leaf) int { return cmp.Compare(a.name, b.name) })
-	var by []parquet.SortingColumn
+	var by []pq.SortingColumn
 	for _, names := range order() {
 		if i := slices.IndexFunc(names, func(n string) bool { return root[n] != nil }); i >= 0 {
-			by = append(by, parquet.Ascending(names[i]))
+			by = append(by, pq.Ascending(names[i]))
 		}
 	}
 	for i := range p.leaves {
 		p.leaves[i].number = i
 	}
-	schema := parquet.NewSchema(product, root)
-	p.out = parquet.NewGenericWriter[any](w, schema, parquet.CreatedBy("plantmesh", version, ""),
-		parquet.KeyValueMetadata("plantmesh.product", product), parquet.KeyValueMetadata("plantmesh.contract_version", version),
-		parquet.SortingWriterConfig(parquet.SortingColumns(by...)))
-	p.group = parquet.NewBuffer(schema, parquet.SortingRowGroupConfig(parquet.SortingColumns(by...)))
+	schema := pq.NewSchema(product, root)
+	p.out = pq.NewGenericWriter[any](w, schema, pq.CreatedBy("plantmesh", version, ""),
+		pq.KeyValueMetadata("plantmesh.product", product), pq.KeyValueMetadata("plantmesh.contract_version", version),
+		pq.SortingWriterConfig(pq.SortingColumns(by...)))
+	p.group = pq.NewBuffer(schema, pq.SortingRowGroupConfig(pq.SortingColumns(by...)))
 	return p, nil
 }
 
 // Add takes one row. A column the file has not is left out.
-func (p *Writer) Add(f port.Fields) error {
+func (p *Table) Add(f port.Fields) error {
 	var only string
 	if t := f["type"]; len(t) > 1 {
 		only = string(t[1 : len(t)-1])
@@ -130,7 +120,7 @@ func (p *Writer) Add(f port.Fields) error {
 	p.row = p.row[:0]
 	for i := range p.leaves {
 		l := &p.leaves[i]
-		v := parquet.Value{}
+		v := pq.Value{}
 		if raw := f[l.from]; len(raw) > 0 && string(raw) != "null" && (l.only == "" || l.only == only) {
 			var err error
 			if v, err = value(l.typ, raw); err != nil {
@@ -142,19 +132,19 @@ func (p *Writer) Add(f port.Fields) error {
 		}
 		p.row = append(p.row, v)
 	}
-	if _, err := p.group.WriteRows([]parquet.Row{p.row}); err != nil {
+	if _, err := p.group.WriteRows([]pq.Row{p.row}); err != nil {
 		return fmt.Errorf("put a row into a Parquet file: %w", err)
 	}
-	if p.rows++; p.group.Len() >= GroupRows {
+	if p.rows++; p.group.Len() >= groupRows {
 		return p.flush()
 	}
 	return nil
 }
 
 // Rows is how many rows were added.
-func (p *Writer) Rows() int { return p.rows }
+func (p *Table) Rows() int { return p.rows }
 
-func (p *Writer) flush() error {
+func (p *Table) flush() error {
 	sort.Stable(p.group)
 	if _, err := p.out.WriteRowGroup(p.group); err != nil {
 		return fmt.Errorf("write a Parquet row group: %w", err)
@@ -164,7 +154,7 @@ func (p *Writer) flush() error {
 }
 
 // Close writes the end of the file, without which it is none.
-func (p *Writer) Close() error {
+func (p *Table) Close() error {
 	if p.group.Len() > 0 {
 		if err := p.flush(); err != nil {
 			return err
@@ -177,34 +167,34 @@ func (p *Writer) Close() error {
 }
 
 // value is a JSON value of a type.
-func value(typ string, raw json.RawMessage) (parquet.Value, error) {
+func value(typ string, raw json.RawMessage) (pq.Value, error) {
 	s := string(raw)
 	switch typ {
 	case Number:
 		x, err := strconv.ParseFloat(s, 64)
-		return parquet.DoubleValue(x), err
+		return pq.DoubleValue(x), err
 	case Integer:
 		// An integer of a product may be a sum, which JSON writes as it is.
 		x, err := strconv.ParseInt(s, 10, 64)
 		if f, ferr := strconv.ParseFloat(s, 64); err != nil && ferr == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
 			x, err = int64(f), nil
 		}
-		return parquet.Int64Value(x), err
+		return pq.Int64Value(x), err
 	case "unsigned":
 		x, err := strconv.ParseUint(s, 10, 64)
-		return parquet.Int64Value(int64(x)), err
+		return pq.Int64Value(int64(x)), err
 	case Boolean:
 		x, err := strconv.ParseBool(s)
-		return parquet.BooleanValue(x), err
+		return pq.BooleanValue(x), err
 	case Instant:
 		var t time.Time
 		err := json.Unmarshal(raw, &t)
-		return parquet.Int64Value(t.UnixMicro()), err
+		return pq.Int64Value(t.UnixMicro()), err
 	}
 	if raw[0] == '"' {
 		if err := json.Unmarshal(raw, &s); err != nil {
-			return parquet.Value{}, err
+			return pq.Value{}, err
 		}
 	}
-	return parquet.ByteArrayValue([]byte(s)), nil
+	return pq.ByteArrayValue([]byte(s)), nil
 }
