@@ -185,9 +185,7 @@ func (c *chunkWriter) add(p piece) {
 		c.first = p.pile.signal
 	}
 	c.last = p.pile.signal
-	for i := p.from; i < p.to; i++ {
-		c.samples = append(c.samples, p.pile.sample(p.pile.index(i)))
-	}
+	c.samples = p.pile.samples(c.samples, p.from, p.to)
 	if p.pile.texts != nil {
 		for i := base; i < len(c.samples); i++ {
 			c.text += len(c.samples[i].Value.Bytes)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 
 	"plantmesh/proto/mesh"
@@ -29,7 +28,7 @@ type pile struct {
 	bits    []uint64
 	typ     mesh.Type // of all, while types is nil
 	types   []mesh.Type
-	clocks  [clocks]column[mesh.Nanos]
+	clocks  [clocks]clock
 	seq     column[uint64]
 	status  column[mesh.Status]
 	flags   column[uint32]
@@ -47,6 +46,15 @@ type pileMark struct {
 	action mesh.Action
 }
 
+// extend appends, doubling what there is: appending alone copies four times as
+// much.
+func extend[T any](s, more []T) []T {
+	if need := len(s) + len(more); need > cap(s) {
+		s = append(make([]T, 0, max(need, 2*cap(s))), s...)
+	}
+	return append(s, more...)
+}
+
 // column is one property of the samples of a pile; nil while it is zero of all.
 type column[T comparable] []T
 
@@ -60,10 +68,9 @@ func (c *column[T]) add(was, n int, more []T) {
 		*c = make([]T, was, 2*(was+n))
 	}
 	if more == nil {
-		*c = append(*c, make([]T, n)...)
-		return
+		more = make([]T, n)
 	}
-	*c = append(*c, more...)
+	*c = extend(*c, more)
 }
 
 func (c column[T]) at(i int) (x T) {
@@ -79,6 +86,51 @@ func (c *column[T]) cut(n int) {
 	}
 }
 
+// clock is a clock of the samples of a pile: one that gave nothing and one that
+// is the event time need no column.
+type clock struct {
+	some, other bool // not 0 of all; not the event time of all
+	readings    []mesh.Nanos
+}
+
+// add appends readings to those beside times; the times are in them already.
+func (c *clock) add(was int, more, times []mesh.Nanos) {
+	was0, was1 := c.some, c.other
+	new := times[was:]
+	if !c.some {
+		c.some = slices.ContainsFunc(more, func(x mesh.Nanos) bool { return x != 0 })
+	}
+	if !c.other {
+		c.other = !slices.Equal(more, new)
+	}
+	if !c.some || !c.other {
+		return
+	}
+	if c.readings == nil {
+		c.readings = make([]mesh.Nanos, was, 2*(was+len(more)))
+		if was0 && !was1 { // it was the event time so far
+			copy(c.readings, times)
+		}
+	}
+	c.readings = extend(c.readings, more)
+}
+
+func (c *clock) at(i int, time mesh.Nanos) mesh.Nanos {
+	switch {
+	case c.readings != nil:
+		return c.readings[i]
+	case c.some:
+		return time
+	}
+	return 0
+}
+
+func (c *clock) cut(n int) {
+	if c.readings != nil {
+		c.readings = c.readings[:n]
+	}
+}
+
 // add appends a column of a batch.
 func (p *pile) add(c *wire.Column) {
 	was, n := len(p.times), len(c.Times)
@@ -86,22 +138,22 @@ func (p *pile) add(c *wire.Column) {
 	if was > 0 {
 		last = p.times[was-1]
 	}
+	ordered := p.ordered
 	for _, t := range c.Times {
-		p.ordered = p.ordered && t > last
+		ordered = ordered && t > last
 		last = t
 	}
-	p.times = append(p.times, c.Times...)
+	p.ordered = ordered
+	p.times = extend(p.times, c.Times)
 	p.addTypes(c, was)
 	for k := range clocks {
-		p.clocks[k].add(was, n, c.Clocks[k])
+		p.clocks[k].add(was, c.Clocks[k], p.times)
 	}
 	p.seq.add(was, n, c.Seq)
 	p.status.add(was, n, c.Status)
 	p.flags.add(was, n, c.Flags)
 	p.addValues(c, was)
-	for i := range c.Times {
-		p.print += fingerprint(c, i)
-	}
+	p.print += prints(c)
 }
 
 func (p *pile) addTypes(c *wire.Column, was int) {
@@ -121,7 +173,7 @@ func (p *pile) addTypes(c *wire.Column, was int) {
 
 func (p *pile) addValues(c *wire.Column, was int) {
 	if c.Types == nil && !c.Type.OnHeap() {
-		p.bits = append(p.bits, c.Bits...)
+		p.bits = extend(p.bits, c.Bits)
 		p.texts.add(was, len(c.Bits), nil)
 		return
 	}
@@ -166,14 +218,38 @@ func (p *pile) cut(n int) {
 }
 
 func (p *pile) sample(i int) mesh.Sample {
+	t := p.times[i]
 	s := mesh.Sample{
-		Signal: p.signal, Time: p.times[i], Source: p.clocks[0].at(i), Server: p.clocks[1].at(i), Agent: p.clocks[2].at(i),
+		Signal: p.signal, Time: t, Source: p.clocks[0].at(i, t), Server: p.clocks[1].at(i, t), Agent: p.clocks[2].at(i, t),
 		Seq: p.seq.at(i), Status: p.status.at(i), Flags: p.flags.at(i), Value: mesh.Value{Type: p.typeAt(i), Bits: p.bits[i]},
 	}
 	if s.Value.Type.OnHeap() {
 		s.Value.Bytes = []byte(p.texts.at(i))
 	}
 	return s
+}
+
+// samples appends those from one place to another in the order of folding.
+func (p *pile) samples(out []mesh.Sample, from, to int) []mesh.Sample {
+	plain := p.order == nil && p.types == nil && !p.typ.OnHeap() && p.seq == nil && p.status == nil && p.flags == nil
+	if !plain {
+		for i := from; i < to; i++ {
+			out = append(out, p.sample(p.index(i)))
+		}
+		return out
+	}
+	out = slices.Grow(out, to-from)
+	bits := p.bits[from:to]
+	for i, t := range p.times[from:to] {
+		out = append(out, mesh.Sample{Signal: p.signal, Time: t, Value: mesh.Value{Type: p.typ, Bits: bits[i]}})
+	}
+	s := out[len(out)-(to-from):]
+	for i := range s {
+		s[i].Source = p.clocks[0].at(from+i, s[i].Time)
+		s[i].Server = p.clocks[1].at(from+i, s[i].Time)
+		s[i].Agent = p.clocks[2].at(from+i, s[i].Time)
+	}
+	return out
 }
 
 // sort finds the order of folding; samples that are alike in it keep theirs.
@@ -203,54 +279,3 @@ func (p *pile) index(i int) int {
 
 // time is the event time of the i-th sample in the order of folding.
 func (p *pile) time(i int) mesh.Nanos { return p.times[p.index(i)] }
-
-// Odd numbers without a pattern: the fractional parts of roots of 2, 3, 5, 7.
-const (
-	mix1 = 0x6a09e667f3bcc909
-	mix2 = 0xbb67ae8584caa73b
-	mix3 = 0x3c6ef372fe94f82b
-	mix4 = 0xa54ff53a5f1d36f1
-)
-
-func mix(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a^mix1, b^mix2)
-	return hi ^ lo
-}
-
-// fingerprint is a number that any difference of a sample changes. The sum
-// over samples doesn't care for their order: two piles with the same sum and
-// count have the same samples.
-func fingerprint(c *wire.Column, i int) uint64 {
-	typ, b := typeAt(c, i), c.Bits[i]
-	if typ.OnHeap() {
-		b = textPrint(c.Texts[b])
-	}
-	var seq, beside uint64
-	if c.Seq != nil {
-		seq = c.Seq[i]
-	}
-	if c.Status != nil {
-		beside = uint64(c.Status[i]) << 32
-	}
-	if c.Flags != nil {
-		beside |= uint64(c.Flags[i])
-	}
-	h := mix(uint64(c.Times[i]), b)
-	h ^= mix(uint64(c.Clocks[0][i])^mix3, uint64(c.Clocks[1][i])^mix4)
-	h ^= mix(uint64(c.Clocks[2][i])^mix4, seq^mix3)
-	return mix(h^mix3, beside^uint64(typ)<<24^mix4)
-}
-
-func textPrint(b []byte) uint64 {
-	h := uint64(len(b)) ^ mix3
-	for _, x := range b {
-		h = (h ^ uint64(x)) * mix1
-		h ^= h >> 29
-	}
-	return h
-}
-
-// markPrint is fingerprint for a finding about a sample.
-func markPrint(sample uint64, rule string, action mesh.Action) uint64 {
-	return mix(sample, textPrint([]byte(rule))^uint64(action)<<56)
-}

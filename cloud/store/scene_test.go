@@ -234,4 +234,3 @@ func (sc *scene) someSpans() []mesh.Span {
 	}
 	return out
 }
-

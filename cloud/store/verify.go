@@ -101,9 +101,7 @@ func (w *work) count(k *kindPiles, sealed, marks []byte, back map[*pile]*found) 
 			back[p] = f
 		}
 		f.n += len(c.Times)
-		for i := range c.Times {
-			f.print += fingerprint(c, i)
-		}
+		f.print += prints(c)
 		for len(v.Marks) > 0 && int(v.Marks[0].Index) < done+len(c.Times) {
 			m := v.Marks[0]
 			v.Marks = v.Marks[1:]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,4 +146,19 @@ func TestBench_Wire(t *testing.T) {
 		row{name: "encode", value: million / encode, unit: "M values/s", bar: 30, more: true},
 		row{name: "decode", value: million / decode, unit: "M values/s", bar: 50, more: true},
 	)
+}
+
+// once is the processor time of one run, in seconds of this thread.
+func once(do func()) float64 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	began := processor()
+	do()
+	return (processor() - began).Seconds()
+}
+
+// median is the middle one.
+func median(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)/2]
 }
