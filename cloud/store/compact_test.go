@@ -26,21 +26,21 @@ import (
 func TestCompact_KeepsEverySample(t *testing.T) {
 	for seed := range uint64(2) {
 		sc := newScene(t, seed)
-		sc.say("a", 150)
-		sc.say("b", 80)
+		sc.say("a", 50)
+		sc.say("b", 30)
 		middle := sc.end
-		sc.say("a", 60)
+		sc.say("a", 20)
 		want := sc.snapshot(sc.someSpans())
-		first := sc.compact(middle, 700)
-		if first.Samples < 700 || !first.More || first.Damaged > 0 {
+		first := sc.compact(middle, 300)
+		if first.Samples < 300 || !first.More || first.Damaged > 0 {
 			t.Fatalf("the first pass: %+v", first)
 		}
 		sc.mustBe(want, "after one pass")
 		for more := true; more; {
-			more = sc.compact(middle, 1500).More
+			more = sc.compact(middle, 500).More
 		}
 		sc.mustBe(want, "after some passes")
-		if again := sc.compact(middle, 700); again != (Passed{}) {
+		if again := sc.compact(middle, 300); again != (Passed{}) {
 			t.Fatalf("there is nothing left, and %+v was done", again)
 		}
 		sc.say("b", 3)
@@ -142,9 +142,9 @@ var errBroken = errors.New("broken off")
 func TestCompact_BrokenOffAnywhere(t *testing.T) {
 	for step := range 30 {
 		sc := newScene(t, uint64(step))
-		sc.say("a", 60)
+		sc.say("a", 20)
 		sc.compact(sc.end, 0)
-		sc.say("b", 50)
+		sc.say("b", 15)
 		want := sc.snapshot(sc.someSpans())
 		left, at := step, ""
 		sc.s.halt = func(stage string) error {
@@ -166,7 +166,7 @@ func TestCompact_BrokenOffAnywhere(t *testing.T) {
 		}
 		sc.s.halt = nil
 		sc.mustBe(want, "broken off at "+at)
-		if step%2 == 0 {
+		if step%3 == 0 {
 			sc.reopen()
 			sc.mustBe(want, "opened again after "+at)
 		}
@@ -233,7 +233,7 @@ func (sc *scene) damage(day int64, column string) {
 func TestCompact_Damage(t *testing.T) {
 	for _, column := range []string{"sealed", "marks"} {
 		sc := newScene(t, 3)
-		sc.say("a", 60)
+		sc.say("a", 30)
 		want := sc.snapshot(sc.someSpans())
 		sc.s.halt = func(stage string) error {
 			if _, err := os.Stat(sc.s.dayFile(dayOf(noon))); stage == "wrote" && err == nil {
@@ -343,7 +343,7 @@ func TestCompact_CameIsByPosition(t *testing.T) {
 // Whoever reads while it is compacted sees every sample once.
 func TestCompact_ReadersSeeEachSampleOnce(t *testing.T) {
 	sc := newScene(t, 9)
-	sc.say("a", 120)
+	sc.say("a", 60)
 	span := mesh.Span{From: noon, To: noon + 40*3600e9}
 	want := sc.history("a", span)
 	ctx, stop := context.WithCancel(t.Context())
@@ -351,7 +351,7 @@ func TestCompact_ReadersSeeEachSampleOnce(t *testing.T) {
 	wg.Go(func() {
 		defer stop()
 		for more := true; more; {
-			done, err := sc.s.Compact(t.Context(), Pass{Through: sc.end, Now: sc.now, MaxSamples: 300})
+			done, err := sc.s.Compact(t.Context(), Pass{Through: sc.end, Now: sc.now, MaxSamples: 200})
 			if err != nil {
 				t.Error(err)
 				return

@@ -50,7 +50,7 @@ type pileMark struct {
 // much.
 func extend[T any](s, more []T) []T {
 	if need := len(s) + len(more); need > cap(s) {
-		s = append(make([]T, 0, max(need, 2*cap(s))), s...)
+		s = append(make([]T, 0, max(need, 2*cap(s), 128)), s...)
 	}
 	return append(s, more...)
 }

@@ -228,7 +228,7 @@ func (sc *scene) mustBe(want snapshot, when string) {
 
 func (sc *scene) someSpans() []mesh.Span {
 	out := []mesh.Span{ever()}
-	for range 3 {
+	for range 2 {
 		from := noon + mesh.Nanos(sc.rng.Int64N(int64(sc.now-noon)))
 		out = append(out, mesh.Span{From: from, To: from + mesh.Nanos(sc.rng.Int64N(2*dayNanos))})
 	}

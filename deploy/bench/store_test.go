@@ -147,7 +147,7 @@ func (h *hub) bytes() (n int64) {
 const hour = mesh.Nanos(time.Hour)
 
 func TestBench_History(t *testing.T) {
-	signals, hours := 100, 6 // a tenth of the signals; bytes don't depend on them
+	signals, hours := 100, 5 // bytes depend on neither
 	if full() {
 		signals, hours = 1000, 24
 	}
