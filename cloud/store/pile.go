@@ -96,12 +96,12 @@ type clock struct {
 // add appends readings to those beside times; the times are in them already.
 func (c *clock) add(was int, more, times []mesh.Nanos) {
 	was0, was1 := c.some, c.other
-	new := times[was:]
+	fresh := times[was:]
 	if !c.some {
 		c.some = slices.ContainsFunc(more, func(x mesh.Nanos) bool { return x != 0 })
 	}
 	if !c.other {
-		c.other = !slices.Equal(more, new)
+		c.other = !slices.Equal(more, fresh)
 	}
 	if !c.some || !c.other {
 		return

@@ -147,7 +147,7 @@ func (h *hub) bytes() (n int64) {
 const hour = mesh.Nanos(time.Hour)
 
 func TestBench_History(t *testing.T) {
-	signals, hours := 100, 5 // bytes depend on neither
+	signals, hours := 100, 4 // bytes depend on neither
 	if full() {
 		signals, hours = 1000, 24
 	}
@@ -180,7 +180,7 @@ func TestBench_History(t *testing.T) {
 	var took []time.Duration
 	day := mesh.NanosOf(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))
 	span := mesh.Span{From: day, To: day + 24*hour}
-	for i := range 5 {
+	for i := range 3 {
 		forget(t, h.dir)
 		h.open()
 		began := time.Now()
