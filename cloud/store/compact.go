@@ -86,6 +86,7 @@ type work struct {
 	number        int64 // of this pass
 	from, through spot
 	days          map[int64]dayStat // before it
+	since         mesh.Nanos        // samples before are dropped
 	wrote         map[int64]dayStat
 	chunks        int
 }
@@ -104,6 +105,9 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 		if w.days, err = readDays(ctx, tx); err != nil {
 			return err
 		}
+		if w.since, err = keptSince(ctx, tx); err != nil {
+			return err
+		}
 		if to, err = limit(ctx, tx, p); err != nil || !before(w.from, to) {
 			return err
 		}
@@ -114,7 +118,7 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 		return done, err
 	}
 	if !s.swept {
-		if err := s.sweep(ctx, w.number-1, w.days); err != nil {
+		if err := s.sweep(ctx, w.number-1, w.days, w.since); err != nil {
 			return done, err
 		}
 		s.swept = true

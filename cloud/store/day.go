@@ -155,7 +155,7 @@ func (s *Store) syncHistory() error {
 
 // sweep deletes chunks of passes that were never recorded, and files that have
 // none but such: what a pass left behind that did not come to its end.
-func (s *Store) sweep(ctx context.Context, done int64, days map[int64]dayStat) error {
+func (s *Store) sweep(ctx context.Context, done int64, days map[int64]dayStat, since mesh.Nanos) error {
 	files, err := os.ReadDir(s.folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -166,6 +166,12 @@ func (s *Store) sweep(ctx context.Context, done int64, days map[int64]dayStat) e
 	for _, f := range files {
 		day, ok := dayOfFile(f.Name())
 		if !ok {
+			continue
+		}
+		if day != strayDay && mesh.Nanos(day*dayNanos) < since && days[day] == (dayStat{}) { // retention broke off behind its transaction
+			if err := s.unlinkDay(day); err != nil {
+				return err
+			}
 			continue
 		}
 		oldest, newest, err := s.passesOf(ctx, day)

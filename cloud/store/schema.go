@@ -154,6 +154,8 @@ CREATE TABLE day (
 	chunks INTEGER NOT NULL,
 	samples INTEGER NOT NULL
 );
+-- One row once a day was dropped: samples before it may be gone.
+CREATE TABLE kept (n INTEGER PRIMARY KEY CHECK (n = 0), since INTEGER NOT NULL);
 `
 
 // toVersion2 has the products read the hub's log again: what they kept of

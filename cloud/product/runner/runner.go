@@ -95,9 +95,9 @@ const (
 	// batches that were compacted: some 100 MB of events.
 	recallSamples = 1 << 20
 
-	knownKey   = "@known/"
-	chainKey   = "@chain/"
-	stateFrom  = mesh.Nanos(0) // At of the states that are not of a time
+	knownKey  = "@known/"
+	chainKey  = "@chain/"
+	stateFrom = mesh.Nanos(0) // At of the states that are not of a time
 )
 
 // Runner makes one product. Not safe for concurrent use.
