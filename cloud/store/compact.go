@@ -85,6 +85,7 @@ type work struct {
 
 	number        int64 // of this pass
 	from, through spot
+	to            spot              // it may go no further
 	days          map[int64]dayStat // before it
 	since         mesh.Nanos        // samples before are dropped
 	wrote         map[int64]dayStat
@@ -96,29 +97,11 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 	if w.gather, err = newGather(); err != nil {
 		return done, err
 	}
-	var to spot
-	err = s.base.read(ctx, func(tx *sql.Tx) error {
-		if w.number, w.from, err = compacted(ctx, tx, p.Partition); err != nil {
-			return err
-		}
-		w.number++
-		if w.days, err = readDays(ctx, tx); err != nil {
-			return err
-		}
-		if w.since, err = keptSince(ctx, tx); err != nil {
-			return err
-		}
-		if to, err = limit(ctx, tx, p); err != nil || !before(w.from, to) {
-			return err
-		}
-		w.through, err = w.read(ctx, tx, p.Partition, w.from, to, p.MaxSamples)
-		return err
-	})
-	if err != nil {
+	if err := s.base.read(ctx, func(tx *sql.Tx) error { return w.begin(ctx, tx) }); err != nil {
 		return done, err
 	}
 	if !s.swept {
-		if err := s.sweep(ctx, w.number-1, w.days, w.since); err != nil {
+		if err := s.sweep(ctx, w); err != nil {
 			return done, err
 		}
 		s.swept = true
@@ -126,16 +109,7 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 	if !before(w.from, w.through) {
 		return done, nil
 	}
-	if err := s.halted("read"); err != nil {
-		return done, err
-	}
-	if err := s.writeChunks(ctx, w); err != nil {
-		return done, err
-	}
-	if err := s.verify(ctx, w); err != nil {
-		return done, err
-	}
-	if err := s.halted("verified"); err != nil {
+	if err := s.chunked(ctx, w); err != nil {
 		return done, err
 	}
 	if err := s.base.write(ctx, func(tx *sql.Tx) error { return w.record(ctx, tx) }); err != nil {
@@ -144,7 +118,40 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 	if w.damaged > 0 {
 		s.log.ErrorContext(ctx, "batches that can't be read stay in the log as they are", "batches", w.damaged)
 	}
-	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, More: before(w.through, to)}, s.halted("recorded")
+	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, More: before(w.through, w.to)}, s.halted("recorded")
+}
+
+// begin reads where the compactor stands, and the batches of this pass.
+func (w *work) begin(ctx context.Context, tx *sql.Tx) (err error) {
+	if w.number, w.from, err = compacted(ctx, tx, w.Partition); err != nil {
+		return err
+	}
+	w.number++
+	if w.days, err = readDays(ctx, tx); err != nil {
+		return err
+	}
+	if w.since, err = keptSince(ctx, tx); err != nil {
+		return err
+	}
+	if w.to, err = limit(ctx, tx, w.Pass); err != nil || !before(w.from, w.to) {
+		return err
+	}
+	w.through, err = w.read(ctx, tx, w.Partition, w.from, w.to, w.MaxSamples)
+	return err
+}
+
+// chunked writes the chunks of a pass and makes sure of them.
+func (s *Store) chunked(ctx context.Context, w *work) error {
+	if err := s.halted("read"); err != nil {
+		return err
+	}
+	if err := s.writeChunks(ctx, w); err != nil {
+		return err
+	}
+	if err := s.verify(ctx, w); err != nil {
+		return err
+	}
+	return s.halted("verified")
 }
 
 // halted lets a test break a pass off between its steps.
@@ -217,6 +224,9 @@ func (w *work) record(ctx context.Context, tx *sql.Tx) error {
 		}
 	}
 	if err := w.keepPast(ctx, tx); err != nil {
+		return err
+	}
+	if err := w.keepNewest(ctx, tx); err != nil {
 		return err
 	}
 	return w.drop(ctx, tx)

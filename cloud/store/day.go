@@ -155,7 +155,7 @@ func (s *Store) syncHistory() error {
 
 // sweep deletes chunks of passes that were never recorded, and files that have
 // none but such: what a pass left behind that did not come to its end.
-func (s *Store) sweep(ctx context.Context, done int64, days map[int64]dayStat, since mesh.Nanos) error {
+func (s *Store) sweep(ctx context.Context, w *work) error {
 	files, err := os.ReadDir(s.folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -164,39 +164,36 @@ func (s *Store) sweep(ctx context.Context, done int64, days map[int64]dayStat, s
 		return fmt.Errorf("look through the history: %w", err)
 	}
 	for _, f := range files {
-		day, ok := dayOfFile(f.Name())
-		if !ok {
-			continue
-		}
-		if day != strayDay && mesh.Nanos(day*dayNanos) < since && days[day] == (dayStat{}) { // retention broke off behind its transaction
-			if err := s.unlinkDay(day); err != nil {
+		if day, ok := dayOfFile(f.Name()); ok {
+			if err := s.sweepDay(ctx, w, day); err != nil {
 				return err
 			}
-			continue
 		}
-		oldest, newest, err := s.passesOf(ctx, day)
-		if err != nil {
-			return err
-		}
-		if _, ok := days[day]; !ok {
-			if err := s.setAside(ctx, day, newest == 0 || oldest > done); err != nil {
-				return err
-			}
-			continue
-		}
-		if newest <= done {
-			continue
-		}
-		err = s.writeDay(ctx, day, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE pass > ?`, done)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		s.log.InfoContext(ctx, "chunks of a pass that broke off are removed", "file", f.Name(), "pass", newest)
 	}
 	return nil
+}
+
+func (s *Store) sweepDay(ctx context.Context, w *work, day int64) error {
+	_, listed := w.days[day]
+	if !listed && day != strayDay && mesh.Nanos(day*dayNanos) < w.since {
+		return s.unlinkDay(day) // retention broke off behind its transaction
+	}
+	done := w.number - 1
+	oldest, newest, err := s.passesOf(ctx, day)
+	if err != nil {
+		return err
+	}
+	if !listed {
+		return s.setAside(ctx, day, newest == 0 || oldest > done)
+	}
+	if newest <= done {
+		return nil
+	}
+	s.log.InfoContext(ctx, "chunks of a pass that broke off are removed", "file", s.dayFile(day), "pass", newest)
+	return s.writeDay(ctx, day, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE pass > ?`, done)
+		return err
+	})
 }
 
 // passesOf are the least and the greatest pass of which a day's file has chunks.

@@ -38,8 +38,8 @@ func TestStore_FactsAreTheHubsOwnInOrder(t *testing.T) {
 // layout 1 read the log again; those of layout 2 go on.
 func TestStore_LayoutsOfBefore(t *testing.T) {
 	for version, back := range map[int]string{
-		1: `DROP INDEX hub_log_facts; DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE kept; PRAGMA user_version = 1`,
-		2: `DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE kept; PRAGMA user_version = 2`,
+		1: `DROP INDEX hub_log_facts; DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE newest; DROP TABLE kept; PRAGMA user_version = 1`,
+		2: `DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE newest; DROP TABLE kept; PRAGMA user_version = 2`,
 	} {
 		path := filepath.Join(t.TempDir(), "hub.db")
 		s, m := openAt(t, path), newMaker(t)

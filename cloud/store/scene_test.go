@@ -24,13 +24,15 @@ type scene struct {
 	rng  *rand.Rand
 	now  mesh.Nanos
 	of   []mesh.Position
+
+	tables []mesh.Hash
 }
 
 const noon = mesh.Nanos(1_772_366_400_000_000_000) // 2026-03-01 12:00 UTC
 
 func newScene(t *testing.T, seed uint64) *scene {
 	t.Helper()
-	sc := &scene{t: t, path: filepath.Join(t.TempDir(), "hub.db"), m: newMaker(t), rng: rand.New(rand.NewPCG(seed, 1)), now: noon}
+	sc := &scene{t: t, path: filepath.Join(t.TempDir(), "hub.db"), m: newMaker(t), rng: rand.New(rand.NewPCG(seed, 1)), now: noon, tables: []mesh.Hash{{1}, {2}}}
 	sc.reopen()
 	o := openLog(t, sc.s)
 	sc.end = take(t, sc.s, o.End, sc.m, sc.m.opening())
@@ -59,7 +61,7 @@ func (sc *scene) say(source string, n int) {
 
 func (sc *scene) batch(source string) mesh.Entry {
 	rng := sc.rng
-	b := mesh.Batch{Source: source, Table: mesh.Hash{byte(1 + rng.IntN(2))}, Proven: mesh.Span{From: sc.now - 1e9, To: sc.now}, Complete: sc.now - 5e8}
+	b := mesh.Batch{Source: source, Table: sc.tables[rng.IntN(2)], Proven: mesh.Span{From: sc.now - 1e9, To: sc.now}, Complete: sc.now - 5e8}
 	for range rng.IntN(40) {
 		s := mesh.Sample{Signal: uint32(rng.IntN(7)), Time: sc.now + mesh.Nanos(rng.IntN(1000))*1e6, Agent: sc.now}
 		switch rng.IntN(12) {

@@ -154,6 +154,14 @@ CREATE TABLE day (
 	chunks INTEGER NOT NULL,
 	samples INTEGER NOT NULL
 );
+-- The newest sample of every signal among those that stand in chunks.
+CREATE TABLE newest (
+	source TEXT NOT NULL,
+	signals BLOB NOT NULL, -- hash of the signal table
+	sealed BLOB NOT NULL,  -- a batch, one sample a signal
+	marks BLOB,            -- a verdict on it
+	PRIMARY KEY (source, signals)
+) WITHOUT ROWID;
 -- One row once a day was dropped: samples before it may be gone.
 CREATE TABLE kept (n INTEGER PRIMARY KEY CHECK (n = 0), since INTEGER NOT NULL);
 `

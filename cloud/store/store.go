@@ -35,6 +35,8 @@ type Store struct {
 	hub  bell // rung by OpenLog and Take
 	out  bell // rung by Resume and Commit
 
+	newest newestCache
+
 	folder     string                // the folder of the day files
 	halt       func(at string) error // breaks a pass off: for tests
 	compacting sync.Mutex            // one pass at a time; protects what follows
@@ -48,7 +50,7 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{base: d, log: log, folder: filepath.Join(filepath.Dir(path), "history")}
+	s := &Store{base: d, log: log, newest: newestCache{held: map[string]*heldNewest{}}, folder: filepath.Join(filepath.Dir(path), "history")}
 	s.keep.Store(defaultKeep)
 	return s, nil
 }
