@@ -88,7 +88,7 @@ func TestCompact_OneSignalIsThePartOfItsHistory(t *testing.T) {
 	}
 	span := mesh.Span{From: noon + 5000e9, To: noon + 25000e9}
 	read := func() (n int) {
-		got, err := sc.s.Signal(t.Context(), "a", "speed", span)
+		got, err := sc.s.Signals(t.Context(), "a", span, "speed")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestCompact_OneSignalIsThePartOfItsHistory(t *testing.T) {
 	if n := read(); n != want {
 		t.Fatalf("%d samples in chunks, want %d", n, want)
 	}
-	got, err := sc.s.Signal(t.Context(), "a", "speed", span)
+	got, err := sc.s.Signals(t.Context(), "a", span, "speed")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestCompact_OneSignalIsThePartOfItsHistory(t *testing.T) {
 			t.Errorf("a chunk of %d samples was read for one signal", h.Count)
 		}
 	}
-	if none, err := sc.s.Signal(t.Context(), "a", "nobody", span); err != nil || len(none) != 0 {
+	if none, err := sc.s.Signals(t.Context(), "a", span, "nobody"); err != nil || len(none) != 0 {
 		t.Errorf("%d entries of a signal nobody has, %v", len(none), err)
 	}
 }

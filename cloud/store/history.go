@@ -58,52 +58,44 @@ func stagedIn(source string, span mesh.Span) (query string, args []any) {
 // the order they were taken. A chunk has no position. Either may hold samples
 // outside of span too.
 func (s *Store) History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error) {
-	return s.history(ctx, source, span, func(mesh.Hash) (uint32, bool, error) { return 0, false, nil })
+	return s.history(ctx, source, span, func(mesh.Hash) ([]uint32, bool, error) { return nil, true, nil })
 }
 
-// Signal is History for what may hold samples of the signal of this name.
-func (s *Store) Signal(ctx context.Context, source, name string, span mesh.Span) ([]mesh.Entry, error) {
-	ids := map[mesh.Hash]int64{}
-	return s.history(ctx, source, span, func(table mesh.Hash) (uint32, bool, error) {
-		id, ok := ids[table]
+// Signals is History for what may hold samples of the signals of these names.
+func (s *Store) Signals(ctx context.Context, source string, span mesh.Span, names ...string) ([]mesh.Entry, error) {
+	held := map[mesh.Hash][]uint32{}
+	return s.history(ctx, source, span, func(table mesh.Hash) (ids []uint32, all bool, err error) {
+		ids, ok := held[table]
 		if !ok {
-			var err error
-			if id, err = s.signalID(ctx, table, name); err != nil {
-				return 0, false, err
+			if ids, err = s.signalIDs(ctx, table, names); err != nil {
+				return nil, false, err
 			}
-			ids[table] = id
+			held[table] = ids
 		}
-		if id < 0 {
-			return 0, false, errNoSignal
-		}
-		return uint32(id), true, nil
+		return ids, false, nil
 	})
 }
 
-// errNoSignal says that a table has no signal of a name.
-var errNoSignal = errors.New("no such signal")
-
-// signalID is the signal's number in a table; -1 where it has none.
-func (s *Store) signalID(ctx context.Context, table mesh.Hash, name string) (int64, error) {
+// signalIDs are the numbers that signals have in a table.
+func (s *Store) signalIDs(ctx context.Context, table mesh.Hash, names []string) (ids []uint32, err error) {
 	d, ok, err := s.Descriptor(ctx, table)
 	if err != nil || !ok {
-		return -1, err
+		return nil, err
 	}
 	signals, err := wire.Signals(d)
 	if err != nil {
-		return -1, mesh.Permanent(err)
+		return nil, mesh.Permanent(err)
 	}
 	for i := range signals {
-		if signals[i].Name == name {
-			return int64(signals[i].ID), nil
+		if slices.Contains(names, signals[i].Name) {
+			ids = append(ids, signals[i].ID)
 		}
 	}
-	return -1, nil
+	return ids, nil
 }
 
-// picker says which signal of a table is wanted; all where one is not ok, and
-// none with errNoSignal.
-type picker func(table mesh.Hash) (signal uint32, one bool, err error)
+// picker says which signals of a table are wanted.
+type picker func(table mesh.Hash) (signals []uint32, all bool, err error)
 
 // historyTries bounds how often a read begins anew because retention took a day
 // away under it.
@@ -209,26 +201,21 @@ func (r *dayReader) read(ctx context.Context, db *sql.DB) error {
 	}
 	var all []chunk
 	for _, k := range kinds {
-		signal, one, err := r.pick(k.table)
-		if errors.Is(err, errNoSignal) {
-			continue
-		}
+		signals, every, err := r.pick(k.table)
 		if err != nil {
 			return err
 		}
-		queries := []string{`kind = ? AND t_from < ? AND t_to > ? AND pass <= ?`}
-		args := []any{k.n, int64(r.span.To), int64(r.span.From), r.pass}
-		if one {
-			queries = []string{
-				fmt.Sprintf(`kind = ? AND t_from < ? AND t_to > ? AND pass <= ? AND signal = %d AND last = signal`, signal),
-				fmt.Sprintf(`kind = ? AND t_from < ? AND t_to > ? AND pass <= ? AND last > signal AND signal <= %d AND last >= %d`, signal, signal),
+		take := func(id int64, e mesh.Entry) { all = append(all, chunk{id, e}) }
+		if every {
+			err = r.chunks(ctx, db, k, take, chunksOfAll)
+		} else if len(signals) > 0 {
+			err = r.chunks(ctx, db, k, take, chunksMixed, slices.Max(signals), slices.Min(signals))
+			for i := 0; i < len(signals) && err == nil; i++ {
+				err = r.chunks(ctx, db, k, take, chunksOfOne, signals[i])
 			}
 		}
-		for _, q := range queries {
-			err := r.chunks(ctx, db, k.kind, `SELECT id, signal, sealed, marks FROM chunk WHERE `+q, args, func(id int64, e mesh.Entry) { all = append(all, chunk{id, e}) })
-			if err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	slices.SortFunc(all, func(a, b chunk) int { return int(a.id - b.id) })
@@ -261,7 +248,15 @@ func (r *dayReader) kinds(ctx context.Context, db *sql.DB) (out []numbered, err 
 	return out, rows.Err()
 }
 
-func (r *dayReader) chunks(ctx context.Context, db *sql.DB, k kind, query string, args []any, take func(int64, mesh.Entry)) (err error) {
+// Chunks of a kind that meet a span, those of one signal, and those of several.
+const (
+	chunksOfAll = `SELECT id, signal, sealed, marks FROM chunk WHERE kind = ? AND t_from < ? AND t_to > ? AND pass <= ?`
+	chunksOfOne = chunksOfAll + ` AND signal = ? AND last = signal`
+	chunksMixed = chunksOfAll + ` AND last > signal AND signal <= ? AND last >= ?`
+)
+
+func (r *dayReader) chunks(ctx context.Context, db *sql.DB, k numbered, take func(int64, mesh.Entry), query string, which ...any) (err error) {
+	args := append([]any{k.n, int64(r.span.To), int64(r.span.From), r.pass}, which...)
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err

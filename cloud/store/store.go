@@ -50,9 +50,23 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{base: d, log: log, newest: newestCache{held: map[string]*heldNewest{}}, folder: filepath.Join(filepath.Dir(path), "history")}
+	return storeOn(d, path, log), nil
+}
+
+// OpenReading opens the database file at path beside the hub that writes it, or
+// when none runs. Whatever would write is refused.
+func OpenReading(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
+	d, err := openReading(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return storeOn(d, path, log), nil
+}
+
+func storeOn(b base, path string, log *slog.Logger) *Store {
+	s := &Store{base: b, log: log, newest: newestCache{held: map[string]*heldNewest{}}, folder: filepath.Join(filepath.Dir(path), "history")}
 	s.keep.Store(defaultKeep)
-	return s, nil
+	return s
 }
 
 // Keep sets how many output records of a product are kept; at least one.

@@ -199,7 +199,7 @@ func TestBench_History(t *testing.T) {
 // read reads one signal's values and counts them.
 func (h *hub) read(ctx context.Context, d *wire.Decoder, name string, span mesh.Span) (n int) {
 	h.t.Helper()
-	entries, err := h.s.Signal(ctx, "line1-opcua", name, span)
+	entries, err := h.s.Signals(ctx, "line1-opcua", span, name)
 	if err != nil {
 		h.t.Fatal(err)
 	}

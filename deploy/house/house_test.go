@@ -61,6 +61,7 @@ func libraries() map[string][]string {
 		"github.com/goccy/go-yaml":              {"proto/strict"},
 		"github.com/klauspost/compress":         {"proto/wire"},
 		"google.golang.org/protobuf":            {"proto/wire"},
+		"github.com/parquet-go/parquet-go":      {"cloud/port/parquet"},
 		"github.com/prometheus/client_golang":   {"cloud/port/http", "edge/status"},
 		"github.com/chromedp/chromedp":          {"deploy/e2e"},
 		"github.com/santhosh-tekuri/jsonschema": {"cloud/product"},
