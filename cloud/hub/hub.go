@@ -208,7 +208,7 @@ func (h *hub) products() (err error) {
 	if h.defs, err = product.Definitions(); err != nil {
 		return err
 	}
-	h.set, err = runner.NewSetOf(h.defs, runner.Config{}, h.store, h.store, runner.Clock{Now: clock.Machine{}.Now, Log: h.log})
+	h.set, err = runner.NewSetOf(h.defs, runner.Config{Kept: h.store.Kept}, h.store, h.store, runner.Clock{Now: clock.Machine{}.Now, Log: h.log})
 	return err
 }
 

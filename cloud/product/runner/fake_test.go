@@ -22,7 +22,8 @@ type fakeLog struct {
 	descriptors map[mesh.Hash]mesh.Descriptor
 	accounts    map[mesh.LogID]*mesh.Account
 	histories   int
-	compacted   int // so many of the first entries have their samples in chunks
+	compacted   int        // so many of the first entries have their samples in chunks
+	dropped     mesh.Nanos // what of that lies before has no samples any more
 }
 
 func newFakeLog() *fakeLog {
@@ -112,6 +113,9 @@ func (l *fakeLog) History(_ context.Context, source string, span mesh.Span) (out
 			continue
 		}
 		if i < l.compacted {
+			if e.Header.Times.To <= l.dropped {
+				continue
+			}
 			e.At, e.Of, e.Ord, e.Through = mesh.Position{}, mesh.Position{}, 0, 0
 			e.Header.Proven, e.Header.Complete = mesh.Span{}, 0
 		}

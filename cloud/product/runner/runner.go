@@ -65,6 +65,9 @@ type Config struct {
 	// Growth is the least time between two commits of an open row in which only
 	// numbers have grown. Default 2 s.
 	Growth time.Duration
+	// Kept says from when on no sample was dropped; nil: none ever was. What
+	// would fold from before it begins there, and rows from before stand.
+	Kept func(ctx context.Context) (mesh.Nanos, error)
 	// Eager commits at every step, whatever the clock says: for tests.
 	Eager bool
 }
