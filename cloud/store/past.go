@@ -13,8 +13,8 @@ import (
 
 // What stays of a batch whose samples stand in chunks: its header, where it
 // stood, and its checksum. Headers lie in runs, in log order, as distances from
-// the one before of the same log and source: some 25 bytes each. Checksums lie
-// in blocks by the position in the log they came from: some 8 bytes each.
+// the one before of the same log and source: some 34 bytes each. Checksums lie
+// in blocks by the position in the log they came from: some 7 bytes each.
 
 const (
 	// runEntries bounds a run: one is read to find any of its entries.
