@@ -225,10 +225,7 @@ func (x *export) row(source string, r *product.Reading) parquet.Row {
 	s := &r.Sample
 	row := parquet.Row{
 		Tag: r.Name, TS: int64(s.Time), Equipment: x.equipment(r.Name, source), Source: source, Type: s.Value.Type.String(), Unit: r.Unit,
-		Status: uint32(s.Status), Flags: s.Flags, SourceTS: stamp(s.Source), ServerTS: stamp(s.Server), AgentTS: stamp(s.Agent),
-	}
-	if s.Seq != 0 {
-		row.DeviceSeq = &s.Seq
+		Status: uint32(s.Status), Flags: s.Flags, SourceTS: int64(s.Source), ServerTS: int64(s.Server), AgentTS: int64(s.Agent), DeviceSeq: s.Seq,
 	}
 	switch v := s.Value; v.Type {
 	case mesh.TypeBool:
@@ -249,12 +246,4 @@ func (x *export) row(source string, r *product.Reading) parquet.Row {
 		row.Marks = append(row.Marks, parquet.Mark{Rule: m.Rule, Action: product.ActionName(m.Action)})
 	}
 	return row
-}
-
-// stamp is a clock's reading; nil where it gave none.
-func stamp(n mesh.Nanos) *int64 {
-	if n == 0 {
-		return nil
-	}
-	return new(int64(n))
 }

@@ -85,9 +85,9 @@ func TestExport_HasEverySampleOnce(t *testing.T) {
 			switch {
 			case x.TS != at+1 || x.Source != "press" || x.Tag != []string{"elsewhere.text", "line1.press.produced", "line1.press.speed"}[tag]:
 				t.Fatalf("row %d is %+v", k, x)
-			case tag == 0 && (x.Equipment != "" || x.Type != "string" || *x.Text != "t" || (m%60 != 0) != (x.DeviceSeq != nil)):
+			case tag == 0 && (x.Equipment != "" || x.Type != "string" || *x.Text != "t" || x.DeviceSeq != uint64(m%60)):
 				t.Fatalf("row %d is %+v", k, x)
-			case tag == 1 && (x.Equipment != "line1-press" || x.Type != "int" || *x.Int != 1<<53+1+int64(m%60) || *x.AgentTS != at+6 || x.Unit != "C62" || len(x.Marks) > 0):
+			case tag == 1 && (x.Equipment != "line1-press" || x.Type != "int" || *x.Int != 1<<53+1+int64(m%60) || x.AgentTS != at+6 || x.Unit != "C62" || len(x.Marks) > 0):
 				t.Fatalf("row %d is %+v", k, x)
 			case tag == 2 && (x.Type != "double" || *x.Double != float64(m%60)/10 || x.Status != uint32(mesh.StatusUncertainLast) || x.Int != nil):
 				t.Fatalf("row %d is %+v", k, x)

@@ -25,7 +25,8 @@ import (
 const groupRows = 128 << 10
 
 // Row is one sample. Of the values one is not null, as type says; none where
-// the source gave none. Instants are nanoseconds UTC.
+// the source gave none. Instants are nanoseconds UTC; those of the three clocks
+// and the device's number are null where there was none, here 0.
 type Row struct {
 	Tag       string   `parquet:"tag,dict,zstd"`
 	TS        int64    `parquet:"ts,timestamp(nanosecond),delta,zstd"`
@@ -41,10 +42,10 @@ type Row struct {
 	Unit      string   `parquet:"unit,dict,zstd"`
 	Status    uint32   `parquet:"status,dict,zstd"` // OPC UA StatusCode
 	Flags     uint32   `parquet:"flags,dict,zstd"`  // see proto/mesh
-	SourceTS  *int64   `parquet:"source_ts,optional,timestamp(nanosecond),zstd"`
-	ServerTS  *int64   `parquet:"server_ts,optional,timestamp(nanosecond),zstd"`
-	AgentTS   *int64   `parquet:"agent_ts,optional,timestamp(nanosecond),zstd"`
-	DeviceSeq *uint64  `parquet:"device_seq,optional,zstd"`
+	SourceTS  int64    `parquet:"source_ts,optional,timestamp(nanosecond),delta,zstd"`
+	ServerTS  int64    `parquet:"server_ts,optional,timestamp(nanosecond),delta,zstd"`
+	AgentTS   int64    `parquet:"agent_ts,optional,timestamp(nanosecond),delta,zstd"`
+	DeviceSeq uint64   `parquet:"device_seq,optional,delta,zstd"`
 	Marks     []Mark   `parquet:"marks,list"`
 }
 

@@ -18,12 +18,12 @@ func day() time.Time { return time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC) }
 func rows() []Row {
 	at := day().UnixNano()
 	odd := int64(1<<53 + 1) // a number that no double can hold
-	big, nan, yes, text, seq := uint64(math.MaxUint64), math.Copysign(0, -1), true, "ü\x00", uint64(7)
+	big, nan, yes, text := uint64(math.MaxUint64), math.Copysign(0, -1), true, "ü\x00"
 	return []Row{
 		{Tag: "a.count", TS: at, Type: "int", Int: &odd, Equipment: "a", Source: "s", Unit: "C62", Marks: []Mark{{"r1", "quarantine"}, {"r2", "annotate"}}, Status: 0x80000000},
-		{Tag: "a.count", TS: at + 1, Type: "uint", Uint: &big, SourceTS: &at, DeviceSeq: &seq, Flags: 3},
+		{Tag: "a.count", TS: at + 1, Type: "uint", Uint: &big, SourceTS: at, DeviceSeq: 7, Flags: 3},
 		{Tag: "b.on", TS: at, Type: "bool", Bool: &yes},
-		{Tag: "b.speed", TS: at, Type: "double", Double: &nan, ServerTS: &at, AgentTS: &at},
+		{Tag: "b.speed", TS: at, Type: "double", Double: &nan, ServerTS: at, AgentTS: at},
 		{Tag: "b.text", TS: at, Type: "string", Text: &text},
 		{Tag: "b.text", TS: at, Type: "bytes", Bytes: []byte{0, 1}},
 		{Tag: "b.text", TS: at, Type: "none"},
