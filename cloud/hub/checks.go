@@ -31,6 +31,7 @@ func (h *hub) checks() []porthttp.Check {
 		}},
 		{Name: "store", Run: rarely(tryEvery, h.tryStore)},
 		{Name: "products", Run: func(context.Context) error { return h.troubles() }},
+		{Name: "history", Run: h.keeper.well},
 	}
 }
 

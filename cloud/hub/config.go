@@ -23,6 +23,8 @@ type Config struct {
 	NATS NATSConfig `yaml:"nats"`
 	// HTTP is where people and programs read products.
 	HTTP HTTPConfig `yaml:"http"`
+	// History is how the samples themselves are kept.
+	History HistoryConfig `yaml:"history"`
 	// PlantClock is the plant clock's file in a demo; empty: the wall clock.
 	PlantClock string `yaml:"plant_clock"`
 }
@@ -94,6 +96,9 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 		if err := loopback(f.listen); err != "" {
 			return doc.Fault(f.at, "%s", err)
 		}
+	}
+	if err := c.History.complete(doc); err != nil {
+		return err
 	}
 	if c.NATS.MaxStore < minMaxStore {
 		return doc.Fault("$.nats.max_store", "at least 64MiB are needed")

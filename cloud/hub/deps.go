@@ -54,7 +54,7 @@ func (h *hub) deps() porthttp.Deps {
 		}
 		d.Catalogue = append(d.Catalogue, p)
 		if def.Fold == product.FoldSamples {
-			d.Readers[def.ID] = runner.NewSignals(def, h.store, h.store)
+			d.Readers[def.ID] = runner.NewLatest(runner.NewSignals(def, h.store, h.store), h.store, h.now)
 		}
 	}
 	return d

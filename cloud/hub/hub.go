@@ -94,6 +94,7 @@ type hub struct {
 	before []*product.Site // what it was, oldest first
 	defs   []*product.Definition
 	set    *runner.Set
+	keeper *keeper
 	// accounts is what the embedded server asks for the accounts.
 	accounts *server.MemAccResolver
 	now      func() mesh.Nanos
@@ -144,6 +145,7 @@ func run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	g.Go(func() error { return h.ingest.Run(gctx, h.conn) })
 	g.Go(func() error { return h.set.Run(gctx, h.store.Changed) })
 	g.Go(func() error { return h.revoke(gctx) })
+	g.Go(func() error { return h.keeper.run(gctx) })
 	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
 	g.Go(func() error { return web.Watch(gctx) })
 	g.Go(func() error { return watch(gctx, h.unwell, h.writable, healthEvery) })
@@ -178,9 +180,6 @@ func (h *hub) open(ctx context.Context) (err error) {
 		}
 		h.now, h.plant = f.Now, f.Plant
 	}
-	if h.defs, err = product.Definitions(); err != nil {
-		return err
-	}
 	if h.reg, err = registry.Open(filepath.Join(h.cfg.Data, "registry")); err != nil {
 		return err
 	}
@@ -192,14 +191,24 @@ func (h *hub) open(ctx context.Context) (err error) {
 	if h.site, h.before, err = site.load(ctx, h.cfg.SiteFile); err != nil {
 		return err
 	}
-	// Each product commits for itself; one that fails for good is suspended alone.
-	if h.set, err = runner.NewSetOf(h.defs, runner.Config{}, h.store, h.store, runner.Clock{Now: clock.Machine{}.Now, Log: h.log}); err != nil {
+	if err = h.products(); err != nil {
 		return err
 	}
+	h.keeper = &keeper{hub: h}
 	if h.nats, err = startNATS(ctx, h.cfg, h.reg.Trust, h.accounts, h.log); err != nil {
 		return err
 	}
 	h.conn, err = connect(h.nats, h.reg)
+	return err
+}
+
+// products assembles the runners. Each product commits for itself; one that
+// fails for good is suspended alone.
+func (h *hub) products() (err error) {
+	if h.defs, err = product.Definitions(); err != nil {
+		return err
+	}
+	h.set, err = runner.NewSetOf(h.defs, runner.Config{Kept: h.store.Kept}, h.store, h.store, runner.Clock{Now: clock.Machine{}.Now, Log: h.log})
 	return err
 }
 

@@ -124,14 +124,15 @@ func appendMarks(b []byte, marks []mesh.Mark) []byte {
 			b = append(b, ',')
 		}
 		b = append(b, `{"action":`...)
-		b = appendText(b, actionName(m.Action))
+		b = appendText(b, ActionName(m.Action))
 		b = append(b, `,"rule":`...)
 		b = append(appendText(b, m.Rule), '}')
 	}
 	return append(b, ']')
 }
 
-func actionName(a mesh.Action) string {
+// ActionName is an action as rows say it.
+func ActionName(a mesh.Action) string {
 	switch a {
 	case mesh.ActionAnnotate:
 		return "annotate"

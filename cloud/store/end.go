@@ -9,6 +9,18 @@ import (
 	"plantmesh/proto/mesh"
 )
 
+// Tip is the end of a partition's log: what Compact may name as Through.
+func (s *Store) Tip(ctx context.Context, partition int) (p mesh.Position, err error) {
+	err = s.base.read(ctx, func(tx *sql.Tx) error {
+		_, p, err = tip(ctx, tx, hubLog(partition))
+		return err
+	})
+	if err != nil {
+		return mesh.Position{}, fmt.Errorf("read the end of the hub's log %d: %w", partition, err)
+	}
+	return p, nil
+}
+
 // End is the position of the newest record in a product's output log; zero
 // where none is kept.
 func (s *Store) End(ctx context.Context, product string) (p mesh.Position, err error) {

@@ -2,7 +2,7 @@ package store
 
 import (
 	"database/sql"
-	"log/slog"
+	"maps"
 	"path/filepath"
 	"testing"
 
@@ -34,48 +34,59 @@ func TestStore_FactsAreTheHubsOwnInOrder(t *testing.T) {
 	}
 }
 
-// A database of layout 1 is kept: its products read the log again.
-func TestStore_LayoutOfBefore(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "hub.db")
-	s, m := openAt(t, path), newMaker(t)
-	o := openLog(t, s)
-	take(t, s, o.End, m, fact(t, "one"))
-	end, _, err := s.Resume(t.Context(), product, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st := mesh.Step{Product: product, After: end, Place: o.End, Rows: []mesh.Row{{Entity: "m", Key: "k", Revision: 1, State: mesh.RowFinal}}, States: []mesh.FoldState{{Key: "m", Bytes: []byte("x")}}}
-	if _, err := s.Commit(t.Context(), st); err != nil {
-		t.Fatal(err)
-	}
-	err = s.base.write(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(t.Context(), `DROP INDEX hub_log_facts; PRAGMA user_version = 1`)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if s, err = Open(t.Context(), path, slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
+// Databases of the layouts before are kept with all they hold. Products of
+// layout 1 read the log again; those of layout 2 go on.
+func TestStore_LayoutsOfBefore(t *testing.T) {
+	for version, back := range map[int]string{
+		1: `DROP INDEX hub_log_facts; DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE newest; DROP TABLE kept; PRAGMA user_version = 1`,
+		2: `DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE newest; DROP TABLE kept; PRAGMA user_version = 2`,
+	} {
+		path := filepath.Join(t.TempDir(), "hub.db")
+		s, m := openAt(t, path), newMaker(t)
+		o := openLog(t, s)
+		batch := m.opening()
+		log := take(t, s, o.End, m, fact(t, "one"), batch, m.batch("a", 1, 2), m.batch("a", 3))
+		end, _, err := s.Resume(t.Context(), product, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
-	if _, place, err := s.Resume(t.Context(), product, 0); err != nil || !place.IsZero() {
-		t.Errorf("the product goes on from %s, %v", place, err)
-	}
-	if _, ok, err := s.State(t.Context(), product, "m", 0); ok || err != nil {
-		t.Errorf("a state of the old form stands, %v", err)
-	}
-	if rows, _, err := s.Rows(t.Context(), mesh.RowQuery{Product: product}); err != nil || len(rows) != 1 {
-		t.Errorf("%d rows, %v", len(rows), err)
-	}
-	if f, err := s.Facts(t.Context(), 0); err != nil || len(f) != 1 {
-		t.Errorf("%d facts, %v", len(f), err)
+		st := mesh.Step{Product: product, After: end, Place: o.End, Rows: []mesh.Row{{Entity: "m", Key: "k", Revision: 1, State: mesh.RowFinal}}, States: []mesh.FoldState{{Key: "m", Bytes: []byte("x")}}}
+		if _, err := s.Commit(t.Context(), st); err != nil {
+			t.Fatal(err)
+		}
+		err = s.base.write(t.Context(), func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), back)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = openAt(t, path)
+		if _, place, err := s.Resume(t.Context(), product, 0); err != nil || place.IsZero() != (version == 1) {
+			t.Errorf("of %d: the product goes on from %s, %v", version, place, err)
+		}
+		if _, ok, err := s.State(t.Context(), product, "m", 0); ok != (version == 2) || err != nil {
+			t.Errorf("of %d: a state stands: %v, %v", version, ok, err)
+		}
+		if rows, _, err := s.Rows(t.Context(), mesh.RowQuery{Product: product}); err != nil || len(rows) != 1 {
+			t.Errorf("of %d: %d rows, %v", version, len(rows), err)
+		}
+		if f, err := s.Facts(t.Context(), 0); err != nil || len(f) != 1 {
+			t.Errorf("of %d: %d facts, %v", version, len(f), err)
+		}
+		want, err := s.History(t.Context(), "a", ever())
+		if err != nil || len(want) != 2 {
+			t.Errorf("of %d: %d batches, %v", version, len(want), err)
+		}
+		if done, err := s.Compact(t.Context(), Pass{Through: log}); err != nil || done.Batches != 2 || done.Samples != 3 {
+			t.Errorf("of %d: compacted %+v, %v", version, done, err)
+		}
+		got, err := s.History(t.Context(), "a", ever())
+		if err != nil || !maps.Equal(all(t, got, ever()), all(t, want, ever())) {
+			t.Errorf("of %d: the history differs: %v, %v", version, got, err)
+		}
 	}
 }

@@ -1,13 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
-	"strings"
+	"slices"
 
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
@@ -126,34 +125,13 @@ func putEntries(ctx context.Context, tx *sql.Tx, partition int, at spot, entries
 	return st.Close()
 }
 
-// Batches differ in length from a second to a day. To find those that meet a
-// span by an index on where they begin, they are sorted into classes: one of
-// class r is shorter than 16^(r+1) ms, so it begins at most that long before
-// what it meets.
-const (
-	reachBits = 4
-	reaches   = 11 // 16^11 ms are 557 years: more than an int64 of nanoseconds holds
-	reachUnit = int64(1e6)
-)
-
-func reachOf(s mesh.Span) int {
-	return min(bits.Len64(uint64(int64(s.Duration())/reachUnit))/reachBits, reaches-1)
-}
-
-// reachLen is more than any length of class r, in nanoseconds.
-func reachLen(r int) int64 {
-	if b := (r + 1) * reachBits; b < 43 {
-		return reachUnit << b
-	}
-	return 1<<63 - 1
-}
-
 const entryColumns = `e.log, e.epoch, h.seq, coalesce(a.log, ''), h.of_epoch, h.of_seq, h.ord, h.through, h.sealed, h.verdict
 	FROM hub_log h JOIN epoch e ON e.n = h.epoch LEFT JOIN account a ON a.n = h.of_log`
 
 // Peek reads up to most entries behind a position, in log order; the zero
 // position reads from the start. A position the log doesn't know is
-// mesh.ErrGone. It doesn't wait: see Changed.
+// mesh.ErrGone. It doesn't wait: see Changed. A batch that was compacted has
+// its header and no sealed bytes: its samples are History's.
 func (s *Store) Peek(ctx context.Context, partition int, after mesh.Position, most int) (out []mesh.Entry, err error) {
 	err = s.base.read(ctx, func(tx *sql.Tx) error {
 		at, err := find(ctx, tx, hubLog(partition), after)
@@ -162,12 +140,41 @@ func (s *Store) Peek(ctx context.Context, partition int, after mesh.Position, mo
 		}
 		out, err = readEntries(ctx, tx, `SELECT `+entryColumns+` WHERE h.partition = ? AND (h.epoch, h.seq) > (?, ?)
 			ORDER BY h.epoch, h.seq LIMIT ?`, partition, at.epoch, at.seq, most)
+		if err != nil {
+			return err
+		}
+		gone, err := readPast(ctx, tx, partition, at, most)
+		if err != nil || len(gone) == 0 {
+			return err
+		}
+		out, err = inLogOrder(ctx, tx, append(out, gone...))
+		out = out[:min(most, len(out))]
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("peek behind %s: %w", after, err)
 	}
 	return out, nil
+}
+
+// inLogOrder sorts entries of one partition by where they stand.
+func inLogOrder(ctx context.Context, tx *sql.Tx, entries []mesh.Entry) ([]mesh.Entry, error) {
+	number := map[mesh.Epoch]int64{}
+	for i := range entries {
+		e := entries[i].At.Epoch
+		if _, ok := number[e]; ok {
+			continue
+		}
+		var n int64
+		if err := tx.QueryRowContext(ctx, `SELECT n FROM epoch WHERE epoch = ?`, e[:]).Scan(&n); err != nil {
+			return nil, err
+		}
+		number[e] = n
+	}
+	slices.SortFunc(entries, func(a, b mesh.Entry) int {
+		return cmp.Or(cmp.Compare(number[a.At.Epoch], number[b.At.Epoch]), cmp.Compare(a.At.Seq, b.At.Seq))
+	})
+	return entries, nil
 }
 
 // Facts are the facts a hub recorded itself, in log order: they are few.
@@ -179,31 +186,6 @@ func (s *Store) Facts(ctx context.Context, partition int) (out []mesh.Entry, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the hub's facts: %w", err)
-	}
-	return out, nil
-}
-
-// History reads the batches of a source that hold samples of span, in the
-// order they were taken.
-func (s *Store) History(ctx context.Context, source string, span mesh.Span) (out []mesh.Entry, err error) {
-	err = s.base.read(ctx, func(tx *sql.Tx) error {
-		parts, args := make([]string, 0, reaches), make([]any, 0, 5*reaches)
-		for r := range reaches {
-			parts = append(parts, `SELECT id FROM hub_log WHERE source = ? AND reach = ? AND kind = 2 AND t_to > t_from AND t_from > ? AND t_from < ? AND t_to > ?`)
-			from := int64(span.From)
-			if l := reachLen(r); from >= -1<<63+l {
-				from -= l
-			} else {
-				from = -1 << 63
-			}
-			args = append(args, source, r, from, int64(span.To), int64(span.From))
-		}
-		var err error
-		out, err = readEntries(ctx, tx, `SELECT `+entryColumns+` WHERE h.id IN (`+strings.Join(parts, " UNION ALL ")+`) ORDER BY h.id`, args...)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the history of %s: %w", source, err)
 	}
 	return out, nil
 }
@@ -255,36 +237,4 @@ func (s *Store) Descriptor(ctx context.Context, h mesh.Hash) (d mesh.Descriptor,
 		return mesh.Descriptor{}, false, fmt.Errorf("read descriptor %s: %w", h, err)
 	}
 	return d, ok, nil
-}
-
-// Sums are the checksums of the sealed bytes of those of these positions whose
-// bytes are stored. A position that is accounted for and has none was voided.
-func (s *Store) Sums(ctx context.Context, of []mesh.Position) (map[mesh.Position]uint32, error) {
-	out := make(map[mesh.Position]uint32, len(of))
-	err := s.base.read(ctx, func(tx *sql.Tx) (err error) {
-		st, err := tx.PrepareContext(ctx, `SELECT substr(sealed, -4) FROM hub_log
-			WHERE of_log = (SELECT n FROM account WHERE log = ?) AND of_epoch = ? AND of_seq = ? AND of_log > 0`)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, st.Close()) }()
-		for _, p := range of {
-			var sum []byte
-			err := st.QueryRowContext(ctx, string(p.Log), p.Epoch[:], int64(p.Seq)).Scan(&sum)
-			if errors.Is(err, sql.ErrNoRows) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if len(sum) == 4 {
-				out[p] = binary.LittleEndian.Uint32(sum)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look up %d positions: %w", len(of), err)
-	}
-	return out, nil
 }

@@ -46,6 +46,13 @@ func TestStore_EveryReadHasAnIndex(t *testing.T) {
 	x.explain(t, "history", `SELECT id FROM hub_log WHERE source = ? AND reach = ? AND kind = 2 AND t_to > t_from AND t_from > ? AND t_from < ? AND t_to > ?`, "a", 1, 1, 9, 5)
 	x.explain(t, "facts", `SELECT `+entryColumns+` WHERE h.kind = 5 AND h.of_log = 0 AND h.partition = ? ORDER BY h.epoch, h.seq`, 0)
 	x.explain(t, "latest", `SELECT `+rowColumns+` FROM row r JOIN epoch e ON e.n = r.epoch WHERE r.product = ? AND r.entity = ? AND r.state <> 3 ORDER BY r.t_from DESC, r.key DESC LIMIT 1`, product, "m")
+	day := &explainer{base: dayBase{dayOfOne(t)}, plans: plans}
+	day.explain(t, "chunks of one", chunksOfOne, 1, 9, 5, 1, 7)
+	day.explain(t, "chunks of several", chunksMixed, 1, 9, 5, 1, 7, 7)
+	day.explain(t, "chunks of all", chunksOfAll, 1, 9, 5, 1)
+	x.explain(t, "past", `SELECT body FROM hub_past WHERE partition = ? AND (epoch, last) > (?, ?) ORDER BY epoch, last LIMIT 1`, 0, 1, 1)
+	x.explain(t, "newest", `SELECT `+entryColumns+` WHERE h.partition = 0 AND (h.epoch, h.seq) > (?, ?) AND h.kind = 2 AND h.source = ? ORDER BY h.epoch, h.seq`, 1, 1, "a")
+	x.explain(t, "came", `SELECT `+entryColumns+` WHERE h.of_log = ? AND h.of_log > 0 AND h.of_epoch = ? AND h.of_seq BETWEEN ? AND ? AND h.kind = 2`, 1, []byte("e"), 1, 9)
 	for name, plan := range plans {
 		for _, line := range plan {
 			if strings.HasPrefix(line, "SCAN ") || strings.Contains(line, "TEMP B-TREE") {
@@ -54,6 +61,32 @@ func TestStore_EveryReadHasAnIndex(t *testing.T) {
 		}
 	}
 }
+
+// dayOfOne is an open day file.
+func dayOfOne(t *testing.T) *sql.DB {
+	t.Helper()
+	s := newStore(t)
+	if err := s.writeDay(t.Context(), 0, func(*sql.Tx) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	db, err := s.openDay(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// dayBase reads a day file.
+type dayBase struct{ db *sql.DB }
+
+func (d dayBase) write(context.Context, func(*sql.Tx) error) error { return errReading }
+
+func (d dayBase) read(ctx context.Context, do func(*sql.Tx) error) error {
+	return within(ctx, d.db, do)
+}
+
+func (d dayBase) Close() error { return nil }
 
 type explainer struct {
 	base

@@ -7,9 +7,9 @@ import (
 )
 
 // schemaVersion is kept in SQLite's user_version.
-const schemaVersion = 2
+const schemaVersion = 3
 
-// schema of version 2. Epochs are numbered in the order they were opened, so
+// schema of version 3. Epochs are numbered in the order they were opened, so
 // (epoch number, sequence) is the order of a log. Instants are nanoseconds UTC.
 const schema = `
 CREATE TABLE epoch (
@@ -48,8 +48,7 @@ CREATE TABLE hub_log (
 CREATE UNIQUE INDEX hub_log_at ON hub_log (partition, epoch, seq);
 CREATE UNIQUE INDEX hub_log_of ON hub_log (of_log, of_epoch, of_seq) WHERE of_log > 0;
 CREATE INDEX hub_log_times ON hub_log (source, reach, t_from, t_to) WHERE kind = 2 AND t_to > t_from;
-` + schemaFacts + `
-
+` + schemaFacts + schemaPast + `
 CREATE TABLE account (
 	n INTEGER PRIMARY KEY,
 	log TEXT NOT NULL UNIQUE,
@@ -123,6 +122,50 @@ CREATE TABLE port_place (
 
 const schemaFacts = `CREATE INDEX hub_log_facts ON hub_log (partition, epoch, seq) WHERE kind = 5 AND of_log = 0;`
 
+// schemaPast is what stays of batches whose samples stand in chunks.
+const schemaPast = `
+-- One row per partition: through where its batches are chunks, and the pass
+-- that came so far. Chunks of a later pass don't count: see compact.go.
+CREATE TABLE compacted (
+	partition INTEGER PRIMARY KEY,
+	pass INTEGER NOT NULL,
+	epoch INTEGER NOT NULL,
+	seq INTEGER NOT NULL
+);
+-- Headers of batches without their bodies, in log order, many in a row: see past.go.
+CREATE TABLE hub_past (
+	partition INTEGER NOT NULL,
+	epoch INTEGER NOT NULL,
+	last INTEGER NOT NULL, -- sequence of the last of them
+	body BLOB NOT NULL,
+	PRIMARY KEY (partition, epoch, last)
+) WITHOUT ROWID;
+-- Their checksums, by where they stood in the log they came from.
+CREATE TABLE hub_sum (
+	of_log INTEGER NOT NULL,
+	of_epoch BLOB NOT NULL,
+	block INTEGER NOT NULL, -- of_seq / sumBlock
+	body BLOB NOT NULL,
+	PRIMARY KEY (of_log, of_epoch, block)
+) WITHOUT ROWID;
+-- The files that hold chunks, one a day of event time.
+CREATE TABLE day (
+	day INTEGER PRIMARY KEY, -- days since 1970; strayDay: see day.go
+	chunks INTEGER NOT NULL,
+	samples INTEGER NOT NULL
+);
+-- The newest sample of every signal among those that stand in chunks.
+CREATE TABLE newest (
+	source TEXT NOT NULL,
+	signals BLOB NOT NULL, -- hash of the signal table
+	sealed BLOB NOT NULL,  -- a batch, one sample a signal
+	marks BLOB,            -- a verdict on it
+	PRIMARY KEY (source, signals)
+) WITHOUT ROWID;
+-- One row once a day was dropped: samples before it may be gone.
+CREATE TABLE kept (n INTEGER PRIMARY KEY CHECK (n = 0), since INTEGER NOT NULL);
+`
+
 // toVersion2 has the products read the hub's log again: what they kept of
 // sources and sites has another form. Rows stand, and are compared.
 const toVersion2 = schemaFacts + `
@@ -138,8 +181,12 @@ func migrate(ctx context.Context, tx *sql.Tx) error {
 	switch version {
 	case schemaVersion:
 		return nil
-	case 1:
-		if _, err := tx.ExecContext(ctx, toVersion2+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
+	case 1, 2:
+		steps := schemaPast
+		if version == 1 {
+			steps = toVersion2 + schemaPast
+		}
+		if _, err := tx.ExecContext(ctx, steps+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
 			return fmt.Errorf("bring the hub's database to layout %d: %w", schemaVersion, err)
 		}
 		return nil

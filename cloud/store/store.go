@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -33,19 +34,37 @@ type Store struct {
 	keep atomic.Int64
 	hub  bell // rung by OpenLog and Take
 	out  bell // rung by Resume and Commit
+
+	newest newestCache
+
+	folder     string                // the folder of the day files
+	halt       func(at string) error // breaks a pass off: for tests
+	compacting sync.Mutex            // one pass at a time; protects what follows
+	swept      bool                  // nothing is left of passes that broke off
 }
 
-// Open opens or makes the database file at path, and its folder.
+// Open opens or makes the database file at path, and its folder. Compacted
+// history lies beside it in the folder "history".
 func Open(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
 	d, err := openDisk(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	return open(d, log), nil
+	return storeOn(d, path, log), nil
 }
 
-func open(b base, log *slog.Logger) *Store {
-	s := &Store{base: b, log: log}
+// OpenReading opens the database file at path beside the hub that writes it, or
+// when none runs. Whatever would write is refused.
+func OpenReading(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
+	d, err := openReading(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return storeOn(d, path, log), nil
+}
+
+func storeOn(b base, path string, log *slog.Logger) *Store {
+	s := &Store{base: b, log: log, newest: newestCache{held: map[string]*heldNewest{}}, folder: filepath.Join(filepath.Dir(path), "history")}
 	s.keep.Store(defaultKeep)
 	return s
 }

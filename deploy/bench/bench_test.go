@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -205,4 +206,19 @@ func arriving(t *testing.T, batches []mesh.Batch, do func(*mesh.Batch)) float64 
 		all += fastest
 	}
 	return all.Seconds()
+}
+
+// once is the processor time of one run, in seconds of this thread.
+func once(do func()) float64 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	began := processor()
+	do()
+	return (processor() - began).Seconds()
+}
+
+// median is the middle one.
+func median(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)/2]
 }

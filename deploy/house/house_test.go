@@ -60,8 +60,8 @@ func libraries() map[string][]string {
 		"github.com/alecthomas/kong":            {"edge/cmd", "cloud/cmd", "firmware-sim/cmd"},
 		"github.com/goccy/go-yaml":              {"proto/strict"},
 		"github.com/klauspost/compress":         {"proto/wire", "deploy/bench"}, // the floor that wire is measured by
-		"github.com/parquet-go/parquet-go":      {"cloud/port/parquet"},
 		"google.golang.org/protobuf":            {"proto/wire"},
+		"github.com/parquet-go/parquet-go":      {"cloud/port/parquet"},
 		"github.com/prometheus/client_golang":   {"cloud/port/http", "edge/status"},
 		"github.com/chromedp/chromedp":          {"deploy/e2e"},
 		"github.com/santhosh-tekuri/jsonschema": {"cloud/product"},

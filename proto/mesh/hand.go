@@ -104,3 +104,10 @@ type RowQuery struct {
 	// Withdrawn asks for withdrawn rows too; without it they are left out.
 	Withdrawn bool
 }
+
+// Newest is the newest sample of a signal, with what rules found about it.
+type Newest struct {
+	Signal Signal
+	Sample Sample
+	Marks  []Mark
+}

@@ -50,6 +50,7 @@ func run(ctx context.Context, args []string) int {
 func rules() []answer.Rule {
 	return []answer.Rule{
 		{Is: demo.ErrUsage, Code: answer.Usage},
+		{Is: hub.ErrUsage, Code: answer.Usage},
 		{Is: demo.ErrFindings, Code: answer.DemoMismatch},
 		{Is: syscall.EADDRINUSE, Code: answer.InUse},
 		{Is: hub.ErrListen, Code: answer.Listen},

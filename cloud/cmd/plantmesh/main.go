@@ -22,6 +22,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the hub."`
 	Demo    demoCmd    `cmd:"" help:"Run a simulated plant, an agent and a hub on this machine and open the page."`
 	Agents  agentsCmd  `cmd:"" help:"Enrol, revoke and list agents."`
+	Export  exportCmd  `cmd:"" help:"Write the samples of whole days as Parquet files."`
 	Version versionCmd `cmd:"" help:"Say which build this is."`
 }
 

@@ -27,6 +27,9 @@ type entity struct {
 	tip    *product.State
 	folded []mesh.Span // what was known at the last fold
 	ended  bool        // as it was folded last: the site has it no more
+	// floor: nothing before it is folded any more, because samples of before are
+	// dropped; rows that begin before it stand as they are.
+	floor mesh.Nanos
 	// scratch says that stored states are of another mapping: fold from nothing.
 	scratch bool
 
@@ -36,7 +39,7 @@ type entity struct {
 }
 
 func newEntity(id string, f feed) *entity {
-	return &entity{id: id, feed: f, from: never, dirty: never, rows: map[string]*kept{}, rowsFrom: never, open: map[string]*kept{}}
+	return &entity{id: id, feed: f, from: never, dirty: never, floor: always, rows: map[string]*kept{}, rowsFrom: never, open: map[string]*kept{}}
 }
 
 // merge takes the fresh events among the others, each once.

@@ -22,6 +22,8 @@ type fakeLog struct {
 	descriptors map[mesh.Hash]mesh.Descriptor
 	accounts    map[mesh.LogID]*mesh.Account
 	histories   int
+	compacted   int        // so many of the first entries have their samples in chunks
+	dropped     mesh.Nanos // what of that lies before has no samples any more
 }
 
 func newFakeLog() *fakeLog {
@@ -93,13 +95,39 @@ func (l *fakeLog) Peek(_ context.Context, _ int, after mesh.Position, most int) 
 	if from > len(l.entries) {
 		return nil, mesh.ErrGone
 	}
-	return slices.Clone(l.entries[from:min(len(l.entries), from+most)]), nil
+	out := slices.Clone(l.entries[from:min(len(l.entries), from+most)])
+	for i := range out {
+		if from+i < l.compacted && out[i].Header.Kind == mesh.KindBatch {
+			out[i].Sealed, out[i].Verdict = nil, nil
+		}
+	}
+	return out, nil
 }
 
+// History gives of compacted batches a chunk each: what has a place in the log
+// no more.
 func (l *fakeLog) History(_ context.Context, source string, span mesh.Span) (out []mesh.Entry, err error) {
 	l.histories++
+	for i, e := range l.entries {
+		if e.Header.Kind != mesh.KindBatch || e.Header.About != source || e.Header.Times.Meet(span).Empty() {
+			continue
+		}
+		if i < l.compacted {
+			if e.Header.Times.To <= l.dropped {
+				continue
+			}
+			e.At, e.Of, e.Ord, e.Through = mesh.Position{}, mesh.Position{}, 0, 0
+			e.Header.Proven, e.Header.Complete = mesh.Span{}, 0
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+func (l *fakeLog) Came(_ context.Context, log mesh.LogID, lost []mesh.Range) (out []mesh.Entry, err error) {
 	for _, e := range l.entries {
-		if e.Header.Kind == mesh.KindBatch && e.Header.About == source && !e.Header.Times.Meet(span).Empty() {
+		if e.Header.Kind == mesh.KindBatch && e.Of.Log == log && product.Within(lost, e.Of) {
+			e.Sealed = nil
 			out = append(out, e)
 		}
 	}

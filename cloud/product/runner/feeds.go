@@ -107,6 +107,22 @@ func (r *Runner) route(it *Item) {
 	r.deal(it, func(e *entity, ev product.Event) { e.fresh = append(e.fresh, ev) })
 }
 
+// recallBatch has the equipment that a compacted batch may be about fold again
+// from its first sample on, and hold nothing up to its last: so they are read
+// back from the chunks.
+func (r *Runner) recallBatch(e *mesh.Entry) {
+	t := e.Header.Times
+	if t.Empty() || r.def.Fold == product.FoldCoverage || r.def.Fold == product.FoldSamples {
+		return
+	}
+	r.recalled += int(e.Header.Count)
+	for _, x := range r.entities {
+		if x.feed.hears(e.Header.About, t) {
+			x.dirty, x.from = min(x.dirty, t.From), max(x.from, t.To)
+		}
+	}
+}
+
 // deal gives every sample that this product folds to give. Whose it is, is said
 // by the site that holds at its time.
 func (r *Runner) deal(it *Item, give func(*entity, product.Event)) {

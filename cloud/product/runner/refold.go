@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"plantmesh/cloud/product"
 	"plantmesh/proto/mesh"
@@ -19,7 +20,7 @@ type outlook struct {
 // look finds what is known of an entity. One that the site has no more is
 // folded to where it ended, proven or not.
 func look(e *entity, horizon mesh.Nanos) (v outlook) {
-	v.spans = e.feed.known()
+	v.spans = since(e.feed.known(), e.floor)
 	_, v.end = product.Extent(v.spans)
 	if at, ended := e.feed.ends(horizon); ended && len(v.spans) > 0 {
 		v.end, v.ended = max(v.end, at), true
@@ -37,7 +38,9 @@ func (r *Runner) horizon() (t mesh.Nanos) {
 
 // change is the earliest instant from which the fold may differ from the last.
 func (e *entity) change(v outlook) (at mesh.Nanos, ok bool) {
-	at = e.dirty
+	if at = e.dirty; at != never {
+		at = max(at, e.floor)
+	}
 	if d, differs := product.FirstDifference(e.folded, v.spans); differs {
 		at = min(at, d)
 	}
@@ -63,6 +66,10 @@ func (r *Runner) fold(ctx context.Context, d *diff) error {
 	}
 	views, starts := make([]outlook, len(r.entities)), make([]*product.State, len(r.entities))
 	need, horizon := map[*entity]mesh.Nanos{}, r.horizon()
+	kept, err := r.kept(ctx)
+	if err != nil {
+		return err
+	}
 	for i, e := range r.entities {
 		e.merge()
 		views[i] = look(e, horizon)
@@ -70,7 +77,7 @@ func (r *Runner) fold(ctx context.Context, d *diff) error {
 		if !ok {
 			continue
 		}
-		st, err := r.start(ctx, e, at)
+		st, err := r.begin(ctx, e, &views[i], at, kept)
 		if err != nil {
 			return err
 		}
@@ -93,6 +100,64 @@ func (r *Runner) fold(ctx context.Context, d *diff) error {
 		e.forget(d.end)
 	}
 	return nil
+}
+
+// kept is the instant from which on no sample was dropped.
+func (r *Runner) kept(ctx context.Context) (mesh.Nanos, error) {
+	if r.cfg.Kept == nil {
+		return always, nil
+	}
+	return r.cfg.Kept(ctx)
+}
+
+// begin is start, unless what would be folded from there is dropped. Then it is
+// the first edge behind that; where there is none the entity begins anew at the
+// first instant that is kept and that no row reaches over.
+func (r *Runner) begin(ctx context.Context, e *entity, v *outlook, at, kept mesh.Nanos) (*product.State, error) {
+	whole := func(st *product.State) bool { return st.At >= kept || st.At >= e.from }
+	st, err := r.start(ctx, e, at)
+	if err != nil || whole(st) {
+		return st, err
+	}
+	if !e.scratch { // cells are an hour at most, so an edge is behind kept by then
+		e.edges = nil // those stored are asked
+		if st, err = r.start(ctx, e, max(at, kept.Add(time.Hour))); err != nil || whole(st) {
+			return st, err
+		}
+	}
+	if e.floor, err = r.clear(ctx, e, kept); err != nil {
+		return nil, err
+	}
+	v.spans = since(v.spans, e.floor)
+	e.edges, e.saved = []product.Edge{{State: &product.State{}}}, 0
+	return &product.State{}, nil
+}
+
+// clear is the first instant at or behind kept that no row of the entity
+// reaches over. A row without an end is no obstacle: it is made anew.
+func (r *Runner) clear(ctx context.Context, e *entity, kept mesh.Nanos) (mesh.Nanos, error) {
+	rows, _, err := r.out.Rows(ctx, mesh.RowQuery{Product: r.def.ID, Entities: []string{e.id}, Span: mesh.Span{From: kept, To: kept + 1}, Limit: 1000})
+	at := kept
+	for i := range rows {
+		if rows[i].From < kept {
+			at = max(at, rows[i].To)
+		}
+	}
+	return at, err
+}
+
+// since are spans without what lies before an instant.
+func since(spans []mesh.Span, from mesh.Nanos) []mesh.Span {
+	if len(spans) == 0 || spans[0].From >= from {
+		return spans
+	}
+	var out []mesh.Span
+	for _, s := range spans {
+		if s = s.Meet(mesh.Span{From: from, To: never}); !s.Empty() {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func (r *Runner) coverAll(ctx context.Context, d *diff) error {
@@ -198,7 +263,7 @@ func (r *Runner) load(ctx context.Context, need map[*entity]mesh.Nanos) error {
 
 // refold folds an entity from a state to the end of what is known.
 func (r *Runner) refold(ctx context.Context, e *entity, v outlook, st *product.State, d *diff) error {
-	since := st.At
+	since := max(st.At, e.floor)
 	trace := r.sites.Fold(st, e.events, v.spans, v.end, e.feed.changes())
 	e.edges = append(e.edges, trace.Edges...)
 	e.tip, e.folded, e.ended, e.dirty, e.scratch = st, slices.Clone(v.spans), v.ended, never, false

@@ -47,7 +47,8 @@ func (d *diff) compare(e *entity, since mesh.Nanos, drafts []product.Draft) {
 	// What vanished goes first: nobody may see it beside what takes its place.
 	var gone []string
 	for key, k := range e.rows {
-		if k.state != mesh.RowWithdrawn && k.touches(since) && !stay[key] && k.vanishes(since, drafts) {
+		stands := k.from < e.floor && k.to != 0
+		if k.state != mesh.RowWithdrawn && k.touches(since) && !stay[key] && !stands && k.vanishes(since, drafts) {
 			gone = append(gone, key)
 		}
 	}
@@ -56,7 +57,9 @@ func (d *diff) compare(e *entity, since mesh.Nanos, drafts []product.Draft) {
 		d.withdraw(e, key)
 	}
 	for i := range drafts {
-		d.put(e, &drafts[i])
+		if drafts[i].From >= e.floor {
+			d.put(e, &drafts[i])
+		}
 	}
 }
 

@@ -29,10 +29,14 @@ import (
 // what is returned belongs to the caller.
 type Log interface {
 	// Peek reads up to most entries behind a position of a partition, in log
-	// order, without waiting; the zero position reads from the start.
+	// order, without waiting; the zero position reads from the start. A batch
+	// without sealed bytes was compacted.
 	Peek(ctx context.Context, partition int, after mesh.Position, most int) ([]mesh.Entry, error)
-	// History reads the batches of a source that hold samples of span.
+	// History reads the batches and chunks that hold samples of a source in span.
 	History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error)
+	// Came are the batches that came of these positions of a log, without their
+	// bytes.
+	Came(ctx context.Context, log mesh.LogID, lost []mesh.Range) ([]mesh.Entry, error)
 	// Descriptor is the descriptor of this name; ok is false where none is stored.
 	Descriptor(ctx context.Context, hash mesh.Hash) (d mesh.Descriptor, ok bool, err error)
 }
@@ -61,6 +65,9 @@ type Config struct {
 	// Growth is the least time between two commits of an open row in which only
 	// numbers have grown. Default 2 s.
 	Growth time.Duration
+	// Kept says from when on no sample was dropped; nil: none ever was. What
+	// would fold from before it begins there, and rows from before stand.
+	Kept func(ctx context.Context) (mesh.Nanos, error)
 	// Eager commits at every step, whatever the clock says: for tests.
 	Eager bool
 }
@@ -87,9 +94,13 @@ const (
 	siteKey    = "@site"
 	sourcesKey = "@sources"
 	logsKey    = "@logs"
-	knownKey   = "@known/"
-	chainKey   = "@chain/"
-	stateFrom  = mesh.Nanos(0) // At of the states that are not of a time
+	// recallSamples bounds what is read back for one commit where a product reads
+	// batches that were compacted: some 100 MB of events.
+	recallSamples = 1 << 20
+
+	knownKey  = "@known/"
+	chainKey  = "@chain/"
+	stateFrom = mesh.Nanos(0) // At of the states that are not of a time
 )
 
 // Runner makes one product. Not safe for concurrent use.
@@ -107,6 +118,7 @@ type Runner struct {
 	place     mesh.Position // the place as read
 	committed mesh.Nanos    // when, by the machine clock
 	changed   bool          // something was read since the last commit
+	recalled  int           // samples of compacted batches, since then
 	sites     *product.Sites
 	siteNew   bool // not committed yet
 	refs      map[refKey][]ref
@@ -181,7 +193,7 @@ func (r *Runner) due(items int) bool {
 	if items >= pageEntries/2 {
 		wait *= 4
 	}
-	return r.cfg.Eager || r.waited(wait)
+	return r.cfg.Eager || r.recalled >= recallSamples || r.waited(wait)
 }
 
 // waited reports whether the last commit is this long ago.
@@ -204,6 +216,10 @@ func (r *Runner) absorb(ctx context.Context, it *Item) error {
 		if it.Fault != nil {
 			r.log.WarnContext(ctx, "a batch can't be read: its time is unknown", "at", e.At.String(), "source", s.name, "reason", it.Fault.Error())
 			s.damaged(e, it.Fault)
+			break
+		}
+		if it.Compacted {
+			r.recallBatch(e)
 			break
 		}
 		r.route(it)
@@ -230,17 +246,34 @@ func (r *Runner) void(ctx context.Context, it *Item) error {
 		if len(it.Void.Lost) == 0 {
 			continue
 		}
-		came, err := r.tape.log.History(ctx, p.Source, p.Times)
+		came, err := r.came(ctx, it)
 		if err != nil {
 			return err
 		}
 		for i := range came {
-			if product.Within(it.Void.Lost, came[i].Of) {
+			if came[i].Header.About == p.Source {
 				k.Batch(came[i].Of, came[i].Ord, came[i].Header)
 			}
 		}
 	}
 	return nil
+}
+
+// came are the batches that came all the same of what a void gives up. The hub's
+// own voids don't say whose positions they mean: an epoch is in one log only.
+func (r *Runner) came(ctx context.Context, it *Item) (out []mesh.Entry, err error) {
+	logs := []mesh.LogID{it.Entry.Of.Log}
+	if it.Entry.Of.Log == "" {
+		logs = slices.Sorted(maps.Keys(r.logs))
+	}
+	for _, log := range logs {
+		more, err := r.tape.log.Came(ctx, log, it.Void.Lost)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+	}
+	return out, nil
 }
 
 // agentLog is what is held of one agent's log.
@@ -339,6 +372,7 @@ func (r *Runner) commit(ctx context.Context, flush bool) (done bool, err error) 
 			return false, err
 		}
 	}
+	r.recalled = 0
 	r.placed, r.committed, r.siteNew, r.changed, r.listed = r.place, now, false, d.held, [2]int{len(names), len(r.logs)}
 	for _, s := range r.sources {
 		s.changed = false

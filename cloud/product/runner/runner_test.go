@@ -176,7 +176,8 @@ func compare(t interface {
 }
 
 // In any order of arrival, with repeats, cut into any steps, stopped and begun
-// anew at any of them, the rows are the same to the bit.
+// anew at any of them, compacted at any of them whoever has read it, the rows
+// are the same to the bit.
 func TestRunner_AnyRoadGivesTheSameRows(t *testing.T) {
 	defs := definitions(t)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -214,11 +215,15 @@ func TestRunner_AnyRoadGivesTheSameRows(t *testing.T) {
 		eager := rapid.Bool().Draw(rt, "eager")
 		restart := rapid.IntRange(0, 30).Draw(rt, "restart")
 		var set *Set
+		compacts := rapid.IntRange(0, 20).Draw(rt, "compacts")
 		for i, m := range road {
 			if i == siteAt {
 				other.site(testSite)
 			}
 			other.arrive(m.r, nil)
+			if compacts > 0 && rng.IntN(compacts) == 0 {
+				other.compacted += rng.IntN(len(other.entries) - other.compacted + 1)
+			}
 			now += mesh.Nanos(rng.IntN(400)) * second / 1000
 			if set == nil || restart > 0 && rng.IntN(restart) == 0 {
 				var err error
@@ -248,6 +253,24 @@ func TestRunner_AnyRoadGivesTheSameRows(t *testing.T) {
 		}
 		compare(rt, fmt.Sprintf("seed %d", seed), got, want)
 	})
+}
+
+// A product that begins when all there is was compacted makes the same rows.
+func TestRunner_BeginsOnCompactedHistory(t *testing.T) {
+	for seed := range uint64(3) {
+		hub, want, got := newFakeLog(), newFakeOut(), newFakeOut()
+		records := script(t, hub, seed, 6)
+		for i, r := range records {
+			if i == len(records)/3 {
+				hub.site(testSite)
+			}
+			hub.arrive(r, nil)
+		}
+		flushed(t, hub, want)
+		hub.compacted = len(hub.entries) - int(seed)*5
+		flushed(t, hub, got)
+		compare(t, fmt.Sprintf("seed %d", seed), got, want)
+	}
 }
 
 // The runner's rows are those of one pure fold over all events.

@@ -204,18 +204,20 @@ func (v *view) piece(ctx context.Context, span mesh.Span) (out []mesh.Row, err e
 		if v.skip(&x) {
 			continue
 		}
-		row := mesh.Row{
-			Product: v.signals.def.ID, Entity: e.ID, Key: x.Key, From: x.From, To: x.To, State: mesh.RowProvisional, Revision: 1,
-			Produced: readings[i].Sample.Agent, Body: x.Body,
-		}
-		if x.From < v.final {
-			row.State = mesh.RowFinal
-		}
-		if out = append(out, row); len(out) >= v.limit {
+		if out = append(out, v.row(v.signals.def.ID, e.ID, &x, readings[i].Sample.Agent)); len(out) >= v.limit {
 			break
 		}
 	}
 	return out, nil
+}
+
+// row is the row of a draft: final once its source is complete through it.
+func (v *view) row(id, entity string, x *product.Draft, made mesh.Nanos) mesh.Row {
+	row := mesh.Row{Product: id, Entity: entity, Key: x.Key, From: x.From, To: x.To, State: mesh.RowProvisional, Revision: 1, Produced: made, Body: x.Body}
+	if x.From < v.final {
+		row.State = mesh.RowFinal
+	}
+	return row
 }
 
 // skip reports whether a row was given before, or isn't asked for.

@@ -99,6 +99,16 @@ func (f feed) same(o feed) bool {
 	return len(f) > 0 && len(o) > 0
 }
 
+// hears reports whether a source feeds the equipment at some time of a span.
+func (f feed) hears(source string, span mesh.Span) bool {
+	for i := range f {
+		if f[i].source != nil && f[i].source.name == source && !f[i].Meet(span).Empty() {
+			return true
+		}
+	}
+	return false
+}
+
 // at is the part that holds at t, or the first behind it with an equipment:
 // where a machine begins within a window, the window is that one's.
 func (f feed) at(t mesh.Nanos) *part {

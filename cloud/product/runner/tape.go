@@ -25,6 +25,8 @@ type Item struct {
 	Fact       mesh.Fact
 	Descriptor mesh.Descriptor // of a fact
 	Fault      error           // the body can't be read, for ever
+	// Compacted says that the samples of this batch are to be had from History alone.
+	Compacted bool
 
 	out []uint32 // sorted indexes of samples that a rule quarantines
 }
@@ -93,7 +95,7 @@ func (t *Tape) Read(ctx context.Context, partition int, after mesh.Position) ([]
 			return nil, err
 		}
 		page = append(page, it)
-		if samples += len(it.Samples); samples >= pageSamples {
+		if samples += int(it.Entry.Header.Count); samples >= pageSamples {
 			break
 		}
 	}
@@ -103,7 +105,8 @@ func (t *Tape) Read(ctx context.Context, partition int, after mesh.Position) ([]
 	return page, nil
 }
 
-// History opens the batches of a source that hold samples of span.
+// History opens what holds samples of a source in span: batches as they came,
+// and chunks, which have no position.
 func (t *Tape) History(ctx context.Context, source string, span mesh.Span, each func(*Item) error) error {
 	entries, err := t.log.History(ctx, source, span)
 	if err != nil {
@@ -134,6 +137,9 @@ func (t *Tape) open(ctx context.Context, e *mesh.Entry) (it Item, err error) {
 	case mesh.KindBatch:
 		if e.Header.Count == 0 {
 			return it, nil // proof alone
+		}
+		if it.Compacted = len(e.Sealed) == 0; it.Compacted {
+			return it, nil
 		}
 		var b mesh.Batch
 		if b, it.Fault = t.dec.Batch(e.Sealed); it.Fault == nil {

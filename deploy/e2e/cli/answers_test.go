@@ -67,6 +67,8 @@ func calls(dir, at string) []call {
 		{hub, "agents revoke", []string{"--config", in("hub.yaml"), "--site", "graz", "gw-9"}, exitIdentity, "enroll.rejected", false},
 		{hub, "serve", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{hub, "serve", []string{"--config", in("taken.yaml")}, exitNetwork, "net.in_use", false},
+		{hub, "export", []string{"--config", in("hub.yaml"), "--from", "2026-03-01", "--out", dir}, exitState, "data.unusable", false},
+		{hub, "export", []string{"--config", in("hub.yaml"), "--from", "yesterday", "--out", dir}, exitUsage, "usage", false},
 		{hub, "demo", []string{"--assert"}, exitUsage, "usage", false},
 		{hub, "demo", []string{"--listen", at}, exitNetwork, "net.in_use", false},
 		{sim, "version", nil, 0, "", false},

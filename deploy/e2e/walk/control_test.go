@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
+	"plantmesh/cloud/product"
+	"plantmesh/cloud/product/runner"
 	"plantmesh/proto/mesh"
 )
 
@@ -85,7 +88,7 @@ func TestWalk_FaultsLeaveNoTrace(t *testing.T) {
 		t.Fatalf("the calm walk: %s", f)
 	}
 	f := rough.compare()
-	if !f.ok() || f.gaps == 0 {
+	if !f.ok() || f.gaps == 0 || rough.faults["compacted"] == 0 {
 		t.Fatalf("the rough walk: %s; %s", f, rough.story())
 	}
 	shadows := calm.shadows(rough.gaps())
@@ -95,6 +98,42 @@ func TestWalk_FaultsLeaveNoTrace(t *testing.T) {
 	if len(names) > 0 {
 		t.Errorf("of %d rows %d differ: %q", len(a), len(names), names[:min(8, len(names))])
 		t.Logf("%s\n%s", a[names[0]], b[names[0]])
+	}
+}
+
+// The newest sample of every signal is the last row of it, whatever was
+// compacted.
+func TestWalk_LatestIsTheLastOfEverySignal(t *testing.T) {
+	x := newWorld(t, 13, few)
+	w := newWalk(t, plan{seed: 13, faulty: true}, x)
+	w.run()
+	for range 2 {
+		want := map[string]string{}
+		w.signals(func(r *mesh.Row) {
+			_, name, _ := strings.Cut(r.Key, "/")
+			want[r.Entity+" "+name] = fmt.Sprint(r.From, r.State, string(r.Body))
+		})
+		defs, err := product.Definitions()
+		w.check(err)
+		i := slices.IndexFunc(defs, func(d *product.Definition) bool { return d.Fold == product.FoldSamples })
+		rows, err := runner.NewLatest(runner.NewSignals(defs[i], w.hub.store, w.hub.store), w.hub.store, func() mesh.Nanos { return w.plant }).Latest(w.ctx, mesh.RowQuery{})
+		w.check(err)
+		got := map[string]string{}
+		for _, r := range rows {
+			_, name, _ := strings.Cut(r.Key, "/")
+			got[r.Entity+" "+name] = fmt.Sprint(r.From, r.State, string(r.Body))
+		}
+		if len(got) != len(rows) || len(got) == 0 || !maps.Equal(got, want) {
+			t.Errorf("%d signals, want %d", len(got), len(want))
+			for name, text := range want {
+				if got[name] != text {
+					t.Fatalf("%s: %s, want %s", name, got[name], text)
+				}
+			}
+		}
+		w.compact()
+		w.stopHub()
+		w.startHub()
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"testing/cryptotest"
 	"time"
 
+	"plantmesh/cloud/store"
 	"plantmesh/edge/buffer"
 	"plantmesh/firmware-sim/plant"
 	"plantmesh/proto/mesh"
@@ -105,6 +106,7 @@ type walk struct {
 	quiet  *slog.Logger
 	luck   *rand.Rand // of the plant's side
 	harm   *rand.Rand // of the faults
+	press  *rand.Rand // of the compactor
 	world  *world
 	tables map[string][]mesh.Signal
 
@@ -132,7 +134,7 @@ func newWalk(t *testing.T, p plan, x *world) *walk {
 	cryptotest.SetGlobalRandom(t, p.seed) // epochs
 	w := &walk{
 		plan: p, t: t, ctx: t.Context(), dir: t.TempDir(), quiet: slog.New(slog.DiscardHandler), world: x,
-		luck: rand.New(rand.NewPCG(p.seed, 1)), harm: rand.New(rand.NewPCG(p.seed, 2)), link: newLink(p.seed, p.faulty),
+		luck: rand.New(rand.NewPCG(p.seed, 1)), harm: rand.New(rand.NewPCG(p.seed, 2)), press: rand.New(rand.NewPCG(p.seed, 3)), link: newLink(p.seed, p.faulty),
 		machine: time.Unix(1_800_000_000, 0), plant: x.start, readers: map[string]*reader{}, tables: map[string][]mesh.Signal{}, faults: map[string]int{}, open: map[string]mesh.Nanos{},
 	}
 	if os.Getenv("PLANTMESH_TEST_LOG") != "" {
@@ -213,6 +215,9 @@ func (w *walk) event() {
 		w.fault()
 		return
 	}
+	if w.faulty && w.hub != nil && w.press.IntN(300) == 0 {
+		w.compact()
+	}
 	r := w.readers[w.world.sources[w.luck.IntN(len(w.world.sources))]]
 	switch n := w.luck.IntN(100); {
 	case n < 64 && r != nil:
@@ -280,6 +285,15 @@ func (w *walk) settle() {
 		}
 	}
 	w.t.Fatalf("seed %d: not settled: the hub has %s of %s; %d messages wait on %v", w.seed, w.hub.through(w), w.agent.buffer.End(), len(w.link.stored), w.link.roads())
+}
+
+// compact has the hub's store turn what it has into chunks, whoever has read it.
+func (w *walk) compact() {
+	tip, err := w.hub.store.Tip(w.ctx, 0)
+	w.check(err)
+	done, err := w.hub.store.Compact(w.ctx, store.Pass{Through: tip, Now: w.plant, MaxSamples: 1 + w.press.IntN(20_000)})
+	w.check(err)
+	w.faults["compacted"] += done.Batches
 }
 
 // send lets forward do so many things.

@@ -1,0 +1,249 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"plantmesh/cloud/port/parquet"
+	"plantmesh/cloud/product"
+	"plantmesh/cloud/store"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// ErrUsage is returned when what is asked for makes no sense.
+var ErrUsage = errors.New("usage")
+
+const (
+	// exportTags are read at a time: a day of them at 1 Hz is some 250 MB in memory.
+	exportTags = 16
+	// exportDays bounds one export.
+	exportDays = 3660
+)
+
+// ExportRequest says which samples are wanted.
+type ExportRequest struct {
+	From, To  time.Time // UTC days, both included
+	Equipment []string  // empty: every signal there is, of equipment or not
+	Out       string    // the folder
+}
+
+// Exported is one file.
+type Exported struct {
+	Path  string `json:"path"`
+	Rows  int64  `json:"rows"`
+	Bytes int64  `json:"bytes"`
+}
+
+// Export writes the samples of whole days as Parquet, a file a day, while a hub
+// runs on the data folder or not. Each sample is there once, with its marks, as
+// in product signals. A file is put in place when it is whole; one of the same
+// day goes.
+func Export(ctx context.Context, cfg Config, r ExportRequest, log *slog.Logger) (out []Exported, err error) {
+	days := int(r.To.Sub(r.From)/(24*time.Hour)) + 1
+	if days < 1 || days > exportDays {
+		return nil, fmt.Errorf("%w: from %s to %s are %d days; ask for 1 to %d", ErrUsage, r.From.Format(time.DateOnly), r.To.Format(time.DateOnly), days, exportDays)
+	}
+	src, err := os.ReadFile(cfg.SiteFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the site file: %w", err)
+	}
+	x := &export{ask: r}
+	if x.site, err = product.ParseSite(cfg.SiteFile, src); err != nil {
+		return nil, err
+	}
+	for _, id := range r.Equipment {
+		if x.site.Find(id) == nil {
+			return nil, fmt.Errorf("%w: the site has no equipment %q", ErrUsage, id)
+		}
+	}
+	if x.store, err = store.OpenReading(ctx, filepath.Join(cfg.Data, "hub.db"), log); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrData, err)
+	}
+	defer func() { err = errors.Join(err, x.store.Close()) }()
+	if x.dec, err = wire.NewDecoder(); err != nil {
+		return nil, err
+	}
+	if err := x.list(ctx); err != nil {
+		return nil, err
+	}
+	for day := range days {
+		f, err := x.day(ctx, r.From.AddDate(0, 0, day))
+		if err != nil {
+			return out, err
+		}
+		if f.Rows > 0 {
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// export is one under way.
+type export struct {
+	ask   ExportRequest
+	site  *product.Site
+	store *store.Store
+	dec   *wire.Decoder
+	tags  []string            // sorted
+	of    map[string][]string // the sources of a tag
+}
+
+// list finds the tags that are wanted.
+func (x *export) list(ctx context.Context) error {
+	x.of = map[string][]string{}
+	for _, source := range x.site.Sources() {
+		newest, err := x.store.Newest(ctx, source, math.MaxInt64-mesh.Nanos(48*time.Hour))
+		if err != nil {
+			return err
+		}
+		for _, n := range newest {
+			if len(x.ask.Equipment) > 0 && !slices.Contains(x.ask.Equipment, x.equipment(n.Signal.Name, source)) {
+				continue
+			}
+			if x.of[n.Signal.Name] == nil {
+				x.tags = append(x.tags, n.Signal.Name)
+			}
+			x.of[n.Signal.Name] = append(x.of[n.Signal.Name], source)
+		}
+	}
+	slices.Sort(x.tags)
+	return nil
+}
+
+// equipment is whose signal this is; empty: nobody's.
+func (x *export) equipment(tag, source string) string {
+	if i, _ := x.site.Signal(tag); i >= 0 && x.site.Equipment[i].Source == source {
+		return x.site.Equipment[i].ID
+	}
+	return ""
+}
+
+// day writes the file of a day; none where there are no rows.
+func (x *export) day(ctx context.Context, day time.Time) (out Exported, err error) {
+	f, err := parquet.Create(x.ask.Out, "signals", day)
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, f.Abort()) }()
+	from := mesh.NanosOf(day)
+	span := mesh.Span{From: from, To: from.Add(24 * time.Hour)}
+	for tags := range slices.Chunk(x.tags, exportTags) {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		rows, err := x.rows(ctx, tags, span)
+		if err != nil {
+			return out, err
+		}
+		out.Rows += int64(len(rows))
+		if err := f.Write(rows); err != nil {
+			return out, err
+		}
+	}
+	if out.Rows == 0 {
+		return out, nil
+	}
+	out.Path, out.Rows, out.Bytes, err = f.Commit()
+	return out, err
+}
+
+// rows are the samples of some tags, sorted.
+func (x *export) rows(ctx context.Context, tags []string, span mesh.Span) (rows []parquet.Row, err error) {
+	bySource := map[string][]string{}
+	for _, tag := range tags {
+		for _, source := range x.of[tag] {
+			bySource[source] = append(bySource[source], tag)
+		}
+	}
+	for source, names := range bySource {
+		entries, err := x.store.Signals(ctx, source, span, names...)
+		if err != nil {
+			return nil, err
+		}
+		var readings []product.Reading
+		for i := range entries {
+			if readings, err = x.pick(ctx, readings, &entries[i], names, span); err != nil {
+				return nil, err
+			}
+		}
+		readings = product.Collapse(readings)
+		for i := range readings {
+			rows = append(rows, x.row(source, &readings[i]))
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b parquet.Row) int {
+		return cmp.Or(cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.TS, b.TS), cmp.Compare(a.Source, b.Source))
+	})
+	return rows, nil
+}
+
+// pick takes of a batch or chunk what is asked for. A batch that can't be read
+// has none: its time is unknown, as the products say.
+func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry, names []string, span mesh.Span) ([]product.Reading, error) {
+	d, ok, err := x.store.Descriptor(ctx, e.Header.Needs[0])
+	if err != nil || !ok {
+		return out, err
+	}
+	table, err := wire.Signals(d)
+	if err != nil {
+		return out, mesh.Permanent(err)
+	}
+	wanted := map[uint32]*mesh.Signal{}
+	for i := range table {
+		if slices.Contains(names, table[i].Name) {
+			wanted[table[i].ID] = &table[i]
+		}
+	}
+	b, err := x.dec.Batch(e.Sealed)
+	if err != nil {
+		return out, nil //nolint:nilerr // see above
+	}
+	marks := map[uint32][]mesh.Mark{}
+	if e.Verdict != nil {
+		for _, m := range e.Verdict.Marks {
+			marks[m.Index] = append(marks[m.Index], m)
+		}
+	}
+	for i := range b.Samples {
+		if sig := wanted[b.Samples[i].Signal]; sig != nil && span.Has(b.Samples[i].Time) {
+			out = append(out, product.Reading{Name: sig.Name, Unit: sig.Unit, Sample: b.Samples[i], Marks: marks[uint32(i)]})
+		}
+	}
+	return out, nil
+}
+
+func (x *export) row(source string, r *product.Reading) parquet.Row {
+	s := &r.Sample
+	row := parquet.Row{
+		Tag: r.Name, TS: int64(s.Time), Equipment: x.equipment(r.Name, source), Source: source, Type: s.Value.Type.String(), Unit: r.Unit,
+		Status: uint32(s.Status), Flags: s.Flags, SourceTS: int64(s.Source), ServerTS: int64(s.Server), AgentTS: int64(s.Agent), DeviceSeq: s.Seq,
+	}
+	switch v := s.Value; v.Type {
+	case mesh.TypeBool:
+		row.Bool = new(v.Bits != 0)
+	case mesh.TypeInt:
+		row.Int = new(int64(v.Bits))
+	case mesh.TypeUint:
+		row.Uint = new(v.Bits)
+	case mesh.TypeDouble:
+		row.Double = new(math.Float64frombits(v.Bits))
+	case mesh.TypeString:
+		row.Text = new(string(v.Bytes))
+	case mesh.TypeBytes, mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent:
+		row.Bytes = v.Bytes
+	case mesh.TypeNone:
+	}
+	for _, m := range r.Marks {
+		row.Marks = append(row.Marks, parquet.Mark{Rule: m.Rule, Action: product.ActionName(m.Action)})
+	}
+	return row
+}

@@ -1,0 +1,186 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"plantmesh/cloud/store"
+	"plantmesh/proto/clock"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
+)
+
+// HistoryConfig is how the samples themselves are kept. They come as batches of
+// a source; once every product has read them they become chunks by signal and
+// time, a file a day under data/history.
+type HistoryConfig struct {
+	// CompactAfter is how long batches stay as they came; default 1h. Longer
+	// makes larger chunks, which are smaller on disk and faster to read.
+	CompactAfter strict.Duration `yaml:"compact_after"`
+	// Keep is how long samples are kept, counted from the plant's now in whole
+	// UTC days; default: for ever. Rows of products stay.
+	Keep strict.Duration `yaml:"keep"`
+	// MaxBytes bounds the files of the history: beyond it the oldest days go;
+	// default: no bound. The database itself is not counted.
+	MaxBytes strict.Size `yaml:"max_bytes"`
+	// Autonomy is the longest an agent may be cut off and still deliver; default
+	// 168h. No day younger than twice that is dropped, whatever keep and
+	// max_bytes say: late data need what stands beside them.
+	Autonomy strict.Duration `yaml:"autonomy"`
+}
+
+const (
+	defaultCompactAfter = time.Hour
+	defaultAutonomy     = 7 * 24 * time.Hour
+	// minCompactAfter: less would make chunks of a few samples.
+	minCompactAfter = time.Second
+	// retainEvery is how often days are looked through: they are days.
+	retainEvery = 10 * time.Minute
+)
+
+func (c *HistoryConfig) complete(doc *strict.Doc) error {
+	if c.CompactAfter == 0 {
+		c.CompactAfter = strict.Duration(defaultCompactAfter)
+	}
+	if c.Autonomy == 0 {
+		c.Autonomy = strict.Duration(defaultAutonomy)
+	}
+	if c.CompactAfter < strict.Duration(minCompactAfter) {
+		return doc.Fault("$.history.compact_after", "at least 1s is needed")
+	}
+	if c.Keep != 0 && c.Keep < 2*c.Autonomy {
+		return doc.Fault("$.history.keep", "at least %s is needed: twice history.autonomy, for late data", time.Duration(2*c.Autonomy))
+	}
+	return nil
+}
+
+// mark is where a log ended at an instant of the machine's clock.
+type mark struct {
+	at  mesh.Nanos
+	end mesh.Position
+}
+
+// marks tell how old a stretch of the log is: records say nothing of when they
+// came. A hub that begins has none, so what it finds waits as if it had just
+// come.
+type marks []mark
+
+// note keeps where the log ends now, and gives the newest end that is at least
+// so old; zero where there is none.
+func (m *marks) note(now mesh.Nanos, end mesh.Position, age time.Duration) (old mesh.Position) {
+	*m = append(*m, mark{now, end})
+	for len(*m) > 0 && now.Sub((*m)[0].at) >= age {
+		old = (*m)[0].end
+		if len(*m) > 1 && now.Sub((*m)[1].at) < age {
+			return old // asked again before the next one is due, it holds
+		}
+		*m = (*m)[1:]
+	}
+	return old
+}
+
+// keeper compacts the history and drops what is too old.
+type keeper struct {
+	*hub
+
+	marks    marks
+	retained mesh.Nanos
+
+	mu      sync.Mutex // protects trouble
+	trouble error
+}
+
+// run works until ctx ends, which is no error. What fails is tried again.
+func (k *keeper) run(ctx context.Context) error {
+	every := min(max(time.Duration(k.cfg.History.CompactAfter)/60, time.Second), time.Minute)
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		err := k.step(ctx, clock.Machine{}.Now())
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			k.log.WarnContext(ctx, "the history is not kept as it should be, trying again", "reason", err.Error())
+		}
+		k.mu.Lock()
+		k.trouble = err
+		k.mu.Unlock()
+	}
+}
+
+// well is what keeps the history from being kept; nil: nothing.
+func (k *keeper) well(context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.trouble
+}
+
+func (k *keeper) step(ctx context.Context, now mesh.Nanos) error {
+	end, err := k.store.Tip(ctx, 0)
+	if err != nil {
+		return err
+	}
+	old := k.marks.note(now, end, time.Duration(k.cfg.History.CompactAfter))
+	if !old.IsZero() {
+		if err := k.compact(ctx, old); err != nil {
+			return err
+		}
+	}
+	if k.retained != 0 && now.Sub(k.retained) < retainEvery && now >= k.retained {
+		return nil
+	}
+	if err := k.retain(ctx); err != nil {
+		return err
+	}
+	k.retained = now
+	return nil
+}
+
+// compact takes what is old enough and read by every product that goes on. One
+// that is suspended would hold everything; it reads chunks when it is mended.
+func (k *keeper) compact(ctx context.Context, through mesh.Position) error {
+	p := store.Pass{Through: through, Now: k.now()}
+	suspended := k.set.Suspended()
+	for _, d := range k.defs {
+		if _, out := suspended[d.ID]; !out {
+			p.Products = append(p.Products, d.ID)
+		}
+	}
+	for more := true; more; {
+		began := clock.Machine{}.Now()
+		done, err := k.store.Compact(ctx, p)
+		if err != nil {
+			return err
+		}
+		if done.Batches > 0 {
+			k.log.InfoContext(ctx, "history compacted", "batches", done.Batches, "samples", done.Samples, "chunks", done.Chunks, "took", clock.Machine{}.Now().Sub(began).Round(time.Millisecond))
+		}
+		more = done.More
+	}
+	return nil
+}
+
+var errFull = errors.New("the history takes more than it may")
+
+func (k *keeper) retain(ctx context.Context) error {
+	c := k.cfg.History
+	out, err := k.store.Retain(ctx, store.Retention{
+		Now: k.now(), Keep: time.Duration(c.Keep), MaxBytes: int64(c.MaxBytes), Least: time.Duration(2 * c.Autonomy),
+	})
+	if err != nil {
+		return err
+	}
+	if out.Over {
+		return fmt.Errorf("%w: %d bytes, %d are allowed, and no day is old enough to go: raise history.max_bytes or lower history.autonomy", errFull, out.Bytes, int64(c.MaxBytes))
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"plantmesh/proto/mesh"
+)
+
+// dropAll is a hub whose first hours were made into rows, compacted, and
+// dropped up to an instant; out holds the rows.
+func dropAll(t *testing.T, seed uint64, after time.Duration) (hub *fakeLog, out *fakeOut, records []mesh.Record) {
+	t.Helper()
+	hub, out = newFakeLog(), newFakeOut()
+	hub.dropped = 0
+	hub.site(testSite)
+	records = script(t, hub, seed, 12)
+	for _, r := range records {
+		hub.arrive(r, nil)
+	}
+	flushed(t, hub, out)
+	hub.compacted, hub.dropped = len(hub.entries), start().Add(after)
+	return hub, out, records
+}
+
+func flushKept(t *testing.T, hub *fakeLog, out *fakeOut) {
+	t.Helper()
+	now := mesh.Nanos(1)
+	s, err := NewSet(Config{Kept: func(context.Context) (mesh.Nanos, error) { return hub.dropped, nil }}, hub, out, testClock(&now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for p, why := range s.Suspended() {
+		t.Fatalf("product %s is suspended: %s", p, why)
+	}
+}
+
+// told are the rows of products that fold samples, as text by key.
+func (o *fakeOut) told(keep func(mesh.Row) bool) map[string]string {
+	out := map[string]string{}
+	for _, p := range []string{"equipment-state", "production-rate", "oee"} {
+		for _, r := range o.rows[p] {
+			if r.State != mesh.RowWithdrawn && keep(r) {
+				out[p+" "+r.Entity+" "+r.Key] = fmt.Sprintf("%v %d %d %d %s", r.State, r.Revision, r.From, r.To, r.Body)
+			}
+		}
+	}
+	return out
+}
+
+func TestKept_RowsFromBeforeStand(t *testing.T) {
+	for seed := range uint64(3) {
+		hub, out, _ := dropAll(t, seed, 6*time.Hour)
+		all := out.told(func(mesh.Row) bool { return true })
+
+		// Late data of a dropped hour change nothing there.
+		var seq uint64 = 1 << 20
+		f := newFeeder(t, hub, "agent/test/gw", &seq, signalNames())
+		late := start().Add(2 * time.Hour)
+		hub.arrive(f.batch("s1", mesh.Span{}, 0, []mesh.Sample{{Signal: f.ids["l1.filler.state"], Time: late, Value: mesh.Int(11)}, {Signal: f.ids["l1.filler.produced"], Time: late, Value: mesh.Int(1)}}), nil)
+		flushKept(t, hub, out)
+		if got := out.told(func(mesh.Row) bool { return true }); !maps.Equal(got, all) {
+			t.Errorf("seed %d: late data of a dropped hour changed rows: %d of %d are the same", seed, same(got, all), len(all))
+		}
+
+		// A machine that is mapped anew begins where samples are kept, and leaves
+		// what was before.
+		before := func(r mesh.Row) bool { return r.From < hub.dropped && r.To != 0 }
+		stood := out.told(before)
+		hub.site(strings.Replace(testSite, "signals_prefix: l1.capper.}", "signals_prefix: l1.filler.}", 1))
+		hub.site(testSite)
+		flushKept(t, hub, out)
+		if got := out.told(before); !maps.Equal(got, stood) {
+			t.Errorf("seed %d: a new mapping changed rows from before: %d of %d are the same", seed, same(got, stood), len(stood))
+		}
+		if n := len(out.told(func(r mesh.Row) bool { return r.Entity == "l1-capper" && r.From >= hub.dropped })); n == 0 {
+			t.Errorf("seed %d: no rows behind", seed)
+		}
+		overlaps(t, out, seed)
+	}
+}
+
+// A product that begins on what is left makes no rows of what is not.
+func TestKept_ANewProductBeginsWhereSamplesAreKept(t *testing.T) {
+	hub, was, _ := dropAll(t, 5, 6*time.Hour)
+	out := newFakeOut()
+	flushKept(t, hub, out)
+	if n := len(out.told(func(r mesh.Row) bool { return r.From < hub.dropped })); n > 0 {
+		t.Errorf("%d rows begin before what is kept", n)
+	}
+	// By the end every signal has spoken again.
+	late := func(r mesh.Row) bool {
+		return r.From >= hub.dropped.Add(5*time.Hour) && strings.HasPrefix(r.Key, "hour/")
+	}
+	got, want := out.told(late), was.told(late)
+	if len(want) == 0 || len(got) != len(want) {
+		t.Errorf("%d rows, want %d", len(got), len(want))
+	}
+	overlaps(t, out, 5)
+}
+
+func same(a, b map[string]string) (n int) {
+	for k, v := range a {
+		if b[k] == v {
+			n++
+		}
+	}
+	return n
+}
+
+// overlaps says which intervals of one equipment lie over each other.
+func overlaps(t *testing.T, out *fakeOut, seed uint64) {
+	t.Helper()
+	for _, a := range out.rows["equipment-state"] {
+		for _, b := range out.rows["equipment-state"] {
+			if a.State == mesh.RowWithdrawn || b.State == mesh.RowWithdrawn || a.Entity != b.Entity || a.Key == b.Key {
+				continue
+			}
+			if a.From <= b.From && (a.To == 0 || b.From < a.To) {
+				t.Errorf("seed %d: %s: the interval from %s lies over that from %s", seed, a.Entity, a.From, b.From)
+			}
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// piece is a stretch of a pile that goes into one chunk.
+type piece struct {
+	day      int64
+	kind     int
+	pile     *pile
+	from, to int // in the order of folding
+}
+
+// pieces cuts the piles at the edges of days and into chunks, in the order they
+// are written.
+func (w *work) pieces() (out []piece) {
+	perDay := map[int64]int{}
+	for k, kp := range w.kinds {
+		slices.SortFunc(kp.piles, func(a, b *pile) int { return cmp.Compare(a.signal, b.signal) })
+		for _, p := range kp.piles {
+			p.sort()
+			n := len(p.times)
+			for from := 0; from < n; {
+				day := dayOf(p.time(from))
+				to := from + sort.Search(n-from, func(i int) bool { return dayOf(p.time(from+i)) > day })
+				perDay[day] += to - from
+				out = cut(out, piece{day, k, p, from, to})
+				from = to
+			}
+		}
+	}
+	today := dayOf(w.Now)
+	for i := range out {
+		day := out[i].day
+		if _, has := w.days[day]; !has && perDay[day] < straySamples && (day < today-1 || day > today+1) {
+			out[i].day = strayDay
+		}
+	}
+	slices.SortStableFunc(out, func(a, b piece) int { return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.kind, b.kind)) })
+	return out
+}
+
+// cut cuts a piece into such as fit into a chunk.
+func cut(out []piece, all piece) []piece {
+	n := all.to - all.from
+	parts := max(1, (n+chunkSamples/2)/chunkSamples)
+	for i := range parts {
+		p := all
+		p.from, p.to = all.from+n*i/parts, all.from+n*(i+1)/parts
+		if p.pile.texts == nil {
+			out = append(out, p)
+			continue
+		}
+		size, first := 0, p.from
+		for k := p.from; k < p.to; k++ {
+			size += len(p.pile.texts[p.pile.index(k)])
+			if size > chunkText && k > first {
+				part := p
+				part.from, part.to = first, k
+				out, first, size = append(out, part), k, len(p.pile.texts[p.pile.index(k)])
+			}
+		}
+		p.from = first
+		out = append(out, p)
+	}
+	return out
+}
+
+// writeChunks writes the chunks of a pass, day by day.
+func (s *Store) writeChunks(ctx context.Context, w *work) error {
+	enc, err := wire.NewEncoder()
+	if err != nil {
+		return fmt.Errorf("write chunks: %w", err)
+	}
+	for rest := w.pieces(); len(rest) > 0; {
+		day := rest[0].day
+		n := slices.IndexFunc(rest, func(p piece) bool { return p.day != day })
+		if n < 0 {
+			n = len(rest)
+		}
+		cw := &chunkWriter{work: w, enc: enc, day: day}
+		if err := s.writeDay(ctx, day, func(tx *sql.Tx) error { return cw.write(ctx, tx, rest[:n]) }); err != nil {
+			return err
+		}
+		w.wrote[day] = cw.stat
+		w.chunks += int(cw.stat.chunks)
+		rest = rest[n:]
+		if err := s.halted("wrote"); err != nil {
+			return err
+		}
+	}
+	if len(w.wrote) == 0 {
+		return nil
+	}
+	return s.syncHistory()
+}
+
+// chunkWriter writes the chunks of one day.
+type chunkWriter struct {
+	*work
+
+	enc  *wire.Encoder
+	day  int64
+	stat dayStat
+
+	put         *sql.Stmt
+	kind        int // of what is gathered
+	number      int64
+	samples     []mesh.Sample
+	marks       []mesh.Mark
+	text        int
+	first, last uint32
+}
+
+func (c *chunkWriter) write(ctx context.Context, tx *sql.Tx, pieces []piece) (err error) {
+	c.put, err = tx.PrepareContext(ctx, `INSERT INTO chunk (pass, kind, signal, last, t_from, t_to, sealed, marks) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.put.Close()) }()
+	c.kind = -1
+	var sparse []piece
+	for i, p := range pieces {
+		if p.kind != c.kind {
+			if err := c.mixed(ctx, sparse); err != nil {
+				return err
+			}
+			sparse, c.kind = sparse[:0], p.kind
+			if c.number, err = c.kindNumber(ctx, tx); err != nil {
+				return err
+			}
+		}
+		if p.to-p.from < sparseSamples {
+			sparse = append(sparse, pieces[i])
+			continue
+		}
+		c.add(p)
+		if err := c.flush(ctx); err != nil {
+			return err
+		}
+	}
+	return c.mixed(ctx, sparse)
+}
+
+// mixed writes pieces of signals that have few samples, several to a chunk.
+func (c *chunkWriter) mixed(ctx context.Context, pieces []piece) error {
+	for _, p := range pieces {
+		if len(c.samples)+p.to-p.from > chunkSamples || c.text > chunkText {
+			if err := c.flush(ctx); err != nil {
+				return err
+			}
+		}
+		c.add(p)
+	}
+	return c.flush(ctx)
+}
+
+// kindNumber is the number of the kind at hand in this file.
+func (c *chunkWriter) kindNumber(ctx context.Context, tx *sql.Tx) (n int64, err error) {
+	k := &c.kinds[c.kind].kind
+	_, err = tx.ExecContext(ctx, `INSERT INTO kind (source, signals, judged, revision, rules) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		k.source, k.table[:], k.judged, int64(k.revision), k.rules[:])
+	if err != nil {
+		return 0, err
+	}
+	err = tx.QueryRowContext(ctx, `SELECT n FROM kind WHERE source = ? AND signals = ? AND judged = ? AND revision = ? AND rules = ?`,
+		k.source, k.table[:], k.judged, int64(k.revision), k.rules[:]).Scan(&n)
+	return n, err
+}
+
+// add puts a piece behind what is gathered for the next chunk.
+func (c *chunkWriter) add(p piece) {
+	base := len(c.samples)
+	if base == 0 {
+		c.first = p.pile.signal
+	}
+	c.last = p.pile.signal
+	c.samples = p.pile.samples(c.samples, p.from, p.to)
+	if p.pile.texts != nil {
+		for i := base; i < len(c.samples); i++ {
+			c.text += len(c.samples[i].Value.Bytes)
+		}
+	}
+	if len(p.pile.marks) == 0 {
+		return
+	}
+	place := make(map[uint32]int, p.to-p.from)
+	for i := p.from; i < p.to; i++ {
+		place[uint32(p.pile.index(i))] = base + i - p.from
+	}
+	for _, m := range p.pile.marks {
+		if at, here := place[m.at]; here {
+			c.marks = append(c.marks, mesh.Mark{Index: uint32(at), Rule: m.rule, Action: m.action})
+		}
+	}
+}
+
+// flush writes what is gathered as one chunk.
+func (c *chunkWriter) flush(ctx context.Context) error {
+	if len(c.samples) == 0 {
+		return nil
+	}
+	k := &c.kinds[c.kind].kind
+	sealed, err := c.enc.Seal(&mesh.Batch{Source: k.source, Table: k.table, Samples: c.samples})
+	if err != nil {
+		return fmt.Errorf("seal a chunk of %s: %w", k.source, err)
+	}
+	from, to := c.samples[0].Time, c.samples[0].Time
+	for i := range c.samples {
+		from, to = min(from, c.samples[i].Time), max(to, c.samples[i].Time)
+	}
+	var marks []byte
+	if len(c.marks) > 0 {
+		slices.SortStableFunc(c.marks, func(a, b mesh.Mark) int { return int(a.Index) - int(b.Index) })
+		if marks, err = wire.SealVerdict(k.source, mesh.Verdict{Revision: k.revision, Rules: k.rules, Marks: c.marks}); err != nil {
+			return fmt.Errorf("seal the marks of a chunk of %s: %w", k.source, err)
+		}
+	}
+	_, err = c.put.ExecContext(ctx, c.work.number, c.number, c.first, c.last, int64(from), int64(to)+1, sealed, marks)
+	c.stat.chunks++
+	c.stat.samples += int64(len(c.samples))
+	c.samples, c.marks, c.text = c.samples[:0], c.marks[:0], 0
+	return err
+}

@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// gather is what one pass reads: the batches it takes, and their samples.
+type gather struct {
+	dec     *wire.Decoder
+	kinds   []*kindPiles
+	at      map[kind]int
+	batches []batchRow
+	samples int
+	damaged int
+
+	undo []undo // of the batch at hand
+}
+
+// kindPiles are the piles of one kind of sample.
+type kindPiles struct {
+	kind
+
+	piles []*pile
+	at    map[uint32]*pile
+}
+
+// batchRow is a batch a pass takes, as hub.db has it.
+type batchRow struct {
+	id    int64
+	epoch int64
+	crc   uint32
+	past  past
+}
+
+// undo is how long a pile was before the batch at hand.
+type undo struct {
+	pile    *pile
+	n       int
+	ordered bool
+	print   uint64
+}
+
+func newGather() (*gather, error) {
+	dec, err := wire.NewDecoder()
+	if err != nil {
+		return nil, fmt.Errorf("gather batches: %w", err)
+	}
+	return &gather{dec: dec, at: map[kind]int{}}, nil
+}
+
+// read takes batches behind from up to and with to, until there are enough
+// samples, and says how far it came. A batch that can't be read stays where it
+// is.
+func (g *gather) read(ctx context.Context, tx *sql.Tx, partition int, from, to spot, most int) (through spot, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, epoch, seq, of_log, of_epoch, of_seq, ord, through, sealed, verdict FROM hub_log
+		WHERE partition = ? AND (epoch, seq) > (?, ?) AND (epoch, seq) <= (?, ?) AND kind = 2 ORDER BY epoch, seq`, partition, from.epoch, from.seq, to.epoch, to.seq)
+	if err != nil {
+		return from, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var (
+			b               batchRow
+			epoch           []byte
+			ofSeq, ord, thr int64
+			sealed, verdict sql.RawBytes
+			seq             int64
+		)
+		if err := rows.Scan(&b.id, &b.epoch, &seq, &b.past.of.log, &epoch, &ofSeq, &ord, &thr, &sealed, &verdict); err != nil {
+			return from, err
+		}
+		copy(b.past.of.epoch[:], epoch)
+		b.past.seq, b.past.ofSeq, b.past.ord, b.past.through = seq, uint64(ofSeq), mesh.Ordinal(ord), mesh.Ordinal(thr)
+		if g.take(&b, sealed, verdict) {
+			g.batches = append(g.batches, b)
+		} else {
+			g.damaged++
+		}
+		through = spot{b.epoch, seq}
+		if g.samples >= most || len(g.batches) >= passBatches {
+			return through, nil
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return from, err
+	}
+	return to, nil
+}
+
+// take puts the samples of a batch onto their piles; ok is false where it
+// can't be read, and then nothing of it stays.
+func (g *gather) take(b *batchRow, sealed, verdict []byte) (ok bool) {
+	h, err := wire.ParseHeader(sealed)
+	if err != nil {
+		return false
+	}
+	b.past.header, b.crc = h, crcOf(sealed)
+	if h.Count == 0 {
+		return true
+	}
+	if len(h.Needs) != 1 {
+		return false
+	}
+	k := kind{source: h.About, table: h.Needs[0]}
+	var v mesh.Verdict
+	if verdict != nil {
+		if v, err = wire.OpenVerdict(verdict); err != nil {
+			return false
+		}
+		k.judged, k.revision, k.rules = true, v.Revision, v.Rules
+	}
+	to := g.kind(k)
+	g.undo = g.undo[:0]
+	marked := marksByIndex(v.Marks)
+	done := 0
+	_, err = g.dec.Columns(sealed, func(c *wire.Column) {
+		p := to.pile(c.Signal)
+		g.undo = append(g.undo, undo{p, len(p.times), p.ordered, p.print})
+		for len(marked) > 0 && int(marked[0].Index) < done+len(c.Times) {
+			m, i := marked[0], int(marked[0].Index)-done
+			marked = marked[1:]
+			p.mark(len(p.times)+i, m, fingerprint(c, i))
+		}
+		p.add(c)
+		done += len(c.Times)
+	})
+	if err != nil || len(marked) > 0 || done != int(h.Count) {
+		g.back()
+		return false
+	}
+	g.samples += done
+	return true
+}
+
+func marksByIndex(marks []mesh.Mark) []mesh.Mark {
+	if len(marks) == 0 {
+		return nil
+	}
+	marks = slices.Clone(marks)
+	slices.SortStableFunc(marks, func(a, b mesh.Mark) int { return int(a.Index) - int(b.Index) })
+	return marks
+}
+
+// back undoes the batch at hand.
+func (g *gather) back() {
+	for _, u := range slices.Backward(g.undo) {
+		u.pile.cut(u.n)
+		u.pile.ordered, u.pile.print = u.ordered, u.print
+	}
+}
+
+func (g *gather) kind(k kind) *kindPiles {
+	i, ok := g.at[k]
+	if !ok {
+		i = len(g.kinds)
+		g.at[k] = i
+		g.kinds = append(g.kinds, &kindPiles{kind: k, at: map[uint32]*pile{}})
+	}
+	return g.kinds[i]
+}
+
+func (k *kindPiles) pile(signal uint32) *pile {
+	p := k.at[signal]
+	if p == nil {
+		p = &pile{signal: signal, ordered: true}
+		k.at[signal] = p
+		k.piles = append(k.piles, p)
+	}
+	return p
+}
+
+// mark notes a finding about the sample that will lie at a place.
+func (p *pile) mark(at int, m mesh.Mark, sample uint64) {
+	p.marks = append(p.marks, pileMark{uint32(at), m.Rule, m.Action})
+	p.print += markPrint(sample, m.Rule, m.Action)
+}

@@ -1,0 +1,137 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"plantmesh/proto/mesh"
+)
+
+// Retention says which days of the history may go: the oldest first, whole, and
+// none of which anything is younger than Least.
+type Retention struct {
+	Now      mesh.Nanos    // the plant's
+	Keep     time.Duration // days wholly older go; 0: none
+	MaxBytes int64         // of the history's files, beyond which days go; 0: no bound
+	Least    time.Duration // what late data may still need
+}
+
+// Retained is what Retain did.
+type Retained struct {
+	Days    []string // that were dropped
+	Samples int64    // in them
+	Bytes   int64    // of the files that are left
+	// Over says that there is more than MaxBytes and no day may go.
+	Over bool
+}
+
+// Retain drops days. What stood in them is recognised if it comes again, and
+// is kept as late data of its day until the next Retain.
+func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err error) {
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	var days map[int64]dayStat
+	err = s.base.read(ctx, func(tx *sql.Tx) (err error) {
+		days, err = readDays(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return out, fmt.Errorf("look what may be dropped: %w", err)
+	}
+	sizes := map[int64]int64{}
+	for day := range days {
+		if sizes[day], err = s.dayBytes(day); err != nil {
+			return out, err
+		}
+		out.Bytes += sizes[day]
+	}
+	for _, day := range slices.Sorted(maps.Keys(days)) {
+		end := mesh.Nanos((day + 1) * dayNanos)
+		if day == strayDay || end > r.Now.Add(-r.Least) {
+			continue
+		}
+		old := r.Keep > 0 && end <= r.Now.Add(-r.Keep)
+		if full := r.MaxBytes > 0 && out.Bytes > r.MaxBytes; !old && !full {
+			break
+		}
+		if err := s.dropDay(ctx, day); err != nil {
+			return out, err
+		}
+		name := filepath.Base(s.dayFile(day))
+		s.log.InfoContext(ctx, "a day of the history is dropped", "file", name, "samples", days[day].samples, "bytes", sizes[day], "too_old", old)
+		out.Days, out.Samples, out.Bytes = append(out.Days, name), out.Samples+days[day].samples, out.Bytes-sizes[day]
+	}
+	out.Over = r.MaxBytes > 0 && out.Bytes > r.MaxBytes
+	return out, s.dropStray(ctx, r, days)
+}
+
+func (s *Store) dayBytes(day int64) (int64, error) {
+	i, err := os.Stat(s.dayFile(day))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil // whoever reads it says so
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look how large the history is: %w", err)
+	}
+	return i.Size(), nil
+}
+
+// dropDay takes a day out of hub.db first: then nobody looks for its file.
+func (s *Store) dropDay(ctx context.Context, day int64) error {
+	err := s.base.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM day WHERE day = ?`, day); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO kept (n, since) VALUES (0, ?) ON CONFLICT (n) DO UPDATE SET since = max(since, excluded.since)`, (day+1)*dayNanos)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("drop a day of the history: %w", err)
+	}
+	if err := s.halted("dropped"); err != nil {
+		return err
+	}
+	return s.unlinkDay(day)
+}
+
+// dropStray drops what is too old of the file that is of no day.
+func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]dayStat) error {
+	if _, ok := days[strayDay]; !ok || r.Keep <= 0 {
+		return nil
+	}
+	return s.writeDay(ctx, strayDay, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE t_to <= ?`, int64(r.Now.Add(-max(r.Keep, r.Least))))
+		return err
+	})
+}
+
+// Kept is the instant from which on no sample was dropped; the least there is
+// where none ever was.
+func (s *Store) Kept(ctx context.Context) (since mesh.Nanos, err error) {
+	err = s.base.read(ctx, func(tx *sql.Tx) error {
+		since, err = keptSince(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read what is kept: %w", err)
+	}
+	return since, nil
+}
+
+func keptSince(ctx context.Context, tx *sql.Tx) (mesh.Nanos, error) {
+	since := int64(math.MinInt64)
+	err := tx.QueryRowContext(ctx, `SELECT since FROM kept`).Scan(&since)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return mesh.Nanos(since), err
+}

@@ -1,0 +1,119 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// found is what was read back of one pile.
+type found struct {
+	n     int
+	print uint64
+}
+
+// verify reads the chunks of a pass back from their files and compares them
+// with what was read of the batches: the same samples, as often, to the bit,
+// with the same marks.
+func (s *Store) verify(ctx context.Context, w *work) error {
+	back := map[*pile]*found{}
+	for day := range w.wrote {
+		if err := s.readBack(ctx, w, day, back); err != nil {
+			return fmt.Errorf("verify %s: %w", s.dayFile(day), err)
+		}
+	}
+	for _, k := range w.kinds {
+		for _, p := range k.piles {
+			f := back[p]
+			if f == nil {
+				f = &found{}
+			}
+			if f.n != len(p.times) || f.print != p.print {
+				return fmt.Errorf("signal %d of %s: %d samples of %d: %w", p.signal, k.source, f.n, len(p.times), errVerify)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) readBack(ctx context.Context, w *work, day int64, back map[*pile]*found) (err error) {
+	db, err := s.openDay(ctx, day)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	rows, err := db.QueryContext(ctx, `SELECT c.id, k.source, k.signals, k.judged, k.revision, k.rules, c.sealed, c.marks
+		FROM chunk c JOIN kind k ON k.n = c.kind WHERE c.id > (SELECT coalesce(max(id), 0) FROM chunk) - ? AND c.pass = ?`, w.wrote[day].chunks, w.number)
+	if err != nil {
+		return plain(err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var (
+			id, revision  int64
+			k             kind
+			table, rules  []byte
+			sealed, marks sql.RawBytes
+		)
+		if err := rows.Scan(&id, &k.source, &table, &k.judged, &revision, &rules, &sealed, &marks); err != nil {
+			return plain(err)
+		}
+		copy(k.table[:], table)
+		copy(k.rules[:], rules)
+		k.revision = uint64(revision)
+		i, ok := w.at[k]
+		if !ok {
+			return fmt.Errorf("chunk %d is of no batch: %w", id, errVerify)
+		}
+		if err := w.count(w.kinds[i], sealed, marks, back); err != nil {
+			return fmt.Errorf("chunk %d: %w", id, err)
+		}
+	}
+	return plain(rows.Err())
+}
+
+// count adds what a chunk holds to what was found.
+func (w *work) count(k *kindPiles, sealed, marks []byte, back map[*pile]*found) error {
+	var v mesh.Verdict
+	var err error
+	if marks != nil {
+		if v, err = wire.OpenVerdict(marks); err != nil {
+			return err
+		}
+		if v.Revision != k.revision || v.Rules != k.rules {
+			return errVerify
+		}
+	}
+	done, strange := 0, false
+	h, err := w.dec.Columns(sealed, func(c *wire.Column) {
+		p := k.at[c.Signal]
+		if p == nil {
+			strange = true
+			return
+		}
+		f := back[p]
+		if f == nil {
+			f = &found{}
+			back[p] = f
+		}
+		f.n += len(c.Times)
+		f.print += prints(c)
+		for len(v.Marks) > 0 && int(v.Marks[0].Index) < done+len(c.Times) {
+			m := v.Marks[0]
+			v.Marks = v.Marks[1:]
+			f.print += markPrint(fingerprint(c, int(m.Index)-done), m.Rule, m.Action)
+		}
+		done += len(c.Times)
+	})
+	if err != nil {
+		return err
+	}
+	if strange || len(v.Marks) > 0 || h.About != k.source || h.Needs[0] != k.table {
+		return errVerify
+	}
+	return nil
+}
