@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"modernc.org/sqlite"
 )
@@ -105,8 +107,11 @@ func (d *reading) Close() error { return d.r.Close() }
 // of the alphabet and _journal_mode after them: a page size counts only before
 // WAL, and would be lost silently in the list's order.
 func dsn(path, lock, journal string, pragmas ...string) string {
-	q := url.Values{"_txlock": {lock}, "_pragma": append(pragmas,
-		fmt.Sprintf("busy_timeout(%d)", busyMilliseconds), fmt.Sprintf("cache_size(-%d)", cacheKiB), "temp_store(memory)")}
+	pragmas = append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyMilliseconds), "temp_store(memory)")
+	if !slices.ContainsFunc(pragmas, func(p string) bool { return strings.HasPrefix(p, "cache_size") }) {
+		pragmas = append(pragmas, fmt.Sprintf("cache_size(-%d)", cacheKiB))
+	}
+	q := url.Values{"_txlock": {lock}, "_pragma": pragmas}
 	if journal != "" {
 		q.Set("_journal_mode", journal)
 	}

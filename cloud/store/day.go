@@ -29,6 +29,8 @@ const (
 	// whole; a larger page wastes less at its end, a smaller one reads faster.
 	// Measured in deploy/bench: history_bytes and history_read.
 	dayPageBytes = 32 << 10
+	// dayCacheKiB is the page cache of who reads a day: pages are read once.
+	dayCacheKiB = 1 << 10
 )
 
 const daySchema = `
@@ -96,7 +98,7 @@ func (s *Store) openDay(ctx context.Context, day int64) (*sql.DB, error) {
 	}
 	// Not mode=ro: the journal of a commit that a crash broke off is undone by
 	// whoever opens the file next.
-	db, err := sql.Open("sqlite", dsn(path, "deferred", "", "query_only(1)")+"&mode=rw")
+	db, err := sql.Open("sqlite", dsn(path, "deferred", "", "query_only(1)", fmt.Sprintf("cache_size(-%d)", dayCacheKiB))+"&mode=rw")
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, plain(err))
 	}
