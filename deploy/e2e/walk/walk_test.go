@@ -256,11 +256,15 @@ func (w *walk) read(r *reader, n int) {
 
 // settle lets everything arrive, without further faults.
 func (w *walk) settle() {
+	faulty := w.faulty
 	w.link.faulty, w.faulty = false, false
 	for _, c := range w.due {
 		c.start()
 	}
 	w.due = nil
+	if faulty { // at least once
+		w.compact()
+	}
 	for range 1000 {
 		w.machine = w.machine.Add(time.Second)
 		done := true
