@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -127,5 +128,71 @@ func overlaps(t *testing.T, out *fakeOut, seed uint64) {
 				t.Errorf("seed %d: %s: the interval from %s lies over that from %s", seed, a.Entity, a.From, b.From)
 			}
 		}
+	}
+}
+
+// dropsLate is a hub whose retention drops hours just before they are read.
+type dropsLate struct {
+	*fakeLog
+
+	drop mesh.Nanos
+}
+
+func (l *dropsLate) History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error) {
+	l.dropped = max(l.dropped, l.drop)
+	return l.fakeLog.History(ctx, source, span)
+}
+
+// flushDropped flushes while the first six hours go; products may begin anew.
+func flushDropped(t *testing.T, hub *fakeLog, out *fakeOut) (drop mesh.Nanos) {
+	t.Helper()
+	now := mesh.Nanos(1)
+	late := &dropsLate{hub, start().Add(6 * time.Hour)}
+	s, err := NewSet(Config{Kept: func(context.Context) (mesh.Nanos, error) { return hub.dropped, nil }}, late, out, testClock(&now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(t.Context()); !errors.Is(err, errDropped) {
+		t.Fatalf("history goes while it is read: %v", err)
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return late.drop
+}
+
+func TestRunner_HistoryThatGoesWhileItIsReadMakesNoRows(t *testing.T) {
+	hub, was, _ := dropAll(t, 5, 0)
+	hub.dropped = 0
+	out := newFakeOut()
+	drop := flushDropped(t, hub, out)
+	gone := func(r mesh.Row) bool { return r.From < drop && r.To != 0 && r.To <= drop }
+	want := was.told(gone)
+	for k, v := range out.told(gone) {
+		if want[k] != v {
+			t.Errorf("a row of what is gone: %s %s, was %s", k, v, want[k])
+		}
+	}
+}
+
+func TestRunner_RowsStandWhereTheirDayGoesWhileLateDataAreFolded(t *testing.T) {
+	hub, out, _ := dropAll(t, 5, 0)
+	hub.dropped = 0
+	was := out.told(func(mesh.Row) bool { return true })
+	var seq uint64 = 1 << 20
+	f := newFeeder(t, hub, "agent/test/gw", &seq, signalNames())
+	at := start().Add(2 * time.Hour)
+	hub.arrive(f.batch("s1", mesh.Span{}, 0, []mesh.Sample{{Signal: f.ids["l1.filler.state"], Time: at, Value: mesh.Int(11)}, {Signal: f.ids["l1.filler.produced"], Time: at, Value: mesh.Int(1)}}), nil)
+	drop := flushDropped(t, hub, out)
+	got := out.told(func(mesh.Row) bool { return true })
+	for k, v := range was {
+		if w, ok := got[k]; !ok {
+			t.Errorf("a row is gone: %s %s", k, v)
+		} else if w != v {
+			t.Logf("changed: %s %s, was %s", k, w, v)
+		}
+	}
+	if len(got) < len(was) || drop == 0 {
+		t.Errorf("%d rows of %d stand", len(got), len(was))
 	}
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -9,6 +10,9 @@ import (
 	"plantmesh/cloud/product"
 	"plantmesh/proto/mesh"
 )
+
+// errDropped has a product begin anew from the store.
+var errDropped = errors.New("history was dropped while it was read")
 
 // outlook is what is known of an equipment at the moment.
 type outlook struct {
@@ -88,6 +92,11 @@ func (r *Runner) fold(ctx context.Context, d *diff) error {
 	}
 	if err := r.load(ctx, need); err != nil {
 		return err
+	}
+	// Days may have gone while they were read: rows of what was left would be
+	// rows of nothing.
+	if now, err := r.kept(ctx); err != nil || len(need) > 0 && now > kept {
+		return errors.Join(err, errDropped)
 	}
 	for i, e := range r.entities {
 		d.final, d.end = e.feed.final, views[i].end

@@ -239,17 +239,17 @@ func (r *Runner) absorb(ctx context.Context, it *Item) error {
 // void takes a void. What it gives up may have come all the same: data beats
 // void, before it as well as after.
 func (r *Runner) void(ctx context.Context, it *Item) error {
+	var came []mesh.Entry
+	if len(it.Void.Lost) > 0 {
+		var err error
+		if came, err = r.came(ctx, it); err != nil {
+			return err
+		}
+	}
 	for _, p := range it.Void.Parts {
 		k := r.source(p.Source).in(&it.Entry)
 		k.Void(it.Entry.Ord, it.Void, p)
 		k.GiveUp(it.Entry.Ord, it.Void.Lost)
-		if len(it.Void.Lost) == 0 {
-			continue
-		}
-		came, err := r.came(ctx, it)
-		if err != nil {
-			return err
-		}
 		for i := range came {
 			if came[i].Header.About == p.Source {
 				k.Batch(came[i].Of, came[i].Ord, came[i].Header)
