@@ -91,30 +91,79 @@ func (w *walk) bucket(value []byte, depth int) error {
 	return err
 }
 
+// outline looks only at where pages lead to, which is enough for reading: a
+// circle would have bbolt go round until its stack ends the process. All else
+// that is wrong in a page shows when it is read.
+func (w *walk) outline(id uint64, root bool, depth int) error {
+	head, more, err := w.head(id, depth)
+	if err != nil || flagsOf(head) == leafFlag && !root {
+		return err
+	}
+	p, err := w.body(id, more)
+	if err != nil {
+		return err
+	}
+	n := int(binary.NativeEndian.Uint16(p[10:]))
+	if pageHeader+n*leafElement > len(p) {
+		return fmt.Errorf("page %d: %d elements in %d bytes", id, n, len(p))
+	}
+	for i := range n {
+		b := p[pageHeader+i*leafElement:]
+		child, below := binary.NativeEndian.Uint64(b[8:]), root
+		if flagsOf(p) == leafFlag { // of the root: a bucket, which names a page or holds all
+			distance, key := uint64(binary.NativeEndian.Uint32(b[4:])), uint64(binary.NativeEndian.Uint32(b[8:]))
+			if distance+key+bucketHead > uint64(len(b)) {
+				return fmt.Errorf("page %d: element %d reaches beyond the page", id, i)
+			}
+			if child, below = binary.NativeEndian.Uint64(b[distance+key:]), false; child == 0 {
+				continue
+			}
+		}
+		if err := w.outline(child, below, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // read is a page with those that belong to it, none of which was met before.
 func (w *walk) read(id uint64, depth int) ([]byte, error) {
-	head := make([]byte, pageHeader)
+	_, more, err := w.head(id, depth)
+	if err != nil {
+		return nil, err
+	}
+	return w.body(id, more)
+}
+
+// head is the header of a page that was not met before, and how many pages
+// more belong to it.
+func (w *walk) head(id uint64, depth int) (head []byte, more uint64, err error) {
+	head = make([]byte, pageHeader)
 	if id < firstPage || id >= uint64(len(w.seen)) || depth > deepest {
-		return nil, fmt.Errorf("page %d in depth %d, the file has %d", id, depth, len(w.seen))
+		return nil, 0, fmt.Errorf("page %d in depth %d, the file has %d", id, depth, len(w.seen))
 	}
 	if _, err := w.file.ReadAt(head, int64(id)*int64(w.page)); err != nil {
-		return nil, fmt.Errorf("page %d: %w", id, err)
+		return nil, 0, fmt.Errorf("page %d: %w", id, err)
 	}
-	more := uint64(binary.NativeEndian.Uint32(head[12:]))
+	more = uint64(binary.NativeEndian.Uint32(head[12:]))
 	switch {
 	case binary.NativeEndian.Uint64(head) != id:
-		return nil, fmt.Errorf("page %d says it is %d", id, binary.NativeEndian.Uint64(head))
+		return nil, 0, fmt.Errorf("page %d says it is %d", id, binary.NativeEndian.Uint64(head))
 	case flagsOf(head) != leafFlag && flagsOf(head) != branchFlag:
-		return nil, fmt.Errorf("page %d is neither branch nor leaf: %#x", id, flagsOf(head))
+		return nil, 0, fmt.Errorf("page %d is neither branch nor leaf: %#x", id, flagsOf(head))
 	case id+more >= uint64(len(w.seen)):
-		return nil, fmt.Errorf("page %d has %d more, the file has %d", id, more, len(w.seen))
+		return nil, 0, fmt.Errorf("page %d has %d more, the file has %d", id, more, len(w.seen))
 	}
 	for i := id; i <= id+more; i++ {
 		if w.seen[i] {
-			return nil, fmt.Errorf("page %d stands in two places", i)
+			return nil, 0, fmt.Errorf("page %d stands in two places", i)
 		}
 		w.seen[i] = true
 	}
+	return head, more, nil
+}
+
+func (w *walk) body(id, more uint64) ([]byte, error) {
 	p := make([]byte, int(more+1)*w.page)
 	if _, err := w.file.ReadAt(p, int64(id)*int64(w.page)); err != nil {
 		return nil, fmt.Errorf("page %d: %w", id, err)
@@ -156,7 +205,9 @@ func elements(p []byte, leaf bool, keys span) ([]element, error) {
 			return nil, fmt.Errorf("key %d is out of order", i)
 		}
 	}
-	if n > 0 && (keys.from != nil && bytes.Compare(out[0].key, keys.from) < 0 || keys.before != nil && bytes.Compare(out[n-1].key, keys.before) >= 0) {
+	// bbolt finds a page in the branch above by its first key: another key there
+	// has it write the page's place twice.
+	if n > 0 && (keys.from != nil && !bytes.Equal(out[0].key, keys.from) || keys.before != nil && bytes.Compare(out[n-1].key, keys.before) >= 0) {
 		return nil, fmt.Errorf("its keys lie beyond those of the branch")
 	}
 	return out, nil

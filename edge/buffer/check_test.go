@@ -22,7 +22,7 @@ func sampleSegment(t *testing.T, f folder) (file []byte) {
 	}
 	check(t, s.Trim())
 	check(t, s.Close())
-	check(t, f.walk(f.path("1.seg")))
+	check(t, f.walk(f.path("1.seg"), false))
 	file, err := os.ReadFile(f.path("1.seg"))
 	check(t, err)
 	return file

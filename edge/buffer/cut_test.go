@@ -85,7 +85,7 @@ func TestDisk_RecordsInPieces(t *testing.T) {
 			return nil
 		}))
 		check(t, s.Close())
-		check(t, f.walk(f.path("1.seg")))
+		check(t, f.walk(f.path("1.seg"), false))
 	}
 }
 

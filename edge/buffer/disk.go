@@ -234,8 +234,9 @@ func (f folder) bolt(path string, read bool) (db *bbolt.DB, file *os.File, err e
 	return nil, nil, fmt.Errorf("%w: %w", errDamaged, err)
 }
 
-// walk looks at every page of a segment before bbolt does.
-func (f folder) walk(path string) error {
+// walk looks at a segment before bbolt does: at every page where it is to be
+// continued, else only at where pages lead to.
+func (f folder) walk(path string, read bool) error {
 	db, file, err := f.bolt(path, true)
 	if err != nil {
 		return err
@@ -243,7 +244,11 @@ func (f folder) walk(path string) error {
 	err = db.View(func(t *bbolt.Tx) error {
 		page := db.Info().PageSize
 		w := walk{file: file, page: page, seen: make([]bool, t.Size()/int64(page))}
-		return w.tree(uint64(t.Cursor().Bucket().Root()), true, span{}, 0)
+		root := uint64(t.Cursor().Bucket().Root())
+		if read {
+			return w.outline(root, true, 0)
+		}
+		return w.tree(root, true, span{}, 0)
 	})
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errDamaged, err)
@@ -259,10 +264,8 @@ func (f folder) open(path string, read bool) (segment, error) {
 	if info.Size() == 0 {
 		return nil, fmt.Errorf("%w: it is empty", errDamaged) // bbolt would make a new one of it
 	}
-	if !read {
-		if err := f.walk(path); err != nil {
-			return nil, err
-		}
+	if err := f.walk(path, read); err != nil {
+		return nil, err
 	}
 	db, file, err := f.bolt(path, read)
 	if err != nil {
@@ -341,6 +344,12 @@ func (s *boltSegment) Update(fn func(tx) error) (written int64, err error) {
 		if err != nil {
 			return closedAs(err)
 		}
+		defer func() {
+			if r := recover(); r != nil {
+				_ = guard(t.Rollback) // gives its locks back, and looks for no free pages
+				panic(r)
+			}
+		}()
 		written = s.ahead.write(t.Size())
 		if err := fn(boltTx{t, &s.last}); err != nil {
 			return errors.Join(err, t.Rollback())

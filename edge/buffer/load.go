@@ -195,6 +195,15 @@ func readSnapshot(t tx, s *snapshot) {
 
 func readPiece(t tx, p *piece, s *snapshot) {
 	p.last = p.first - 1 + run(func(n uint64) bool { return t.Get(spaceRecord, keyOf(p.first-1+n)) != nil })
+	// Behind a hole there may be more: that is damage, which reading tells of.
+	// What no file of this size can hold is a damaged key.
+	most := p.first + uint64(t.Size())/leastRecord
+	t.Scan(spaceRecord, keyOf(p.last+1), func(k, _ []byte) bool {
+		if i := indexOf(k); i <= most {
+			p.last = max(p.last, i)
+		}
+		return true
+	})
 	t.Scan(spaceTally, nil, func(k, v []byte) bool {
 		if value, ok := checked(spaceTally, k, v); ok {
 			p.tallies[string(k)] = decodeTally(value)
@@ -214,6 +223,10 @@ func readPiece(t tx, p *piece, s *snapshot) {
 		return true
 	})
 }
+
+// leastRecord is less than any record takes, in bytes: its key, its element in
+// a page, and the frame's head with a position.
+const leastRecord = 32
 
 // run is how many of 1, 2, 3, ... are there without a hole, asking few of them.
 func run(there func(n uint64) bool) uint64 {

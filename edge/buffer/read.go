@@ -85,25 +85,37 @@ func (b *Buffer) endOf(p *piece) mesh.Position {
 	return b.chain.at(p.last)
 }
 
-// read copies records of p from index from on. bad are those whose checksum is wrong.
+// read copies records of p from index from on. bad are those whose checksum is
+// wrong, and those that are not found: every index up to the last was given.
 func (b *Buffer) read(p *piece, from uint64, maxBytes int) (records []mesh.Record, bad []uint64, err error) {
 	seg, last, skips, err := b.handle(p)
 	if err != nil {
 		return nil, nil, err
 	}
-	size := 0
+	on, size, next, full := b.positions(), 0, from, false
+	through := func(i uint64) {
+		for ; next < i; next++ {
+			if !skips[next] {
+				bad = append(bad, next)
+			}
+		}
+	}
 	err = seg.View(func(t tx) error {
 		t.Scan(spaceRecord, keyOf(from), func(k, v []byte) bool {
 			i := indexOf(k)
-			if i > last || size > 0 && size+len(v) > maxBytes {
-				return false
-			}
-			if skips[i] {
+			if i < next || i > last { // newer than asked for, or a damaged key
 				return true
 			}
+			if full = size > 0 && size+len(v) > maxBytes; full {
+				return false
+			}
 			r, err := parse(v)
-			if err != nil {
-				bad = append(bad, i)
+			if err != nil || r.At != on.at(i) {
+				// Which of the two is damaged, key or record, tells the order alone.
+				return true
+			}
+			through(i)
+			if next++; skips[i] {
 				return true
 			}
 			size += len(v)
@@ -112,7 +124,18 @@ func (b *Buffer) read(p *piece, from uint64, maxBytes int) (records []mesh.Recor
 		})
 		return nil
 	})
+	if err == nil && !full {
+		through(last + 1)
+	}
 	return records, bad, err
+}
+
+// positions is the chain as it is now, to be asked where no lock may be taken:
+// who closes a segment holds one and waits for those that read it.
+func (b *Buffer) positions() *chain {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &chain{b.chain.log, slices.Clone(b.chain.eras)}
 }
 
 // parse copies a frame and checks it.
