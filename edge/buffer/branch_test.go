@@ -20,7 +20,7 @@ func TestBuffer_BranchKey(t *testing.T) {
 	s := mustSegment(t, f, modeCreate)
 	var keys [][]byte
 	for range 300 {
-		keys = append(keys, []byte(fmt.Sprintf("%x", noise(r, 8))))
+		keys = append(keys, fmt.Appendf(nil, "%x", noise(r, 8)))
 	}
 	want := map[string][]byte{}
 	write := func(s segment, k []byte) error {

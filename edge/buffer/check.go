@@ -3,6 +3,7 @@ package buffer
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -110,20 +111,30 @@ func (w *walk) outline(id uint64, root bool, depth int) error {
 	for i := range n {
 		b := p[pageHeader+i*leafElement:]
 		child, below := binary.NativeEndian.Uint64(b[8:]), root
-		if flagsOf(p) == leafFlag { // of the root: a bucket, which names a page or holds all
-			distance, key := uint64(binary.NativeEndian.Uint32(b[4:])), uint64(binary.NativeEndian.Uint32(b[8:]))
-			if distance+key+bucketHead > uint64(len(b)) {
-				return fmt.Errorf("page %d: element %d reaches beyond the page", id, i)
+		if flagsOf(p) == leafFlag {
+			below = false
+			if child, err = bucketAt(b); err != nil {
+				return fmt.Errorf("page %d: element %d: %w", id, i, err)
 			}
-			if child, below = binary.NativeEndian.Uint64(b[distance+key:]), false; child == 0 {
-				continue
-			}
+		}
+		if child == 0 {
+			continue
 		}
 		if err := w.outline(child, below, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// bucketAt is the page that a bucket's element of the root names; 0: the bucket
+// stands in its value.
+func bucketAt(b []byte) (page uint64, err error) {
+	distance, key := uint64(binary.NativeEndian.Uint32(b[4:])), uint64(binary.NativeEndian.Uint32(b[8:]))
+	if distance+key+bucketHead > uint64(len(b)) {
+		return 0, errors.New("it reaches beyond the page")
+	}
+	return binary.NativeEndian.Uint64(b[distance+key:]), nil
 }
 
 // read is a page with those that belong to it, none of which was met before.

@@ -42,6 +42,7 @@ func within(t *testing.T, what string, do func()) {
 }
 
 func broken(t *testing.T) *Buffer {
+	t.Helper()
 	b, err := Open(testConfig(t.TempDir()), quiet())
 	check(t, err)
 	for i := range 20 {

@@ -92,42 +92,57 @@ func (b *Buffer) read(p *piece, from uint64, maxBytes int) (records []mesh.Recor
 	if err != nil {
 		return nil, nil, err
 	}
-	on, size, next, full := b.positions(), 0, from, false
-	through := func(i uint64) {
-		for ; next < i; next++ {
-			if !skips[next] {
-				bad = append(bad, next)
-			}
-		}
-	}
+	r := &reading{on: b.positions(), next: from, last: last, skips: skips, most: maxBytes}
 	err = seg.View(func(t tx) error {
-		t.Scan(spaceRecord, keyOf(from), func(k, v []byte) bool {
-			i := indexOf(k)
-			if i < next || i > last { // newer than asked for, or a damaged key
-				return true
-			}
-			if full = size > 0 && size+len(v) > maxBytes; full {
-				return false
-			}
-			r, err := parse(v)
-			if err != nil || r.At != on.at(i) {
-				// Which of the two is damaged, key or record, tells the order alone.
-				return true
-			}
-			through(i)
-			if next++; skips[i] {
-				return true
-			}
-			size += len(v)
-			records = append(records, r)
-			return true
-		})
+		t.Scan(spaceRecord, keyOf(from), r.take)
 		return nil
 	})
-	if err == nil && !full {
-		through(last + 1)
+	if err == nil && !r.full {
+		r.through(last + 1)
 	}
-	return records, bad, err
+	return r.records, r.bad, err
+}
+
+// reading is one read of a segment.
+type reading struct {
+	on         *chain
+	next, last uint64 // indexes: the one expected, and the end
+	skips      map[uint64]bool
+	size, most int // bytes
+	full       bool
+	records    []mesh.Record
+	bad        []uint64
+}
+
+// take takes what is found next; false: it has enough.
+func (r *reading) take(k, v []byte) bool {
+	i := indexOf(k)
+	if i < r.next || i > r.last { // newer than asked for, or a damaged key
+		return true
+	}
+	if r.full = r.size > 0 && r.size+len(v) > r.most; r.full {
+		return false
+	}
+	rec, err := parse(v)
+	if err != nil || rec.At != r.on.at(i) {
+		// Which of the two is damaged, key or record, the order tells alone.
+		return true
+	}
+	r.through(i)
+	if r.next++; !r.skips[i] {
+		r.size += len(v)
+		r.records = append(r.records, rec)
+	}
+	return true
+}
+
+// through notes what was to be found before index i, and was not.
+func (r *reading) through(i uint64) {
+	for ; r.next < i; r.next++ {
+		if !r.skips[r.next] {
+			r.bad = append(r.bad, r.next)
+		}
+	}
 }
 
 // positions is the chain as it is now, to be asked where no lock may be taken:
