@@ -320,7 +320,7 @@ func TestServer_SubscriptionsEndWhenNobodyAsks(t *testing.T) {
 func TestServer_RetransmissionQueueIsBounded(t *testing.T) {
 	r := open(t, Config{}, tempA)
 	c := connect(t, r.URL())
-	sub := must[*ua.CreateSubscriptionResponse](c, &ua.CreateSubscriptionRequest{RequestedPublishingInterval: 10, RequestedMaxKeepAliveCount: 1, MaxNotificationsPerPublish: 1, PublishingEnabled: true}).SubscriptionID
+	sub := must[*ua.CreateSubscriptionResponse](c, &ua.CreateSubscriptionRequest{RequestedPublishingInterval: 10, RequestedLifetimeCount: 3000, RequestedMaxKeepAliveCount: 1, MaxNotificationsPerPublish: 1, PublishingEnabled: true}).SubscriptionID
 	c.monitor(sub, 10_000, tempA)
 	const n = maxSent + 10
 	for i := 1; i <= n; i++ {
@@ -381,7 +381,7 @@ func TestServer_InitialValueIsTheNewestByTime(t *testing.T) {
 	r.push(tempA, 1_000, 10)
 	r.push(tempA, 500, 5) // late
 	r.prove(2_000)
-	sub := must[*ua.CreateSubscriptionResponse](c, &ua.CreateSubscriptionRequest{RequestedPublishingInterval: 10, RequestedMaxKeepAliveCount: 1, PublishingEnabled: false})
+	sub := must[*ua.CreateSubscriptionResponse](c, &ua.CreateSubscriptionRequest{RequestedPublishingInterval: 10, RequestedLifetimeCount: 3000, RequestedMaxKeepAliveCount: 1, PublishingEnabled: false})
 	c.monitor(sub.SubscriptionID, 10, tempA)
 	read := must[*ua.ReadResponse](c, &ua.ReadRequest{NodesToRead: []*ua.ReadValueID{{NodeID: text(tempA), AttributeID: ua.AttributeIDValue, DataEncoding: &ua.QualifiedName{}}}})
 	if v := read.Results[0].Value.Float(); v != 10 {

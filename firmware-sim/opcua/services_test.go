@@ -12,7 +12,7 @@ import (
 func TestServer_ItemsAreModifiedAndDeleted(t *testing.T) {
 	r := open(t, Config{}, tempA, tempB)
 	c := connect(t, r.URL())
-	sub := must[*ua.CreateSubscriptionResponse](c, &ua.CreateSubscriptionRequest{RequestedPublishingInterval: 10, RequestedMaxKeepAliveCount: 1, PublishingEnabled: true}).SubscriptionID
+	sub := must[*ua.CreateSubscriptionResponse](c, &ua.CreateSubscriptionRequest{RequestedPublishingInterval: 10, RequestedLifetimeCount: 3000, RequestedMaxKeepAliveCount: 1, PublishingEnabled: true}).SubscriptionID
 	items := c.monitor(sub, 100, tempA, tempB)
 	for i := 1; i <= 10; i++ {
 		r.push(tempA, i, float64(i))
