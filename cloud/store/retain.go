@@ -39,9 +39,14 @@ type Retained struct {
 func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err error) {
 	s.compacting.Lock()
 	defer s.compacting.Unlock()
-	var days map[int64]dayStat
+	var (
+		days  map[int64]dayStat
+		begun map[int64]bool
+	)
 	err = s.base.read(ctx, func(tx *sql.Tx) (err error) {
-		days, err = readDays(ctx, tx)
+		if days, err = readDays(ctx, tx); err == nil {
+			begun, _, err = readUnfinished(ctx, tx)
+		}
 		return err
 	})
 	if err != nil {
@@ -63,7 +68,7 @@ func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err erro
 		if full := r.MaxBytes > 0 && out.Bytes > r.MaxBytes; !old && !full {
 			break
 		}
-		if err := s.dropDay(ctx, day); err != nil {
+		if err := s.dropDay(ctx, begun, day, days[day]); err != nil {
 			return out, err
 		}
 		name := filepath.Base(s.dayFile(day))
@@ -86,21 +91,28 @@ func (s *Store) dayBytes(day int64) (int64, error) {
 }
 
 // dropDay takes a day out of hub.db first: then nobody looks for its file.
-func (s *Store) dropDay(ctx context.Context, day int64) error {
+func (s *Store) dropDay(ctx context.Context, begun map[int64]bool, day int64, known dayStat) error {
 	err := s.base.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO going (day, chunks, pass) VALUES (?, ?, ?)`, day, known.chunks, known.pass)
+		if err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM day WHERE day = ?`, day); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO kept (n, since) VALUES (0, ?) ON CONFLICT (n) DO UPDATE SET since = max(since, excluded.since)`, (day+1)*dayNanos)
+		_, err = tx.ExecContext(ctx, `INSERT INTO kept (n, since) VALUES (0, ?) ON CONFLICT (n) DO UPDATE SET since = max(since, excluded.since)`, (day+1)*dayNanos)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("drop a day of the history: %w", err)
 	}
-	if err := s.halted("dropped"); err != nil {
-		return err
+	if err = s.halted("dropped"); err == nil {
+		err = s.removeDropped(ctx, begun, day, known)
 	}
-	return s.unlinkDay(day)
+	if err != nil {
+		s.swept = false // the file must go before its day is written again
+	}
+	return err
 }
 
 // dropStray drops what is too old of the file that is of no day.
@@ -108,7 +120,7 @@ func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]daySt
 	if _, ok := days[strayDay]; !ok || r.Keep <= 0 {
 		return nil
 	}
-	return s.writeDay(ctx, strayDay, func(tx *sql.Tx) error {
+	return s.writeDay(ctx, strayDay, days[strayDay], func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE t_to <= ?`, int64(r.Now.Add(-max(r.Keep, r.Least))))
 		return err
 	})
