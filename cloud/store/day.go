@@ -150,7 +150,11 @@ func (s *Store) changeDay(ctx context.Context, day int64, do func(*sql.Tx) error
 		return err
 	}
 	path := s.dayFile(day)
-	db, err := sql.Open("sqlite", dsn(path, "immediate", "delete", fmt.Sprintf("page_size(%d)", dayPageBytes), "synchronous(full)"))
+	pragmas := []string{fmt.Sprintf("page_size(%d)", dayPageBytes), "synchronous(full)"}
+	if day == strayDay {
+		pragmas = append(pragmas, "auto_vacuum(incremental)") // the one file of which parts are dropped
+	}
+	db, err := sql.Open("sqlite", dsn(path, "immediate", "delete", pragmas...))
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, plain(err))
 	}
@@ -174,6 +178,42 @@ func (s *Store) makeFolder() error {
 		return fmt.Errorf("make the folder of the history: %w", err)
 	}
 	return nil
+}
+
+// Bounds of which days get a file of their own. An empty one has some 200 KB.
+const (
+	// nearDays before the plant's now, as long as agents are cut off by default,
+	// twice: a day there needs straySamples in a pass.
+	nearDays = 14
+	// farSamples is what a day further back must have in a pass: 25 B a sample
+	// for the file.
+	farSamples = 8192
+	// aheadDays beyond the plant's now no day gets a file: retention goes by the
+	// newest one.
+	aheadDays = 2
+	// maxDays bounds all files; 22 years. Beyond it only near days get one.
+	maxDays = 8192
+)
+
+// stray says whether samples of a day, so many in this pass, go into the file
+// that is of no day.
+func (w *work) stray(day int64, samples int) bool {
+	if w.bad[day] {
+		return true
+	}
+	if _, has := w.days[day]; has {
+		return false
+	}
+	now := dayOf(w.Now)
+	switch {
+	case day > now+aheadDays:
+		return true
+	case day >= now-1 && day <= now+1:
+		return false
+	case day >= now-nearDays:
+		return samples < straySamples
+	}
+	return samples < farSamples || len(w.days) >= maxDays
 }
 
 // syncHistory makes the names in the folder of the history durable.

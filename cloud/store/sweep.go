@@ -294,15 +294,3 @@ func asideOf(path string) (string, error) {
 		aside = fmt.Sprintf("%s.set-aside-%d", path, n)
 	}
 }
-
-// stray says whether samples of a day go into the file that is of no day.
-func (w *work) stray(day int64, samples int) bool {
-	if w.bad[day] {
-		return true
-	}
-	if _, has := w.days[day]; has {
-		return false
-	}
-	today := dayOf(w.Now)
-	return samples < straySamples && (day < today-1 || day > today+1)
-}

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -257,5 +260,37 @@ func TestDay_ThatIsNotThere(t *testing.T) {
 	}
 	if err := s.writeDay(t.Context(), 0, dayStat{chunks: 1}, func(*sql.Tx) error { return nil }); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// A clock that jumps makes no files: not ahead, and further back only where
+// there are enough samples.
+func TestDay_OfAClockThatJumps(t *testing.T) {
+	sc := newScene(t, 1)
+	day := mesh.Nanos(dayNanos)
+	many := func(at mesh.Nanos, n int) (times []mesh.Nanos) {
+		for i := range n {
+			times = append(times, at+mesh.Nanos(i))
+		}
+		return times
+	}
+	for i := range mesh.Nanos(60) {
+		sc.stamped(many(noon-(10000-i)*day, straySamples)...)
+	}
+	sc.stamped(many(noon-400*day, farSamples)...)
+	sc.stamped(many(noon+(aheadDays+1)*day, farSamples)...)
+	sc.stamped(many(math.MaxInt64-farSamples, farSamples)...)
+	sc.stamped(many(noon+aheadDays*day, straySamples)...)
+	sc.stamped(many(noon-nearDays*day, straySamples)...)
+	sc.stamped(noon)
+	want := sc.history("a", ever())
+	sc.compact(sc.end, 0)
+	files, _ := sc.inFolder()
+	names := slices.Sorted(maps.Values(files))
+	if !slices.Equal(names, []string{"2025-01-25.db", "2026-02-15.db", "2026-03-01.db", "2026-03-03.db", "stray.db"}) {
+		t.Errorf("%v", names)
+	}
+	if got := sc.history("a", ever()); !maps.Equal(got, want) {
+		t.Errorf("%d samples, want %d", len(got), len(want))
 	}
 }
