@@ -60,12 +60,8 @@ func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err erro
 		}
 		out.Bytes += sizes[day]
 	}
-	stray := s.dropStray(ctx, r, days, out.Bytes) // which holds the oldest there is
-	left, err := s.dayBytes(strayDay)
-	if err != nil {
-		return out, err
-	}
-	out.Bytes += left - sizes[strayDay]
+	freed, stray := s.dropStray(ctx, r, days, out.Bytes) // which holds the oldest there is
+	out.Bytes -= freed
 	for _, day := range slices.Sorted(maps.Keys(days)) {
 		end := dayEnd(day)
 		if day == strayDay || end > r.Now.Add(-r.Least) {
@@ -145,14 +141,18 @@ func dayEnd(day int64) mesh.Nanos {
 // dropStray drops of the file that is of no day what is too old or before all
 // that is kept anyway, and, where there are too many bytes, what is older than
 // every day.
-func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]dayStat, bytes int64) error {
+func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]dayStat, bytes int64) (freed int64, err error) {
 	known, ok := days[strayDay]
 	if !ok {
-		return nil
+		return 0, nil
+	}
+	before, err := s.dayBytes(strayDay)
+	if err != nil {
+		return 0, err
 	}
 	through, err := s.Kept(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if r.Keep > 0 {
 		through = max(through, r.Now.Add(-max(r.Keep, r.Least)))
@@ -165,23 +165,28 @@ func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]daySt
 	const old = ` FROM chunk WHERE t_to <= ?1 AND t_to > t_from AND id < ?2`
 	last, err := s.lastStray(ctx, known, `SELECT coalesce(max(t_to), ?3)`+old, int64(through), known.chunks, int64(math.MinInt64))
 	if err != nil || last == math.MinInt64 {
-		return err
+		return 0, err
 	}
 	if err := s.base.write(ctx, func(tx *sql.Tx) error { return keepFrom(ctx, tx, last) }); err != nil {
-		return fmt.Errorf("drop what is too old: %w", err)
+		return 0, fmt.Errorf("drop what is too old: %w", err)
 	}
-	return s.writeDay(ctx, strayDay, known, func(tx *sql.Tx) error {
+	err = s.writeDay(ctx, strayDay, known, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE`+old, int64(last), known.chunks); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `PRAGMA incremental_vacuum`)
 		return err
 	})
+	if err != nil {
+		return 0, err
+	}
+	after, err := s.dayBytes(strayDay)
+	return before - after, err
 }
 
 // firstDay is the beginning of the oldest day.
 func firstDay(days map[int64]dayStat) mesh.Nanos {
-	first := int64(math.MaxInt64 / dayNanos)
+	first := math.MaxInt64 / dayNanos
 	for day := range days {
 		if day != strayDay {
 			first = min(first, day)

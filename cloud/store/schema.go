@@ -165,18 +165,18 @@ CREATE TABLE newest (
 ) WITHOUT ROWID;
 -- One row once a day was dropped: samples before it may be gone.
 CREATE TABLE kept (n INTEGER PRIMARY KEY CHECK (n = 0), since INTEGER NOT NULL);
-` + schemaPasses
+` + schemaUnfinished
 
-// schemaPasses tells chunks and files that may be removed from those that may be
+// schemaUnfinished tells chunks and files that may be removed from those that may be
 // all that is left of something: see sweep.go.
-const schemaPasses = `
+const schemaUnfinished = `
 -- Passes that may have written chunks and are not recorded.
 CREATE TABLE begun (pass INTEGER PRIMARY KEY);
 -- Days that were dropped, whose files may still be there.
 CREATE TABLE going (day INTEGER PRIMARY KEY, chunks INTEGER NOT NULL, pass INTEGER NOT NULL);
 `
 
-const toVersion4 = `ALTER TABLE day ADD COLUMN pass INTEGER NOT NULL DEFAULT 0;` + schemaPasses
+const toVersion4 = `ALTER TABLE day ADD COLUMN pass INTEGER NOT NULL DEFAULT 0;` + schemaUnfinished
 
 // toVersion2 has the products read the hub's log again: what they kept of
 // sources and sites has another form. Rows stand, and are compared.

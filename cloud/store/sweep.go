@@ -82,24 +82,11 @@ func numbers(ctx context.Context, db querier, query string, each func(int64), ar
 // off: it takes away what is left of such, and finds the days whose files are
 // not as they should be. Those it looks at again each time.
 func (s *Store) sweep(ctx context.Context, w *work) error {
-	look := map[int64]bool{}
-	if s.swept {
-		look = s.bad
-	} else {
-		files, err := os.ReadDir(s.folder)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("look through the history: %w", err)
-		}
-		for _, f := range files {
-			if day, ok := dayOfFile(f.Name()); ok {
-				look[day] = true
-			}
-		}
-		for day := range w.days {
-			look[day] = true
-		}
-		for day := range w.going {
-			look[day] = true
+	look := s.bad
+	if !s.swept {
+		var err error
+		if look, err = s.everyDay(w); err != nil {
+			return err
 		}
 	}
 	w.bad = map[int64]bool{}
@@ -117,6 +104,27 @@ func (s *Store) sweep(ctx context.Context, w *work) error {
 	}
 	s.swept, s.bad = true, w.bad
 	return nil
+}
+
+// everyDay are the days that have a file or should have one.
+func (s *Store) everyDay(w *work) (map[int64]bool, error) {
+	files, err := os.ReadDir(s.folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look through the history: %w", err)
+	}
+	out := map[int64]bool{}
+	for _, f := range files {
+		if day, ok := dayOfFile(f.Name()); ok {
+			out[day] = true
+		}
+	}
+	for day := range w.days {
+		out[day] = true
+	}
+	for day := range w.going {
+		out[day] = true
+	}
+	return out, nil
 }
 
 func (s *Store) sweepDay(ctx context.Context, w *work, day int64) error {
