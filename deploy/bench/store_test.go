@@ -26,7 +26,7 @@ type hub struct {
 	at      mesh.Position
 	table   mesh.Descriptor
 	signals int
-	now   mesh.Nanos // the plant's: the end of what was taken
+	now     mesh.Nanos // the plant's: the end of what was taken
 }
 
 func newHub(t *testing.T, signals int) *hub {
