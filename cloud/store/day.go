@@ -201,8 +201,8 @@ func (w *work) stray(day int64, samples int) bool {
 	if w.bad[day] {
 		return true
 	}
-	if _, has := w.days[day]; has {
-		return false
+	if _, has := w.days[day]; has || w.bad[strayDay] {
+		return false // rather a file too many than a pass that fails
 	}
 	now := dayOf(w.Now)
 	switch {

@@ -294,3 +294,30 @@ func TestDay_OfAClockThatJumps(t *testing.T) {
 		t.Errorf("%d samples, want %d", len(got), len(want))
 	}
 }
+
+// Where the file that is of no day is damaged passes go on without it.
+func TestSweep_StrayDamaged(t *testing.T) {
+	sc := newScene(t, 1)
+	far := noon - 3000*mesh.Nanos(dayNanos)
+	sc.stamped(far)
+	sc.compact(sc.end, 0)
+	path := sc.s.dayFile(strayDay)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, good[:1000], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sc.reopen()
+	sc.stamped(far+1, far+mesh.Nanos(dayNanos))
+	if done := sc.compact(sc.end, 0); done.BadDays != 1 || done.Batches != 1 {
+		t.Errorf("%+v", done)
+	}
+	if err := os.WriteFile(path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if done := sc.compact(sc.end, 0); done.BadDays != 0 || len(sc.history("a", ever())) != 3 {
+		t.Errorf("%+v", done)
+	}
+}
