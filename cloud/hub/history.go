@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -71,6 +72,8 @@ type marks []mark
 // note keeps where the log ends now, and gives the newest end that is at least
 // so old; zero where there is none.
 func (m *marks) note(now mesh.Nanos, end mesh.Position, age time.Duration) (old mesh.Position) {
+	// Marks of a clock that was put back since would be young for as long.
+	*m = slices.DeleteFunc(*m, func(o mark) bool { return o.at > now })
 	*m = append(*m, mark{now, end})
 	for len(*m) > 0 && now.Sub((*m)[0].at) >= age {
 		old = (*m)[0].end
@@ -124,25 +127,31 @@ func (k *keeper) well(context.Context) error {
 	return k.trouble
 }
 
+// step compacts and retains; each goes on where the other fails: a disk that is
+// full is freed by the second.
 func (k *keeper) step(ctx context.Context, now mesh.Nanos) error {
+	err := k.age(ctx, now)
+	if k.retained != 0 && now.Sub(k.retained) < retainEvery && now >= k.retained {
+		return err
+	}
+	if failed := k.retain(ctx); failed != nil {
+		return errors.Join(err, failed)
+	}
+	k.retained = now
+	return err
+}
+
+// age compacts what is old enough.
+func (k *keeper) age(ctx context.Context, now mesh.Nanos) error {
 	end, err := k.store.Tip(ctx, 0)
 	if err != nil {
 		return err
 	}
 	old := k.marks.note(now, end, time.Duration(k.cfg.History.CompactAfter))
-	if !old.IsZero() {
-		if err := k.compact(ctx, old); err != nil {
-			return err
-		}
-	}
-	if k.retained != 0 && now.Sub(k.retained) < retainEvery && now >= k.retained {
+	if old.IsZero() {
 		return nil
 	}
-	if err := k.retain(ctx); err != nil {
-		return err
-	}
-	k.retained = now
-	return nil
+	return k.compact(ctx, old)
 }
 
 // compact takes what is old enough and read by every product that goes on. One
@@ -155,6 +164,7 @@ func (k *keeper) compact(ctx context.Context, through mesh.Position) error {
 			p.Products = append(p.Products, d.ID)
 		}
 	}
+	bad := 0
 	for more := true; more; {
 		began := clock.Machine{}.Now()
 		done, err := k.store.Compact(ctx, p)
@@ -164,10 +174,15 @@ func (k *keeper) compact(ctx context.Context, through mesh.Position) error {
 		if done.Batches > 0 {
 			k.log.InfoContext(ctx, "history compacted", "batches", done.Batches, "samples", done.Samples, "chunks", done.Chunks, "took", clock.Machine{}.Now().Sub(began).Round(time.Millisecond))
 		}
-		more = done.More
+		more, bad = done.More, done.BadDays
+	}
+	if bad > 0 {
+		return fmt.Errorf("%w: %d, named in the log: put them back as they were, with the hub's database of the same time", errDays, bad)
 	}
 	return nil
 }
+
+var errDays = errors.New("files of the history are lost, damaged or not those the hub wrote")
 
 var errFull = errors.New("the history takes more than it may")
 

@@ -31,6 +31,19 @@ func TestMarks_GiveTheNewestEndThatIsOldEnough(t *testing.T) {
 	}
 }
 
+// A machine's clock that is put right after the hub began stops nothing.
+func TestMarks_ClockPutBack(t *testing.T) {
+	var m marks
+	end := func(n int) mesh.Position { return mesh.Position{Log: "hub/0", Epoch: mesh.Epoch{1}, Seq: uint64(n)} }
+	hour := mesh.Nanos(time.Hour)
+	m.note(1000*hour, end(1), time.Hour)
+	for i, want := range []mesh.Position{{}, end(2), end(3)} {
+		if old := m.note(hour*mesh.Nanos(1+i), end(2+i), time.Hour); old != want {
+			t.Errorf("hour %d: %s, want %s", i, old, want)
+		}
+	}
+}
+
 func TestConfig_History(t *testing.T) {
 	for text, want := range map[string]string{
 		"compact_after: 10ms":            "at least 1s is needed",
@@ -87,4 +100,32 @@ func TestKeeper_Steps(t *testing.T) {
 	if err := k.run(ended); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+}
+
+// What stops the compactor doesn't stop retention.
+func TestKeeper_RetentionGoesOn(t *testing.T) {
+	h := &hub{cfg: testConfig(t), log: quiet()}
+	var err error
+	folder := t.TempDir()
+	h.store, err = store.Open(t.Context(), filepath.Join(folder, "hub.db"), quiet())
+	check(t, err)
+	defer func() { check(t, h.store.Close()) }()
+	h.now = func() mesh.Nanos { return mesh.Nanos(time.Hour) }
+	check(t, h.products())
+	_, err = h.store.OpenLog(t.Context(), 0)
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(folder, "history"), []byte("no folder"), 0o600))
+	k := &keeper{hub: h}
+	hour := mesh.Nanos(time.Hour)
+	check(t, k.step(t.Context(), 1))
+	if err := k.step(t.Context(), 1+2*hour); err == nil || !strings.Contains(err.Error(), "look through the history") {
+		t.Fatal(err)
+	}
+	if k.retained != 1+2*hour {
+		t.Error("retention was not run because compaction failed")
+	}
+	check(t, os.Remove(filepath.Join(folder, "history")))
+	check(t, os.Mkdir(filepath.Join(folder, "history"), 0o700))
+	check(t, os.WriteFile(filepath.Join(folder, "history", "2026-01-01.db"), []byte(strings.Repeat("no database ", 100)), 0o600))
+	check(t, k.step(t.Context(), 1+3*hour)) // it is set aside
 }

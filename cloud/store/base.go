@@ -142,6 +142,7 @@ func (d *disk) Close() error { return errors.Join(d.r.Close(), d.w.Close()) }
 // Primary result codes of SQLite (sqlite.org/rescode.html) that mean something
 // to the person who runs the hub.
 const (
+	codeError    = 1 // a table is missing
 	codeBusy     = 5
 	codeReadOnly = 8
 	codeIO       = 10

@@ -39,10 +39,8 @@ func (w *work) pieces() (out []piece) {
 			}
 		}
 	}
-	today := dayOf(w.Now)
 	for i := range out {
-		day := out[i].day
-		if _, has := w.days[day]; !has && perDay[day] < straySamples && (day < today-1 || day > today+1) {
+		if day := out[i].day; w.stray(day, perDay[day]) {
 			out[i].day = strayDay
 		}
 	}
@@ -89,7 +87,7 @@ func (s *Store) writeChunks(ctx context.Context, w *work) error {
 			n = len(rest)
 		}
 		cw := &chunkWriter{work: w, enc: enc, day: day}
-		if err := s.writeDay(ctx, day, func(tx *sql.Tx) error { return cw.write(ctx, tx, rest[:n]) }); err != nil {
+		if err := s.writeDay(ctx, day, w.days[day], func(tx *sql.Tx) error { return cw.write(ctx, tx, rest[:n]) }); err != nil {
 			return err
 		}
 		w.wrote[day] = cw.stat

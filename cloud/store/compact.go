@@ -55,6 +55,9 @@ type Passed struct {
 	Batches, Samples, Chunks int
 	// Damaged batches can't be read: they stay as they are.
 	Damaged int
+	// BadDays are files of the history that are not as the hub's database knows
+	// them, or can't be read. Samples of their days go elsewhere.
+	BadDays int
 	// More says that there is more to take.
 	More bool
 }
@@ -83,11 +86,13 @@ type work struct {
 
 	*gather
 
-	number        int64 // of this pass
+	done, number  int64 // the pass before, and this one
 	from, through spot
 	to            spot              // it may go no further
 	days          map[int64]dayStat // before it
-	since         mesh.Nanos        // samples before are dropped
+	begun         map[int64]bool    // passes that may have left chunks
+	going         map[int64]dayStat // days whose files may be left
+	bad           map[int64]bool    // days whose files can't be written
 	wrote         map[int64]dayStat
 	chunks        int
 }
@@ -100,14 +105,11 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 	if err := s.base.read(ctx, func(tx *sql.Tx) error { return w.begin(ctx, tx) }); err != nil {
 		return done, err
 	}
-	if !s.swept {
-		if err := s.sweep(ctx, w); err != nil {
-			return done, err
-		}
-		s.swept = true
+	if err := s.sweep(ctx, w); err != nil {
+		return done, err
 	}
 	if !before(w.from, w.through) {
-		return done, nil
+		return Passed{BadDays: len(w.bad)}, nil
 	}
 	if err := s.chunked(ctx, w); err != nil {
 		return done, err
@@ -118,19 +120,19 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 	if w.damaged > 0 {
 		s.log.ErrorContext(ctx, "batches that can't be read stay in the log as they are", "batches", w.damaged)
 	}
-	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, More: before(w.through, w.to)}, s.halted("recorded")
+	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, BadDays: len(w.bad), More: before(w.through, w.to)}, s.halted("recorded")
 }
 
 // begin reads where the compactor stands, and the batches of this pass.
 func (w *work) begin(ctx context.Context, tx *sql.Tx) (err error) {
-	if w.number, w.from, err = compacted(ctx, tx, w.Partition); err != nil {
+	if w.done, w.from, err = compacted(ctx, tx, w.Partition); err != nil {
 		return err
 	}
-	w.number++
+	w.number = passAfter(w.done)
 	if w.days, err = readDays(ctx, tx); err != nil {
 		return err
 	}
-	if w.since, err = keptSince(ctx, tx); err != nil {
+	if w.begun, w.going, err = readUnfinished(ctx, tx); err != nil {
 		return err
 	}
 	if w.to, err = limit(ctx, tx, w.Pass); err != nil || !before(w.from, w.to) {
@@ -143,6 +145,9 @@ func (w *work) begin(ctx context.Context, tx *sql.Tx) (err error) {
 // chunked writes the chunks of a pass and makes sure of them.
 func (s *Store) chunked(ctx context.Context, w *work) error {
 	if err := s.halted("read"); err != nil {
+		return err
+	}
+	if err := s.announce(ctx, w); err != nil {
 		return err
 	}
 	if err := s.writeChunks(ctx, w); err != nil {
@@ -208,7 +213,7 @@ func (w *work) record(ctx context.Context, tx *sql.Tx) error {
 	if err != nil {
 		return err
 	}
-	if pass != w.number-1 || at != w.from {
+	if pass != w.done || at != w.from {
 		return fmt.Errorf("record pass %d: somebody else compacts this log: %w", w.number, mesh.ErrMoved)
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO compacted (partition, pass, epoch, seq) VALUES (?, ?, ?, ?)
@@ -216,9 +221,12 @@ func (w *work) record(ctx context.Context, tx *sql.Tx) error {
 	if err != nil {
 		return err
 	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM begun WHERE pass = ?`, w.number); err != nil {
+		return err
+	}
 	for day, st := range w.wrote {
-		_, err := tx.ExecContext(ctx, `INSERT INTO day (day, chunks, samples) VALUES (?, ?, ?)
-			ON CONFLICT (day) DO UPDATE SET chunks = chunks + excluded.chunks, samples = samples + excluded.samples`, day, st.chunks, st.samples)
+		_, err := tx.ExecContext(ctx, `INSERT INTO day (day, chunks, samples, pass) VALUES (?, ?, ?, ?)
+			ON CONFLICT (day) DO UPDATE SET chunks = chunks + excluded.chunks, samples = samples + excluded.samples, pass = excluded.pass`, day, st.chunks, st.samples, w.number)
 		if err != nil {
 			return err
 		}

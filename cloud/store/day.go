@@ -93,9 +93,6 @@ func dayOfFile(name string) (day int64, ok bool) {
 // openDay opens a day's file to read; fs.ErrNotExist where there is none.
 func (s *Store) openDay(ctx context.Context, day int64) (*sql.DB, error) {
 	path := s.dayFile(day)
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("open the history: %w", err)
-	}
 	// Not mode=ro: the journal of a commit that a crash broke off is undone by
 	// whoever opens the file next.
 	db, err := sql.Open("sqlite", dsn(path, "deferred", "", "query_only(1)", fmt.Sprintf("cache_size(-%d)", dayCacheKiB))+"&mode=rw")
@@ -105,6 +102,10 @@ func (s *Store) openDay(ctx context.Context, day int64) (*sql.DB, error) {
 	db.SetMaxOpenConns(1)
 	var version int
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		// Looked for only now: retention may take it away at any time.
+		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+			err = gone
+		}
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, plain(err)), db.Close())
 	}
 	if version > dayVersion {
@@ -113,124 +114,122 @@ func (s *Store) openDay(ctx context.Context, day int64) (*sql.DB, error) {
 	return db, nil
 }
 
-// writeDay runs do in one synced transaction on a day's file, and makes the
-// file where there is none.
-func (s *Store) writeDay(ctx context.Context, day int64, do func(*sql.Tx) error) error {
-	if err := os.MkdirAll(s.folder, 0o700); err != nil {
-		return fmt.Errorf("make the folder of the history: %w", err)
+// writeDay runs do in one synced transaction on the file of a day, if that is
+// the file hub.db knows. It makes the file of a day that hub.db doesn't know.
+func (s *Store) writeDay(ctx context.Context, day int64, known dayStat, do func(*sql.Tx) error) error {
+	if known.chunks > 0 {
+		// SQLite would make a file that is lost anew, and empty.
+		db, err := s.openDay(ctx, day)
+		if err == nil {
+			err = db.Close()
+		}
+		if err != nil {
+			return err
+		}
 	}
-	path := s.dayFile(day)
-	db, err := sql.Open("sqlite", dsn(path, "immediate", "delete", fmt.Sprintf("page_size(%d)", dayPageBytes), "synchronous(full)"))
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, plain(err))
-	}
-	db.SetMaxOpenConns(1)
-	err = within(ctx, db, func(tx *sql.Tx) error {
+	return s.changeDay(ctx, day, func(tx *sql.Tx) error {
 		var version int
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 			return err
 		}
-		if version == 0 {
+		if version == 0 && known.chunks == 0 {
 			if _, err := tx.ExecContext(ctx, daySchema); err != nil {
 				return err
 			}
 		}
+		if err := known.check(ctx, tx, day, math.MaxInt64-1); err != nil {
+			return err
+		}
 		return do(tx)
 	})
-	if err := errors.Join(err, db.Close()); err != nil {
+}
+
+// changeDay runs do in one synced transaction on a day's file, whatever it is.
+func (s *Store) changeDay(ctx context.Context, day int64, do func(*sql.Tx) error) error {
+	if err := s.makeFolder(); err != nil {
+		return err
+	}
+	path := s.dayFile(day)
+	pragmas := []string{fmt.Sprintf("page_size(%d)", dayPageBytes), "synchronous(full)"}
+	if day == strayDay {
+		pragmas = append(pragmas, "auto_vacuum(incremental)") // the one file of which parts are dropped
+	}
+	db, err := sql.Open("sqlite", dsn(path, "immediate", "delete", pragmas...))
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, plain(err))
+	}
+	db.SetMaxOpenConns(1)
+	if err := errors.Join(within(ctx, db, do), db.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
+// makeFolder makes the folder of the history, durably.
+func (s *Store) makeFolder() error {
+	err := os.Mkdir(s.folder, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(s.folder))
+	}
+	if err != nil {
+		return fmt.Errorf("make the folder of the history: %w", err)
+	}
+	return nil
+}
+
+// Bounds of which days get a file of their own. An empty one has some 200 KB.
+const (
+	// nearDays before the plant's now, as long as agents are cut off by default,
+	// twice: a day there needs straySamples in a pass.
+	nearDays = 14
+	// farSamples is what a day further back must have in a pass: 25 B a sample
+	// for the file.
+	farSamples = 8192
+	// aheadDays beyond the plant's now no day gets a file: retention goes by the
+	// newest one.
+	aheadDays = 2
+	// maxDays bounds all files; 22 years. Beyond it only near days get one.
+	maxDays = 8192
+)
+
+// stray says whether samples of a day, so many in this pass, go into the file
+// that is of no day.
+func (w *work) stray(day int64, samples int) bool {
+	if w.bad[day] {
+		return true
+	}
+	if _, has := w.days[day]; has || w.bad[strayDay] {
+		return false // rather a file too many than a pass that fails
+	}
+	now := dayOf(w.Now)
+	switch {
+	case day > now+aheadDays:
+		return true
+	case day >= now-1 && day <= now+1:
+		return false
+	case day >= now-nearDays:
+		return samples < straySamples
+	}
+	return samples < farSamples || len(w.days) >= maxDays
+}
+
 // syncHistory makes the names in the folder of the history durable.
 func (s *Store) syncHistory() error {
-	d, err := os.Open(s.folder)
-	if err != nil {
-		return fmt.Errorf("sync the folder of the history: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+	if err := syncFolder(s.folder); err != nil {
 		return fmt.Errorf("sync the folder of the history: %w", err)
 	}
 	return nil
 }
 
-// sweep deletes chunks of passes that were never recorded, and files that have
-// none but such: what a pass left behind that did not come to its end.
-func (s *Store) sweep(ctx context.Context, w *work) error {
-	files, err := os.ReadDir(s.folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look through the history: %w", err)
-	}
-	for _, f := range files {
-		if day, ok := dayOfFile(f.Name()); ok {
-			if err := s.sweepDay(ctx, w, day); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (s *Store) sweepDay(ctx context.Context, w *work, day int64) error {
-	_, listed := w.days[day]
-	if !listed && day != strayDay && mesh.Nanos(day*dayNanos) < w.since {
-		return s.unlinkDay(day) // retention broke off behind its transaction
-	}
-	done := w.number - 1
-	oldest, newest, err := s.passesOf(ctx, day)
+func syncFolder(path string) error {
+	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	if !listed {
-		return s.setAside(ctx, day, newest == 0 || oldest > done)
-	}
-	if newest <= done {
-		return nil
-	}
-	s.log.InfoContext(ctx, "chunks of a pass that broke off are removed", "file", s.dayFile(day), "pass", newest)
-	return s.writeDay(ctx, day, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM chunk WHERE pass > ?`, done)
-		return err
-	})
-}
-
-// passesOf are the least and the greatest pass of which a day's file has chunks.
-func (s *Store) passesOf(ctx context.Context, day int64) (oldest, newest int64, err error) {
-	db, err := s.openDay(ctx, day)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	var version int
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil || version == 0 {
-		return 0, 0, plain(err)
-	}
-	err = db.QueryRowContext(ctx, `SELECT coalesce((SELECT pass FROM chunk ORDER BY id LIMIT 1), 0), coalesce((SELECT pass FROM chunk ORDER BY id DESC LIMIT 1), 0)`).Scan(&oldest, &newest)
-	if err != nil {
-		return 0, 0, fmt.Errorf("read %s: %w", s.dayFile(day), plain(err))
-	}
-	return oldest, newest, nil
-}
-
-// setAside takes away a file that hub.db doesn't know: one that a pass left
-// when it broke off is removed; any other may be all that is left of something
-// and is renamed.
-func (s *Store) setAside(ctx context.Context, day int64, leftover bool) error {
-	path := s.dayFile(day)
-	if leftover {
-		s.log.InfoContext(ctx, "history file of a pass that broke off is removed", "file", path)
-		return s.unlinkDay(day)
-	}
-	aside := path + ".set-aside"
-	s.log.ErrorContext(ctx, "history file that the hub's database doesn't know is set aside: was the database put back?", "file", path, "as", aside)
-	if err := os.Rename(path, aside); err != nil {
-		return fmt.Errorf("set a file of the history aside: %w", err)
-	}
-	return s.syncHistory()
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // unlinkDay removes a day's file, and what SQLite may have left beside it.
@@ -244,11 +243,48 @@ func (s *Store) unlinkDay(day int64) error {
 	return s.syncHistory()
 }
 
-// dayStat is what hub.db says of a day's file.
-type dayStat struct{ chunks, samples int64 }
+// dayStat is what hub.db says of a day's file. Chunks are numbered from 1 on, in
+// the order they were written, so that the last one and the pass that wrote it
+// tell this file from any other.
+type dayStat struct{ chunks, samples, pass int64 }
 
-func readDays(ctx context.Context, tx *sql.Tx) (out map[int64]dayStat, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT day, chunks, samples FROM day`)
+// errDay is returned where a day's file isn't the one hub.db knows.
+var errDay = errors.New("the file is not as the hub's database knows it: it was cut, replaced or put back without the other; put back the one that belongs to it")
+
+// asker is a database or a transaction.
+type asker interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// check says whether a file is the one that is known, and holds nothing else of
+// passes up to one.
+func (d dayStat) check(ctx context.Context, db asker, day, upTo int64) error {
+	var version, last, next int64
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version != dayVersion {
+		return errDay // nothing was ever laid out in it
+	}
+	if day == strayDay && d.chunks > 0 && d.pass == 0 {
+		return nil // of layout 3, when the last chunk might be dropped
+	}
+	err := db.QueryRowContext(ctx, `SELECT coalesce((SELECT pass FROM chunk WHERE id = ?1), 0), coalesce((SELECT min(pass) FROM chunk WHERE id = ?1 + 1), ?2)`, d.chunks, int64(math.MaxInt64)).Scan(&last, &next)
+	if err != nil {
+		return err
+	}
+	if d.chunks > 0 && last == 0 || d.pass != 0 && last != d.pass || next <= upTo {
+		return errDay
+	}
+	return nil
+}
+
+func readDays(ctx context.Context, tx *sql.Tx) (map[int64]dayStat, error) {
+	return dayStats(ctx, tx, `SELECT day, chunks, samples, pass FROM day`)
+}
+
+func dayStats(ctx context.Context, tx *sql.Tx, query string, args ...any) (out map[int64]dayStat, err error) {
+	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +295,7 @@ func readDays(ctx context.Context, tx *sql.Tx) (out map[int64]dayStat, err error
 			day int64
 			st  dayStat
 		)
-		if err := rows.Scan(&day, &st.chunks, &st.samples); err != nil {
+		if err := rows.Scan(&day, &st.chunks, &st.samples, &st.pass); err != nil {
 			return nil, err
 		}
 		out[day] = st

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"math/bits"
 	"slices"
@@ -105,7 +106,7 @@ func (s *Store) history(ctx context.Context, source string, span mesh.Span, pick
 	for range historyTries {
 		var (
 			pass   int64
-			days   []int64
+			days   map[int64]dayStat
 			staged []mesh.Entry
 		)
 		err = s.base.read(ctx, func(tx *sql.Tx) error {
@@ -123,9 +124,9 @@ func (s *Store) history(ctx context.Context, source string, span mesh.Span, pick
 			break
 		}
 		out = nil
-		for _, day := range days {
+		for _, day := range slices.Sorted(maps.Keys(days)) {
 			r := dayReader{source: source, span: span, pass: pass, pick: pick}
-			if err = s.readDay(ctx, day, &r); err != nil {
+			if err = s.readDay(ctx, day, days[day], &r); err != nil {
 				break
 			}
 			out = append(out, r.out...)
@@ -133,7 +134,7 @@ func (s *Store) history(ctx context.Context, source string, span mesh.Span, pick
 		if err == nil {
 			return append(out, staged...), nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDay) {
 			break
 		}
 	}
@@ -141,25 +142,13 @@ func (s *Store) history(ctx context.Context, source string, span mesh.Span, pick
 }
 
 // daysIn are the days with chunks that may hold samples of a span.
-func daysIn(ctx context.Context, tx *sql.Tx, span mesh.Span) (out []int64, err error) {
+func daysIn(ctx context.Context, tx *sql.Tx, span mesh.Span) (map[int64]dayStat, error) {
 	to := span.To
 	if to > math.MinInt64 {
 		to--
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT day FROM day WHERE day BETWEEN ? AND ? UNION ALL SELECT day FROM day WHERE day = ?`, dayOf(span.From), dayOf(to), int64(strayDay))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var day int64
-		if err := rows.Scan(&day); err != nil {
-			return nil, err
-		}
-		out = append(out, day)
-	}
-	slices.Sort(out)
-	return out, rows.Err()
+	return dayStats(ctx, tx, `SELECT day, chunks, samples, pass FROM day WHERE day BETWEEN ? AND ? UNION ALL SELECT day, chunks, samples, pass FROM day WHERE day = ?`,
+		dayOf(span.From), dayOf(to), int64(strayDay))
 }
 
 // dayReader reads chunks of one source from one day's file.
@@ -171,13 +160,16 @@ type dayReader struct {
 	out    []mesh.Entry
 }
 
-func (s *Store) readDay(ctx context.Context, day int64, r *dayReader) (err error) {
+func (s *Store) readDay(ctx context.Context, day int64, known dayStat, r *dayReader) (err error) {
 	db, err := s.openDay(ctx, day)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := r.read(ctx, db); err != nil {
+	if err = known.check(ctx, db, day, r.pass); err == nil {
+		err = r.read(ctx, db)
+	}
+	if err != nil {
 		return fmt.Errorf("read %s: %w", s.dayFile(day), plain(err))
 	}
 	return nil

@@ -66,7 +66,7 @@ func TestStore_EveryReadHasAnIndex(t *testing.T) {
 func dayOfOne(t *testing.T) *sql.DB {
 	t.Helper()
 	s := newStore(t)
-	if err := s.writeDay(t.Context(), 0, func(*sql.Tx) error { return nil }); err != nil {
+	if err := s.writeDay(t.Context(), 0, dayStat{}, func(*sql.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	db, err := s.openDay(t.Context(), 0)

@@ -107,3 +107,65 @@ func TestRetain_BrokenOff(t *testing.T) {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
 }
+
+// A clock that says 2031 takes nothing that is younger than it would be by the
+// newest day there is.
+func TestRetain_ByAClockThatIsWrong(t *testing.T) {
+	sc := week(t)
+	sc.now += 5 * 365 * mesh.Nanos(dayNanos)
+	if out := sc.retain(Retention{Keep: 30 * aDay, Least: 14 * aDay}); len(out.Days) > 0 {
+		t.Fatalf("%v are dropped", out.Days)
+	}
+	if out := sc.retain(Retention{Keep: 6 * aDay, Least: 2 * aDay}); len(out.Days) != 2 {
+		t.Fatalf("%v are dropped", out.Days)
+	}
+}
+
+func TestRetain_DaysAtTheEndsOfTime(t *testing.T) {
+	for _, at := range []mesh.Nanos{math.MinInt64, -1, 0, noon, math.MaxInt64} {
+		if end := dayEnd(dayOf(at)); end <= at && end != math.MaxInt64 {
+			t.Errorf("the day of %d ends at %d", at, end)
+		}
+	}
+}
+
+// What is dropped of the file that is of no day is behind Kept, and gives its
+// bytes back; by age, and where only bytes are bounded.
+func TestRetain_Strays(t *testing.T) {
+	for _, r := range []Retention{{Keep: 30 * aDay, Least: 14 * aDay}, {MaxBytes: 1, Least: 14 * aDay}} {
+		sc := week(t)
+		old := noon - 3000*mesh.Nanos(dayNanos)
+		ahead := noon + 3000*mesh.Nanos(dayNanos)
+		for i := range mesh.Nanos(20) {
+			var times []mesh.Nanos
+			for k := range mesh.Nanos(4000) {
+				times = append(times, old+i*mesh.Nanos(dayNanos)+k*k*k*500)
+			}
+			sc.stamped(times...)
+		}
+		sc.stamped(ahead)
+		sc.compact(sc.end, 0)
+		before, err := sc.s.dayBytes(strayDay)
+		if err != nil || before < 1<<18 {
+			t.Fatalf("%d bytes of strays, %v", before, err)
+		}
+		if out := sc.retain(r); len(out.Days) > 0 {
+			t.Fatalf("%+v", out)
+		}
+		if after, err := sc.s.dayBytes(strayDay); err != nil || after > before/2 {
+			t.Errorf("of %d bytes of strays %d are left, %v", before, after, err)
+		}
+		since, err := sc.s.Kept(t.Context())
+		if err != nil || since <= old+19*mesh.Nanos(dayNanos) || since > noon-14*mesh.Nanos(dayNanos) {
+			t.Errorf("kept since %s, %v", since, err)
+		}
+		want := sc.history("a", ever())
+		if len(want) != 8*120+1 {
+			t.Errorf("%d samples are left", len(want))
+		}
+		sc.stamped(ahead + 1)
+		if done := sc.compact(sc.end, 0); done.BadDays > 0 || len(sc.history("a", ever())) != len(want)+1 {
+			t.Errorf("%+v", done)
+		}
+	}
+}

@@ -7,9 +7,9 @@ import (
 )
 
 // schemaVersion is kept in SQLite's user_version.
-const schemaVersion = 3
+const schemaVersion = 4
 
-// schema of version 3. Epochs are numbered in the order they were opened, so
+// schema of version 4. Epochs are numbered in the order they were opened, so
 // (epoch number, sequence) is the order of a log. Instants are nanoseconds UTC.
 const schema = `
 CREATE TABLE epoch (
@@ -152,7 +152,8 @@ CREATE TABLE hub_sum (
 CREATE TABLE day (
 	day INTEGER PRIMARY KEY, -- days since 1970; strayDay: see day.go
 	chunks INTEGER NOT NULL,
-	samples INTEGER NOT NULL
+	samples INTEGER NOT NULL,
+	pass INTEGER NOT NULL DEFAULT 0 -- that wrote the last of them; 0: of layout 3, not known
 );
 -- The newest sample of every signal among those that stand in chunks.
 CREATE TABLE newest (
@@ -164,7 +165,18 @@ CREATE TABLE newest (
 ) WITHOUT ROWID;
 -- One row once a day was dropped: samples before it may be gone.
 CREATE TABLE kept (n INTEGER PRIMARY KEY CHECK (n = 0), since INTEGER NOT NULL);
+` + schemaUnfinished
+
+// schemaUnfinished tells chunks and files that may be removed from those that may be
+// all that is left of something: see sweep.go.
+const schemaUnfinished = `
+-- Passes that may have written chunks and are not recorded.
+CREATE TABLE begun (pass INTEGER PRIMARY KEY);
+-- Days that were dropped, whose files may still be there.
+CREATE TABLE going (day INTEGER PRIMARY KEY, chunks INTEGER NOT NULL, pass INTEGER NOT NULL);
 `
+
+const toVersion4 = `ALTER TABLE day ADD COLUMN pass INTEGER NOT NULL DEFAULT 0;` + schemaUnfinished
 
 // toVersion2 has the products read the hub's log again: what they kept of
 // sources and sites has another form. Rows stand, and are compared.
@@ -181,11 +193,8 @@ func migrate(ctx context.Context, tx *sql.Tx) error {
 	switch version {
 	case schemaVersion:
 		return nil
-	case 1, 2:
-		steps := schemaPast
-		if version == 1 {
-			steps = toVersion2 + schemaPast
-		}
+	case 1, 2, 3:
+		steps := [...]string{1: toVersion2 + schemaPast, 2: schemaPast, 3: toVersion4}[version]
 		if _, err := tx.ExecContext(ctx, steps+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
 			return fmt.Errorf("bring the hub's database to layout %d: %w", schemaVersion, err)
 		}

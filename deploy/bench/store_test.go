@@ -26,6 +26,7 @@ type hub struct {
 	at      mesh.Position
 	table   mesh.Descriptor
 	signals int
+	now     mesh.Nanos // the plant's: the end of what was taken
 }
 
 func newHub(t *testing.T, signals int) *hub {
@@ -91,6 +92,7 @@ func (h *hub) take(e *wire.Encoder, batches []mesh.Batch, some int) (values int)
 		ord, _ := h.acc.Ordinal(h.at)
 		entries = append(entries, mesh.Entry{Of: h.at, Ord: ord, Through: h.acc.Through(), Header: header, Sealed: sealed})
 		values += len(b.Samples)
+		h.now = max(h.now, header.Times.To)
 		if len(entries) == some || i == len(batches)-1 {
 			h.end, err = h.s.Take(h.t.Context(), mesh.Take{After: h.end, Entries: entries, Accounts: []*mesh.Account{h.acc}, Descriptors: []mesh.Descriptor{h.table}})
 			if err != nil {
@@ -106,7 +108,7 @@ func (h *hub) take(e *wire.Encoder, batches []mesh.Batch, some int) (values int)
 func (h *hub) compact() (samples int) {
 	h.t.Helper()
 	for more := true; more; {
-		done, err := h.s.Compact(h.t.Context(), store.Pass{Through: h.end})
+		done, err := h.s.Compact(h.t.Context(), store.Pass{Through: h.end, Now: h.now})
 		if err != nil {
 			h.t.Fatal(err)
 		}
