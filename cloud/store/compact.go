@@ -35,6 +35,10 @@ const (
 	sparseSamples = 512
 	// chunkText bounds the texts of a chunk, in bytes.
 	chunkText = 1 << 20
+	// chunkMarks and chunkRules bound the marks of a chunk and the names of
+	// rules in them, in bytes: a verdict, see proto/wire, holds twice as much.
+	chunkMarks = 1 << 16
+	chunkRules = 4 << 20
 	// straySamples is what a day must have in a pass to get a file, unless it
 	// is at the plant's now: see strayDay.
 	straySamples = 100

@@ -18,10 +18,22 @@ type gather struct {
 	at      map[kind]int
 	batches []batchRow
 	samples int
+	beside  int // bytes of texts, marks and piles, which samples don't say
 	damaged int
 
-	undo []undo // of the batch at hand
+	prints  printer
+	undo    []undo // of the batch at hand
+	unheard bool   // the batch at hand lies about its times
+	texts   bool   // those of the batch at hand are counted
 }
+
+// Bounds of what a pass holds beside samples: some 100 MB with the batch that
+// goes over them.
+const (
+	passBeside = 64 << 20
+	markBytes  = 64   // a mark without its rule's name
+	pileBytes  = 1024 // a pile of few samples
+)
 
 // kindPiles are the piles of one kind of sample.
 type kindPiles struct {
@@ -43,6 +55,7 @@ type batchRow struct {
 type undo struct {
 	pile    *pile
 	n       int
+	texts   int
 	ordered bool
 	print   uint64
 }
@@ -84,7 +97,7 @@ func (g *gather) read(ctx context.Context, tx *sql.Tx, partition int, from, to s
 			g.damaged++
 		}
 		through = spot{b.epoch, seq}
-		if g.samples >= most || len(g.batches) >= passBatches {
+		if g.samples >= most || g.beside >= passBeside || len(g.batches) >= passBatches {
 			return through, nil
 		}
 	}
@@ -117,26 +130,52 @@ func (g *gather) take(b *batchRow, sealed, verdict []byte) (ok bool) {
 		k.judged, k.revision, k.rules = true, v.Revision, v.Rules
 	}
 	to := g.kind(k)
-	g.undo = g.undo[:0]
+	g.undo, g.unheard, g.texts = g.undo[:0], false, false
 	marked := marksByIndex(v.Marks)
+	for i := range marked {
+		g.beside += markBytes + len(marked[i].Rule)
+	}
 	done := 0
 	_, err = g.dec.Columns(sealed, func(c *wire.Column) {
-		p := to.pile(c.Signal)
-		g.undo = append(g.undo, undo{p, len(p.times), p.ordered, p.print})
+		g.column(to, c, h.Times)
+		p := to.at[c.Signal]
+		was := len(p.times)
 		for len(marked) > 0 && int(marked[0].Index) < done+len(c.Times) {
 			m, i := marked[0], int(marked[0].Index)-done
 			marked = marked[1:]
-			p.mark(len(p.times)+i, m, fingerprint(c, i))
+			p.mark(was+i, m, g.prints.fingerprint(c, i))
 		}
-		p.add(c)
+		p.add(c, &g.prints)
 		done += len(c.Times)
 	})
-	if err != nil || len(marked) > 0 || done != int(h.Count) {
+	if err != nil || len(marked) > 0 || done != int(h.Count) || g.unheard {
 		g.back()
 		return false
 	}
 	g.samples += done
 	return true
+}
+
+// column makes ready to take a column of the batch at hand.
+func (g *gather) column(to *kindPiles, c *wire.Column, times mesh.Span) {
+	p := to.at[c.Signal]
+	if p == nil {
+		p = to.add(c.Signal)
+		g.beside += pileBytes
+	}
+	g.undo = append(g.undo, undo{p, len(p.times), len(p.texts), p.ordered, p.print})
+	if !g.texts {
+		for _, t := range c.Texts {
+			g.beside += len(t)
+		}
+		g.texts = true
+	}
+	for _, t := range c.Times {
+		// The first that can't be said ends the span that holds it.
+		if t < times.From || t >= times.To && t != maxNanos {
+			g.unheard = true
+		}
+	}
 }
 
 func marksByIndex(marks []mesh.Mark) []mesh.Mark {
@@ -151,7 +190,7 @@ func marksByIndex(marks []mesh.Mark) []mesh.Mark {
 // back undoes the batch at hand.
 func (g *gather) back() {
 	for _, u := range slices.Backward(g.undo) {
-		u.pile.cut(u.n)
+		u.pile.cut(u.n, u.texts)
 		u.pile.ordered, u.pile.print = u.ordered, u.print
 	}
 }
@@ -166,13 +205,10 @@ func (g *gather) kind(k kind) *kindPiles {
 	return g.kinds[i]
 }
 
-func (k *kindPiles) pile(signal uint32) *pile {
-	p := k.at[signal]
-	if p == nil {
-		p = &pile{signal: signal, ordered: true}
-		k.at[signal] = p
-		k.piles = append(k.piles, p)
-	}
+func (k *kindPiles) add(signal uint32) *pile {
+	p := &pile{signal: signal, ordered: true}
+	k.at[signal] = p
+	k.piles = append(k.piles, p)
 	return p
 }
 
