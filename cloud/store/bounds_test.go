@@ -50,21 +50,88 @@ func TestCompact_OneTextOfManySamples(t *testing.T) {
 }
 
 // A pass ends early where what samples have beside them is much.
-func TestCompact_EndsEarlyByTexts(t *testing.T) {
-	sc := newScene(t, 1)
-	for i := range 4 {
-		var b mesh.Batch
-		for k := range 500 {
-			b.Samples = append(b.Samples, mesh.Sample{Signal: 1, Time: noon + mesh.Nanos(500*i+k), Value: mesh.Text(strings.Repeat(fmt.Sprintf("%07d,", 500*i+k), 7500))})
+func TestCompact_EndsEarlyByTextsAndMarks(t *testing.T) {
+	for name, say := range map[string]func(sc *scene, i int){
+		"texts": func(sc *scene, i int) {
+			sc.put(mesh.Batch{Samples: []mesh.Sample{{Signal: 1, Time: noon + mesh.Nanos(i), Value: mesh.Text(strings.Repeat("x", 60<<10))}}}, nil)
+		},
+		"marks": func(sc *scene, i int) {
+			sc.put(mesh.Batch{Samples: []mesh.Sample{{Signal: 1, Time: noon + mesh.Nanos(i), Value: mesh.Int(1)}}}, marks(60, strings.Repeat("r", 950)))
+		},
+	} {
+		sc := newScene(t, 1)
+		for i := range 12 {
+			say(sc, i)
 		}
-		sc.put(b, nil)
+		for i, want := range []int{9, 3} { // of some 60 KB each
+			done, err := sc.s.Compact(t.Context(), Pass{Through: sc.end, Now: sc.now, beside: 512 << 10})
+			if err != nil || done.Batches != want || done.More != (i == 0) {
+				t.Errorf("%s: %+v %v", name, done, err)
+			}
+		}
+		sc.mustHaveNothingElse()
 	}
-	if done := sc.compact(sc.end, 0); done.Batches >= 4 || !done.More {
-		t.Errorf("%+v", done)
+}
+
+// marks are n on the first sample, of rules whose names begin alike.
+func marks(n int, name string) *mesh.Verdict {
+	v := &mesh.Verdict{Revision: 1, Rules: mesh.Hash{9}}
+	for k := range n {
+		v.Marks = append(v.Marks, mesh.Mark{Rule: fmt.Sprint(name, k), Action: mesh.ActionAnnotate})
 	}
-	for sc.compact(sc.end, 0).More {
+	return v
+}
+
+// One text more than may be kept, and more marks than a verdict holds: no pass
+// fails of it, what is kept can be read, and what needs less room is there.
+func TestNewest_LeavesOutWhatIsTooMuch(t *testing.T) {
+	for name, say := range map[string]func(sc *scene, i int){
+		"texts": func(sc *scene, i int) {
+			var b mesh.Batch
+			for k := range 60 {
+				b.Samples = append(b.Samples, mesh.Sample{Signal: uint32(100 + 60*i + k), Time: noon + mesh.Nanos(i), Value: mesh.Text(strings.Repeat(fmt.Sprintf("%07d,", i*1000+k), 8000))})
+			}
+			sc.put(b, nil)
+		},
+		"marks": func(sc *scene, i int) {
+			sc.put(mesh.Batch{Samples: []mesh.Sample{{Signal: uint32(100 + i), Time: noon, Value: mesh.Int(1)}}}, marks(50_000, "r"))
+		},
+	} {
+		sc := newScene(t, 1)
+		for i := range 3 {
+			say(sc, i)
+			sc.compact(sc.end, 0)
+		}
+		sc.put(mesh.Batch{Samples: []mesh.Sample{{Signal: 1, Time: noon, Value: mesh.Int(7)}}}, nil)
+		sc.compact(sc.end, 0)
+		sc.reopen()
+		got, err := sc.s.Newest(t.Context(), "a", sc.now)
+		if err != nil || len(got) != 1 || got[0].Sample.Value.Bits != 7 {
+			t.Errorf("%s: %v %v", name, got, err)
+		}
 	}
-	sc.mustHaveNothingElse()
+}
+
+// A sample that came twice has its marks in one order, whichever came first.
+func TestNewest_MarksOfASampleThatCameTwice(t *testing.T) {
+	for _, names := range [][]string{{"b", "a"}, {"a", "b"}} {
+		sc := newScene(t, 1)
+		for i, name := range names {
+			x := mesh.Sample{Signal: 1, Time: noon, Value: mesh.Int(1)}
+			sc.put(mesh.Batch{Samples: []mesh.Sample{x}}, marks(1, name))
+			if i == 0 {
+				sc.compact(sc.end, 0)
+			}
+		}
+		for range 2 {
+			got, err := sc.s.Newest(t.Context(), "a", sc.now)
+			if err != nil || len(got) != 1 || len(got[0].Marks) != 2 || got[0].Marks[0].Rule != "a0" || got[0].Marks[1].Rule != "b0" {
+				t.Errorf("%v: %v %v", names, got, err)
+			}
+			sc.compact(sc.end, 0)
+			sc.reopen()
+		}
+	}
 }
 
 // Two batches, each with nearly as many marks as a verdict may have, or as long
@@ -73,11 +140,7 @@ func TestCompact_MarksBeyondWhatAVerdictHolds(t *testing.T) {
 	for name, n := range map[string]int{"r": 100_000, strings.Repeat("r", 900): 6000} {
 		sc := newScene(t, 1)
 		for i := range 2 {
-			v := &mesh.Verdict{Revision: 1, Rules: mesh.Hash{9}}
-			for k := range n {
-				v.Marks = append(v.Marks, mesh.Mark{Rule: fmt.Sprint(name, k%7), Action: mesh.ActionAnnotate})
-			}
-			sc.put(mesh.Batch{Samples: []mesh.Sample{{Signal: 1, Time: noon + mesh.Nanos(i), Value: mesh.Int(1)}}}, v)
+			sc.put(mesh.Batch{Samples: []mesh.Sample{{Signal: 1, Time: noon + mesh.Nanos(i), Value: mesh.Int(1)}}}, marks(n, name))
 		}
 		want := sc.history("a", ever())
 		if done := sc.compact(sc.end, 0); done.Batches < 2 {

@@ -285,4 +285,3 @@ func (c *chunkWriter) flush(ctx context.Context) error {
 
 // endOf is the first instant behind one, or the last there is.
 func endOf(t mesh.Nanos) mesh.Nanos { return max(t, t+1) }
-

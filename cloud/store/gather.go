@@ -71,9 +71,9 @@ func newGather() (*gather, error) {
 // read takes batches behind from up to and with to, until there are enough
 // samples, and says how far it came. A batch that can't be read stays where it
 // is.
-func (g *gather) read(ctx context.Context, tx *sql.Tx, partition int, from, to spot, most int) (through spot, err error) {
+func (g *gather) read(ctx context.Context, tx *sql.Tx, p Pass, from, to spot) (through spot, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT id, epoch, seq, of_log, of_epoch, of_seq, ord, through, sealed, verdict FROM hub_log
-		WHERE partition = ? AND (epoch, seq) > (?, ?) AND (epoch, seq) <= (?, ?) AND kind = 2 ORDER BY epoch, seq`, partition, from.epoch, from.seq, to.epoch, to.seq)
+		WHERE partition = ? AND (epoch, seq) > (?, ?) AND (epoch, seq) <= (?, ?) AND kind = 2 ORDER BY epoch, seq`, p.Partition, from.epoch, from.seq, to.epoch, to.seq)
 	if err != nil {
 		return from, err
 	}
@@ -97,7 +97,7 @@ func (g *gather) read(ctx context.Context, tx *sql.Tx, partition int, from, to s
 			g.damaged++
 		}
 		through = spot{b.epoch, seq}
-		if g.samples >= most || g.beside >= passBeside || len(g.batches) >= passBatches {
+		if g.samples >= p.MaxSamples || g.beside >= p.beside || len(g.batches) >= passBatches {
 			return through, nil
 		}
 	}

@@ -36,9 +36,9 @@ type pile struct {
 	text    column[uint32] // of texts, the place in texts
 	texts   [][]byte       // each once for a batch, however many samples have it
 	marks   []pileMark     // sorted by at
-	ordered bool     // times rise strictly
-	order   []uint32 // of folding, where it is another
-	print   uint64   // the sum of the fingerprints
+	ordered bool           // times rise strictly
+	order   []uint32       // of folding, where it is another
+	print   uint64         // the sum of the fingerprints
 }
 
 // pileMark is a rule's finding about a sample of a pile.

@@ -41,6 +41,7 @@ type Store struct {
 	halt       func(at string) error // breaks a pass off: for tests
 	compacting sync.Mutex            // one pass at a time; protects what follows
 	swept      bool                  // nothing is left of passes that broke off
+	leftOut    bool                  // it was told that newest samples are left out
 }
 
 // Open opens or makes the database file at path, and its folder. Compacted
