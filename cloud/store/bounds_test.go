@@ -1,8 +1,10 @@
 package store
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"math"
 	"runtime"
@@ -166,6 +168,64 @@ func TestCompact_AStampAtTheEndOfTimeHidesNothing(t *testing.T) {
 	if got := sc.history("a", span); !maps.Equal(got, want) || len(want) != 1 {
 		t.Fatalf("%d samples, want %d", len(got), len(want))
 	}
+}
+
+// A batch whose table can't be read is damaged for products: it stays so.
+func TestCompact_ABatchOfNoTableStays(t *testing.T) {
+	sc := newScene(t, 1)
+	d := mesh.Descriptor{Kind: mesh.DescribeSite, Content: []byte("no table")}
+	if _, err := sc.s.Take(t.Context(), mesh.Take{After: sc.end, Descriptors: []mesh.Descriptor{d}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []mesh.Hash{d.Hash(), {1}, {}} {
+		sc.put(mesh.Batch{Source: "a", Table: table, Samples: []mesh.Sample{{Signal: 1, Time: noon, Value: mesh.Int(1)}}}, nil)
+	}
+	if done := sc.compact(sc.end, 0); done.Batches != 1 || done.Damaged != 2 {
+		t.Errorf("%+v", done)
+	}
+}
+
+// A batch with samples outside the times of its header stays: as a chunk it would
+// show what it hides.
+func TestCompact_ABatchThatLiesAboutItsTimesStays(t *testing.T) {
+	sc := newScene(t, 1)
+	hour := mesh.Nanos(3600e9)
+	sealed, err := sc.m.enc.Seal(&mesh.Batch{Source: "a", Table: sc.tables[0], Samples: []mesh.Sample{{Time: noon, Value: mesh.Int(1)}, {Time: noon + hour, Value: mesh.Int(2)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc.end = take(t, sc.s, sc.end, sc.m, sc.m.entry(short(sealed)))
+	span := mesh.Span{From: noon + hour, To: noon + hour + 1}
+	want := sc.history("a", span)
+	if done := sc.compact(sc.end, 0); done.Batches != 0 || done.Damaged != 1 {
+		t.Errorf("%+v", done)
+	}
+	if got := sc.history("a", span); !maps.Equal(got, want) {
+		t.Errorf("%d samples, want %d", len(got), len(want))
+	}
+}
+
+// short makes the header of sealed bytes say that all is of one instant.
+func short(sealed []byte) []byte {
+	n := int(binary.LittleEndian.Uint32(sealed[1:]))
+	at := 6 // behind the packing
+	number := func() (x uint64) {
+		x, n := binary.Uvarint(sealed[at:])
+		at += n
+		return x
+	}
+	number() // two lengths, and the source
+	number()
+	at += int(number())
+	for range 4 { // proven, complete, and where the times begin
+		number()
+	}
+	from := at
+	number()
+	head := append(binary.AppendVarint(append([]byte{}, sealed[5:from]...), 1), sealed[at:5+n]...)
+	out := append(binary.LittleEndian.AppendUint32([]byte{sealed[0]}, uint32(len(head))), head...)
+	out = append(out, sealed[5+n:len(sealed)-4]...)
+	return binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // Any difference in a field is one of the fingerprints, also in their highest

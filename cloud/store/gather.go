@@ -20,11 +20,12 @@ type gather struct {
 	samples int
 	beside  int // bytes of texts, marks and piles, which samples don't say
 	damaged int
+	tables  map[mesh.Hash]bool // those that were looked for: they can be read
 
-	prints  printer
-	undo    []undo // of the batch at hand
-	unheard bool   // the batch at hand lies about its times
-	texts   bool   // those of the batch at hand are counted
+	prints printer
+	undo   []undo // of the batch at hand
+	lied   bool   // the batch at hand lies about its times
+	texts  bool   // those of the batch at hand are counted
 }
 
 // Bounds of what a pass holds beside samples: some 100 MB with the batch that
@@ -34,6 +35,9 @@ const (
 	markBytes  = 64   // a mark without its rule's name
 	pileBytes  = 1024 // a pile of few samples
 )
+
+// behindAll is the end of a span with the last instant in it, as wire writes it.
+const behindAll = mesh.Nanos(-1 << 63)
 
 // kindPiles are the piles of one kind of sample.
 type kindPiles struct {
@@ -65,12 +69,12 @@ func newGather() (*gather, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gather batches: %w", err)
 	}
-	return &gather{dec: dec, at: map[kind]int{}}, nil
+	return &gather{dec: dec, at: map[kind]int{}, tables: map[mesh.Hash]bool{}}, nil
 }
 
 // read takes batches behind from up to and with to, until there are enough
-// samples, and says how far it came. A batch that can't be read stays where it
-// is.
+// samples, and says how far it came. A batch that can't be read, or whose table
+// can't, stays where it is: products call it damaged, and must go on to.
 func (g *gather) read(ctx context.Context, tx *sql.Tx, p Pass, from, to spot) (through spot, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT id, epoch, seq, of_log, of_epoch, of_seq, ord, through, sealed, verdict FROM hub_log
 		WHERE partition = ? AND (epoch, seq) > (?, ?) AND (epoch, seq) <= (?, ?) AND kind = 2 ORDER BY epoch, seq`, p.Partition, from.epoch, from.seq, to.epoch, to.seq)
@@ -91,7 +95,11 @@ func (g *gather) read(ctx context.Context, tx *sql.Tx, p Pass, from, to spot) (t
 		}
 		copy(b.past.of.epoch[:], epoch)
 		b.past.seq, b.past.ofSeq, b.past.ord, b.past.through = seq, uint64(ofSeq), mesh.Ordinal(ord), mesh.Ordinal(thr)
-		if g.take(&b, sealed, verdict) {
+		ok, err := g.readable(ctx, tx, sealed)
+		if err != nil {
+			return from, err
+		}
+		if ok && g.take(&b, sealed, verdict) {
 			g.batches = append(g.batches, b)
 		} else {
 			g.damaged++
@@ -105,6 +113,28 @@ func (g *gather) read(ctx context.Context, tx *sql.Tx, p Pass, from, to spot) (t
 		return from, err
 	}
 	return to, nil
+}
+
+// readable reports whether the table of a batch is there and can be read.
+func (g *gather) readable(ctx context.Context, tx *sql.Tx, sealed []byte) (ok bool, err error) {
+	h, err := wire.ParseHeader(sealed)
+	if err != nil || h.Count == 0 || len(h.Needs) != 1 {
+		return err == nil && h.Count == 0, nil
+	}
+	ok, known := g.tables[h.Needs[0]]
+	if known {
+		return ok, nil
+	}
+	var d mesh.Descriptor
+	err = tx.QueryRowContext(ctx, `SELECT kind, content FROM descriptor WHERE hash = ?`, h.Needs[0][:]).Scan(&d.Kind, &d.Content)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return false, err
+	}
+	if err == nil {
+		_, err = wire.Signals(d)
+	}
+	g.tables[h.Needs[0]] = err == nil
+	return err == nil, nil
 }
 
 // take puts the samples of a batch onto their piles; ok is false where it
@@ -130,7 +160,7 @@ func (g *gather) take(b *batchRow, sealed, verdict []byte) (ok bool) {
 		k.judged, k.revision, k.rules = true, v.Revision, v.Rules
 	}
 	to := g.kind(k)
-	g.undo, g.unheard, g.texts = g.undo[:0], false, false
+	g.undo, g.lied, g.texts = g.undo[:0], false, false
 	marked := marksByIndex(v.Marks)
 	for i := range marked {
 		g.beside += markBytes + len(marked[i].Rule)
@@ -148,7 +178,7 @@ func (g *gather) take(b *batchRow, sealed, verdict []byte) (ok bool) {
 		p.add(c, &g.prints)
 		done += len(c.Times)
 	})
-	if err != nil || len(marked) > 0 || done != int(h.Count) || g.unheard {
+	if err != nil || len(marked) > 0 || done != int(h.Count) || g.lied {
 		g.back()
 		return false
 	}
@@ -171,9 +201,8 @@ func (g *gather) column(to *kindPiles, c *wire.Column, times mesh.Span) {
 		g.texts = true
 	}
 	for _, t := range c.Times {
-		// The first that can't be said ends the span that holds it.
-		if t < times.From || t >= times.To && t != maxNanos {
-			g.unheard = true
+		if t < times.From || t >= times.To && times.To != behindAll {
+			g.lied = true
 		}
 	}
 }
