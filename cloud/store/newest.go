@@ -39,14 +39,15 @@ type finding struct {
 }
 
 // take compares one more sample: the last in the order of folding stays, and of
-// two that are one sample what both have.
+// two that are one sample the earliest heard, with the marks of both.
 func (c *candidate) take(s mesh.Sample, marks []mesh.Mark) {
 	switch same := c.sample.Same(s); {
 	case same:
-		if s.Server < c.sample.Server {
-			c.sample.Server = s.Server
+		flags := c.sample.Flags & s.Flags
+		if cmp.Or(cmp.Compare(s.Server, c.sample.Server), cmp.Compare(s.Agent, c.sample.Agent), cmp.Compare(s.Source, c.sample.Source)) < 0 {
+			c.sample = s
 		}
-		c.sample.Flags &= s.Flags
+		c.sample.Flags = flags
 		c.join(marks)
 	case c.sample.Compare(s) < 0:
 		*c = candidate{sample: s, marks: marks}
@@ -157,7 +158,7 @@ func (s *Store) Newest(ctx context.Context, source string, now mesh.Nanos) (out 
 		}
 		all, err := wire.Signals(d)
 		if err != nil {
-			return nil, fmt.Errorf("read the newest samples of %s: %w", source, mesh.Permanent(err))
+			continue // products say that its batches are damaged
 		}
 		for _, sig := range all {
 			c := signals[sig.ID]

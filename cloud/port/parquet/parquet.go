@@ -77,10 +77,19 @@ type File struct {
 	ts        int64
 }
 
+func dayFolder(folder, product string, day time.Time) string {
+	return filepath.Join(folder, "product="+product, "date="+day.UTC().Format(time.DateOnly))
+}
+
+// Has reports whether a folder has a file of one product and UTC day.
+func Has(folder, product string, day time.Time) bool {
+	return len(revisions(dayFolder(folder, product, day))) > 0
+}
+
 // Create begins the file of one product and UTC day under a folder. Nothing is
 // to be seen of it before Commit.
 func Create(folder, product string, day time.Time) (*File, error) {
-	dir := filepath.Join(folder, "product="+product, "date="+day.UTC().Format(time.DateOnly))
+	dir := dayFolder(folder, product, day)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the folder of a Parquet file: %w", err)
 	}

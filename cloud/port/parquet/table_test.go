@@ -147,7 +147,7 @@ func TestTable_LongTextsGoOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n, size = 600, 60 << 10
+	const n, size = 300, 60 << 10
 	for i := range n {
 		f := fields(t, `{"signal":"c","time":"2026-03-01T06:00:00.250Z","type":"string","status":0}`)
 		f["value"] = json.RawMessage(fmt.Sprintf(`"%07d%s"`, i, strings.Repeat("x", size)))
@@ -161,7 +161,7 @@ func TestTable_LongTextsGoOut(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if rows, f := read(t, b.Bytes()); len(rows) != n || len(f.RowGroups()) != 3 {
+	if rows, f := read(t, b.Bytes()); len(rows) != n || len(f.RowGroups()) != 2 {
 		t.Errorf("%d rows in %d groups", len(rows), len(f.RowGroups()))
 	}
 }
