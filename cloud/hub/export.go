@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -27,6 +28,8 @@ const (
 	exportTags = 16
 	// exportDays bounds one export.
 	exportDays = 3660
+	// exported is the product whose samples they are.
+	exported = "signals"
 )
 
 // ExportRequest says which samples are wanted.
@@ -46,7 +49,8 @@ type Exported struct {
 // Export writes the samples of whole days as Parquet, a file a day, while a hub
 // runs on the data folder or not. Each sample is there once, with its marks, as
 // in product signals. A file is put in place when it is whole; one of the same
-// day goes.
+// day goes, but not for one that has less: of some equipment alone, or of a day
+// whose history is dropped.
 func Export(ctx context.Context, cfg Config, r ExportRequest, log *slog.Logger) (out []Exported, err error) {
 	days := int(r.To.Sub(r.From)/(24*time.Hour)) + 1
 	if days < 1 || days > exportDays {
@@ -72,8 +76,10 @@ func Export(ctx context.Context, cfg Config, r ExportRequest, log *slog.Logger) 
 	if x.dec, err = wire.NewDecoder(); err != nil {
 		return nil, err
 	}
-	if err := x.list(ctx); err != nil {
-		return nil, err
+	for day := range days {
+		if err := x.mayWrite(ctx, r.From.AddDate(0, 0, day)); err != nil {
+			return nil, err
+		}
 	}
 	for day := range days {
 		f, err := x.day(ctx, r.From.AddDate(0, 0, day))
@@ -93,30 +99,76 @@ type export struct {
 	site  *product.Site
 	store *store.Store
 	dec   *wire.Decoder
-	tags  []string            // sorted
+	tags  []string            // of the day at hand, sorted
 	of    map[string][]string // the sources of a tag
 }
 
-// list finds the tags that are wanted.
-func (x *export) list(ctx context.Context) error {
-	x.of = map[string][]string{}
-	for _, source := range x.site.Sources() {
-		newest, err := x.store.Newest(ctx, source, math.MaxInt64-mesh.Nanos(48*time.Hour))
-		if err != nil {
-			return err
-		}
-		for _, n := range newest {
-			if len(x.ask.Equipment) > 0 && !slices.Contains(x.ask.Equipment, x.equipment(n.Signal.Name, source)) {
-				continue
+// mayWrite refuses to put less in the place of more.
+func (x *export) mayWrite(ctx context.Context, day time.Time) error {
+	if !parquet.Has(x.ask.Out, exported, day) {
+		return nil
+	}
+	date := day.Format(time.DateOnly)
+	if len(x.ask.Equipment) > 0 {
+		return fmt.Errorf("%w: %s has a file of %s, and one of some equipment alone must not take its place: name another folder", ErrUsage, x.ask.Out, date)
+	}
+	kept, err := x.store.Kept(ctx)
+	if err != nil {
+		return err
+	}
+	if mesh.NanosOf(day) < kept {
+		return fmt.Errorf("%w: the history of %s was dropped, and %s has a file of it: begin with %s, or name another folder", ErrUsage, date, x.ask.Out, kept.Time().UTC().Format(time.DateOnly))
+	}
+	return nil
+}
+
+// list finds the tags that are wanted: those of every table that samples of a
+// span may have, whether the site has their source or not.
+func (x *export) list(ctx context.Context, span mesh.Span) error {
+	x.tags, x.of = nil, map[string][]string{}
+	tables, err := x.store.Tables(ctx, span)
+	if err != nil {
+		return err
+	}
+	for _, source := range slices.Sorted(maps.Keys(tables)) {
+		for _, hash := range tables[source] {
+			table, err := x.table(ctx, hash)
+			if err != nil {
+				return err
 			}
-			if x.of[n.Signal.Name] == nil {
-				x.tags = append(x.tags, n.Signal.Name)
+			for i := range table {
+				x.want(table[i].Name, source)
 			}
-			x.of[n.Signal.Name] = append(x.of[n.Signal.Name], source)
 		}
+	}
+	for tag := range x.of {
+		x.tags = append(x.tags, tag)
 	}
 	slices.Sort(x.tags)
 	return nil
+}
+
+func (x *export) want(tag, source string) {
+	if len(x.ask.Equipment) > 0 && !slices.Contains(x.ask.Equipment, x.equipment(tag, source)) {
+		return
+	}
+	if !slices.Contains(x.of[tag], source) {
+		x.of[tag] = append(x.of[tag], source)
+	}
+}
+
+// table is a signal table; none where it is not stored or can't be read: products
+// say that its batches are damaged.
+func (x *export) table(ctx context.Context, hash mesh.Hash) ([]mesh.Signal, error) {
+	d, ok, err := x.store.Descriptor(ctx, hash)
+	if err != nil || !ok {
+		return nil, err
+	}
+	table, err := wire.Signals(d)
+	if err != nil {
+		return nil, nil //nolint:nilerr // see above
+	}
+	return table, nil
 }
 
 // equipment is whose signal this is; empty: nobody's.
@@ -129,13 +181,16 @@ func (x *export) equipment(tag, source string) string {
 
 // day writes the file of a day; none where there are no rows.
 func (x *export) day(ctx context.Context, day time.Time) (out Exported, err error) {
-	f, err := parquet.Create(x.ask.Out, "signals", day)
+	f, err := parquet.Create(x.ask.Out, exported, day)
 	if err != nil {
 		return out, err
 	}
 	defer func() { err = errors.Join(err, f.Abort()) }()
 	from := mesh.NanosOf(day)
 	span := mesh.Span{From: from, To: from.Add(24 * time.Hour)}
+	if err := x.list(ctx, span); err != nil {
+		return out, err
+	}
 	for tags := range slices.Chunk(x.tags, exportTags) {
 		if err := ctx.Err(); err != nil {
 			return out, err
@@ -151,6 +206,9 @@ func (x *export) day(ctx context.Context, day time.Time) (out Exported, err erro
 	}
 	if out.Rows == 0 {
 		return out, nil
+	}
+	if err := x.mayWrite(ctx, day); err != nil { // retention may have come since
+		return out, err
 	}
 	out.Path, out.Rows, out.Bytes, err = f.Commit()
 	return out, err
@@ -189,13 +247,12 @@ func (x *export) rows(ctx context.Context, tags []string, span mesh.Span) (rows 
 // pick takes of a batch or chunk what is asked for. A batch that can't be read
 // has none: its time is unknown, as the products say.
 func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry, names []string, span mesh.Span) ([]product.Reading, error) {
-	d, ok, err := x.store.Descriptor(ctx, e.Header.Needs[0])
-	if err != nil || !ok {
-		return out, err
+	if len(e.Header.Needs) != 1 {
+		return out, nil
 	}
-	table, err := wire.Signals(d)
+	table, err := x.table(ctx, e.Header.Needs[0])
 	if err != nil {
-		return out, mesh.Permanent(err)
+		return out, err
 	}
 	wanted := map[uint32]*mesh.Signal{}
 	for i := range table {

@@ -96,8 +96,15 @@ func TestExport_HasEverySampleOnce(t *testing.T) {
 			}
 		}
 	}
+	if files, err = Export(t.Context(), cfg, r, quiet()); err != nil || len(files) != 2 || filepath.Base(files[0].Path) != "part-2.parquet" {
+		t.Errorf("%+v, %v", files, err)
+	}
 	r.Equipment, r.To = []string{"line1-press"}, day
-	if files, err = Export(t.Context(), cfg, r, quiet()); err != nil || len(files) != 1 || files[0].Rows != 2*1440 || filepath.Base(files[0].Path) != "part-2.parquet" {
+	if _, err = Export(t.Context(), cfg, r, quiet()); !errors.Is(err, ErrUsage) {
+		t.Errorf("a part takes the place of the whole: %v", err)
+	}
+	r.Out = t.TempDir()
+	if files, err = Export(t.Context(), cfg, r, quiet()); err != nil || len(files) != 1 || files[0].Rows != 2*1440 {
 		t.Errorf("%+v, %v", files, err)
 	}
 }

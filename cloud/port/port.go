@@ -35,6 +35,28 @@ func envelope() []string {
 	return []string{"from_local", "to_local", "is_final", "revision", "produced_at", "contract_version", "mapping_version"}
 }
 
+// Typed adds to the columns of a contract those of names it doesn't type: the
+// envelope's, which views have in none.
+func Typed(contract []Column, names []string) []Column {
+	out := slices.Clone(contract)
+	for _, name := range names {
+		if slices.ContainsFunc(out, func(c Column) bool { return c.Name == name }) {
+			continue
+		}
+		c := Column{Name: name, Type: "string"}
+		switch name {
+		case "is_final":
+			c.Type = "boolean"
+		case "revision":
+			c.Type = "integer"
+		case "produced_at":
+			c.Type = "timestamp"
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
 // NewEncoder makes the encoder of a product. Columns is the order of the
 // contract; columns it does not name follow in alphabetical order. Version is
 // the contract's, zone the site's.

@@ -17,11 +17,12 @@ type Reading struct {
 	Marks  []mesh.Mark
 }
 
-// compare is the order of folding, by the signal's name.
+// compare is the order of folding, by the signal's name; of those that are one
+// sample the earliest heard comes first, whichever is read first.
 func (r *Reading) compare(o *Reading) int {
 	x, y := r.Sample, o.Sample
 	return cmp.Or(cmp.Compare(x.Time, y.Time), cmp.Compare(r.Name, o.Name), cmp.Compare(x.Seq, y.Seq),
-		cmp.Compare(x.Status, y.Status), x.Value.Compare(y.Value), cmp.Compare(x.Server, y.Server))
+		cmp.Compare(x.Status, y.Status), x.Value.Compare(y.Value), cmp.Compare(x.Server, y.Server), cmp.Compare(x.Agent, y.Agent), cmp.Compare(x.Source, y.Source))
 }
 
 func (r *Reading) same(o *Reading) bool {
@@ -30,24 +31,39 @@ func (r *Reading) same(o *Reading) bool {
 }
 
 // Collapse puts readings in folding order and makes those that are one sample
-// one: the smallest server time and every mark are kept.
+// one: the smallest server time and every mark are kept, the marks of several in
+// an order of their own: in which they came, chunks don't say.
 func Collapse(in []Reading) []Reading {
 	slices.SortStableFunc(in, func(x, y Reading) int { return x.compare(&y) })
-	out := in[:0]
+	out, mixed := in[:0], false
+	end := func() {
+		if mixed {
+			r := &out[len(out)-1]
+			slices.SortFunc(r.Marks, compareMarks)
+			r.Marks = slices.CompactFunc(r.Marks, func(a, b mesh.Mark) bool { return compareMarks(a, b) == 0 })
+		}
+		mixed = false
+	}
 	for i := range in {
 		n := len(out)
 		if n == 0 || !out[n-1].same(&in[i]) {
+			end()
 			out = append(out, in[i])
 			continue
 		}
-		out[n-1].Sample.Flags &= in[i].Sample.Flags // a value that also came by itself is not only an initial one
-		for _, m := range in[i].Marks {
-			if !slices.ContainsFunc(out[n-1].Marks, func(o mesh.Mark) bool { return o.Rule == m.Rule && o.Action == m.Action }) {
-				out[n-1].Marks = append(slices.Clip(out[n-1].Marks), m)
-			}
+		r := &out[n-1]
+		if !mixed {
+			r.Marks, mixed = slices.Clone(r.Marks), true
 		}
+		r.Sample.Flags &= in[i].Sample.Flags // a value that also came by itself is not only an initial one
+		r.Marks = append(r.Marks, in[i].Marks...)
 	}
+	end()
 	return out
+}
+
+func compareMarks(a, b mesh.Mark) int {
+	return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Action, b.Action))
 }
 
 // SignalDraft is the row of product signals for one reading.

@@ -48,24 +48,81 @@ func (w *work) pieces() (out []piece) {
 	return out
 }
 
-// cut cuts a piece into such as fit into a chunk.
+// load is what a stretch of samples holds beside them. A text counts once: a
+// chunk has it once, as a batch has.
+type load struct {
+	text, marks, rules int // bytes, number, bytes
+
+	texts map[*byte]struct{}
+	last  *byte
+	upon  *load // what is there already
+}
+
+// add counts what the i-th sample of a pile in the order of folding has.
+func (l *load) add(p *pile, i int) {
+	i = p.index(i)
+	if t := p.textAt(i); len(t) > 0 && l.last != &t[0] {
+		l.last = &t[0]
+		if !l.has(l.last) {
+			if l.texts == nil {
+				l.texts = map[*byte]struct{}{}
+			}
+			l.texts[l.last] = struct{}{}
+			l.text += len(t)
+		}
+	}
+	for _, m := range p.marksAt(i) {
+		l.marks++
+		l.rules += len(m.rule)
+	}
+}
+
+func (l *load) has(text *byte) bool {
+	if _, has := l.texts[text]; has || l.upon == nil {
+		return has
+	}
+	return l.upon.has(text)
+}
+
+// addAll counts a whole piece.
+func (l *load) addAll(p piece) {
+	if p.pile.texts == nil && p.pile.marks == nil {
+		return
+	}
+	for i := p.from; i < p.to; i++ {
+		l.add(p.pile, i)
+	}
+}
+
+func (l *load) over() bool {
+	text, marks, rules := l.text, l.marks, l.rules
+	if l.upon != nil {
+		text, marks, rules = text+l.upon.text, marks+l.upon.marks, rules+l.upon.rules
+	}
+	return text > chunkText || marks > chunkMarks || rules > chunkRules
+}
+
+// cut cuts a piece into such as fit into a chunk. What one sample has always
+// fits: it came in one batch, with one verdict.
 func cut(out []piece, all piece) []piece {
 	n := all.to - all.from
 	parts := max(1, (n+chunkSamples/2)/chunkSamples)
 	for i := range parts {
 		p := all
 		p.from, p.to = all.from+n*i/parts, all.from+n*(i+1)/parts
-		if p.pile.texts == nil {
+		if p.pile.texts == nil && p.pile.marks == nil {
 			out = append(out, p)
 			continue
 		}
-		size, first := 0, p.from
+		var l load
+		first := p.from
 		for k := p.from; k < p.to; k++ {
-			size += len(p.pile.texts[p.pile.index(k)])
-			if size > chunkText && k > first {
+			l.add(p.pile, k)
+			if l.over() && k > first {
 				part := p
 				part.from, part.to = first, k
-				out, first, size = append(out, part), k, len(p.pile.texts[p.pile.index(k)])
+				out, first, l = append(out, part), k, load{}
+				l.add(p.pile, k)
 			}
 		}
 		p.from = first
@@ -116,7 +173,7 @@ type chunkWriter struct {
 	number      int64
 	samples     []mesh.Sample
 	marks       []mesh.Mark
-	text        int
+	load        load // of samples
 	first, last uint32
 }
 
@@ -153,12 +210,15 @@ func (c *chunkWriter) write(ctx context.Context, tx *sql.Tx, pieces []piece) (er
 // mixed writes pieces of signals that have few samples, several to a chunk.
 func (c *chunkWriter) mixed(ctx context.Context, pieces []piece) error {
 	for _, p := range pieces {
-		if len(c.samples)+p.to-p.from > chunkSamples || c.text > chunkText {
+		more := load{upon: &c.load}
+		more.addAll(p)
+		if len(c.samples)+p.to-p.from > chunkSamples || len(c.samples) > 0 && more.over() {
 			if err := c.flush(ctx); err != nil {
 				return err
 			}
 		}
 		c.add(p)
+		c.load.addAll(p)
 	}
 	return c.flush(ctx)
 }
@@ -184,21 +244,12 @@ func (c *chunkWriter) add(p piece) {
 	}
 	c.last = p.pile.signal
 	c.samples = p.pile.samples(c.samples, p.from, p.to)
-	if p.pile.texts != nil {
-		for i := base; i < len(c.samples); i++ {
-			c.text += len(c.samples[i].Value.Bytes)
-		}
-	}
 	if len(p.pile.marks) == 0 {
 		return
 	}
-	place := make(map[uint32]int, p.to-p.from)
 	for i := p.from; i < p.to; i++ {
-		place[uint32(p.pile.index(i))] = base + i - p.from
-	}
-	for _, m := range p.pile.marks {
-		if at, here := place[m.at]; here {
-			c.marks = append(c.marks, mesh.Mark{Index: uint32(at), Rule: m.rule, Action: m.action})
+		for _, m := range p.pile.marksAt(p.pile.index(i)) {
+			c.marks = append(c.marks, mesh.Mark{Index: uint32(base + i - p.from), Rule: m.rule, Action: m.action})
 		}
 	}
 }
@@ -219,14 +270,16 @@ func (c *chunkWriter) flush(ctx context.Context) error {
 	}
 	var marks []byte
 	if len(c.marks) > 0 {
-		slices.SortStableFunc(c.marks, func(a, b mesh.Mark) int { return int(a.Index) - int(b.Index) })
 		if marks, err = wire.SealVerdict(k.source, mesh.Verdict{Revision: k.revision, Rules: k.rules, Marks: c.marks}); err != nil {
 			return fmt.Errorf("seal the marks of a chunk of %s: %w", k.source, err)
 		}
 	}
-	_, err = c.put.ExecContext(ctx, c.work.number, c.number, c.first, c.last, int64(from), int64(to)+1, sealed, marks)
+	_, err = c.put.ExecContext(ctx, c.work.number, c.number, c.first, c.last, int64(from), int64(endOf(to)), sealed, marks)
 	c.stat.chunks++
 	c.stat.samples += int64(len(c.samples))
-	c.samples, c.marks, c.text = c.samples[:0], c.marks[:0], 0
+	c.samples, c.marks, c.load = c.samples[:0], c.marks[:0], load{}
 	return err
 }
+
+// endOf is the first instant behind one, or the last there is.
+func endOf(t mesh.Nanos) mesh.Nanos { return max(t, t+1) }

@@ -35,6 +35,10 @@ const (
 	sparseSamples = 512
 	// chunkText bounds the texts of a chunk, in bytes.
 	chunkText = 1 << 20
+	// chunkMarks and chunkRules bound the marks of a chunk and the names of
+	// rules in them, in bytes: a verdict, see proto/wire, holds twice as much.
+	chunkMarks = 1 << 16
+	chunkRules = 4 << 20
 	// straySamples is what a day must have in a pass to get a file, unless it
 	// is at the plant's now: see strayDay.
 	straySamples = 100
@@ -48,6 +52,8 @@ type Pass struct {
 	Now       mesh.Nanos    // the plant's
 	// MaxSamples ends a pass once it has so many. Default 4 Mi.
 	MaxSamples int
+
+	beside int // bytes beside samples that end it too; default passBeside
 }
 
 // Passed is what a pass did.
@@ -73,6 +79,9 @@ func (s *Store) Compact(ctx context.Context, p Pass) (done Passed, err error) {
 	if p.MaxSamples <= 0 {
 		p.MaxSamples = passSamples
 	}
+	if p.beside <= 0 {
+		p.beside = passBeside
+	}
 	if done, err = s.pass(ctx, p); err != nil {
 		s.swept = false
 		return Passed{}, fmt.Errorf("compact the hub's log %d: %w", p.Partition, err)
@@ -95,6 +104,8 @@ type work struct {
 	bad           map[int64]bool    // days whose files can't be written
 	wrote         map[int64]dayStat
 	chunks        int
+	newest        []newestRow
+	leftOut       int // signals whose newest sample is kept nowhere else
 }
 
 func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
@@ -114,12 +125,19 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 	if err := s.chunked(ctx, w); err != nil {
 		return done, err
 	}
+	if err := s.findNewest(ctx, w); err != nil {
+		return done, err
+	}
 	if err := s.base.write(ctx, func(tx *sql.Tx) error { return w.record(ctx, tx) }); err != nil {
 		return done, err
 	}
 	if w.damaged > 0 {
 		s.log.ErrorContext(ctx, "batches that can't be read stay in the log as they are", "batches", w.damaged)
 	}
+	if w.leftOut > 0 && !s.leftOut {
+		s.log.ErrorContext(ctx, "the newest samples of a source are too much to keep: some signals are not among the latest after a start", "signals", w.leftOut)
+	}
+	s.leftOut = s.leftOut || w.leftOut > 0
 	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, BadDays: len(w.bad), More: before(w.through, w.to)}, s.halted("recorded")
 }
 
@@ -138,7 +156,7 @@ func (w *work) begin(ctx context.Context, tx *sql.Tx) (err error) {
 	if w.to, err = limit(ctx, tx, w.Pass); err != nil || !before(w.from, w.to) {
 		return err
 	}
-	w.through, err = w.read(ctx, tx, w.Partition, w.from, w.to, w.MaxSamples)
+	w.through, err = w.read(ctx, tx, w.Pass, w.from, w.to)
 	return err
 }
 
@@ -234,7 +252,7 @@ func (w *work) record(ctx context.Context, tx *sql.Tx) error {
 	if err := w.keepPast(ctx, tx); err != nil {
 		return err
 	}
-	if err := w.keepNewest(ctx, tx); err != nil {
+	if err := w.putNewest(ctx, tx); err != nil {
 		return err
 	}
 	return w.drop(ctx, tx)

@@ -18,10 +18,26 @@ type gather struct {
 	at      map[kind]int
 	batches []batchRow
 	samples int
+	beside  int // bytes of texts, marks and piles, which samples don't say
 	damaged int
+	tables  map[mesh.Hash]bool // those that were looked for: they can be read
 
-	undo []undo // of the batch at hand
+	prints printer
+	undo   []undo // of the batch at hand
+	lied   bool   // the batch at hand lies about its times
+	texts  bool   // those of the batch at hand are counted
 }
+
+// Bounds of what a pass holds beside samples: some 100 MB with the batch that
+// goes over them.
+const (
+	passBeside = 64 << 20
+	markBytes  = 64   // a mark without its rule's name
+	pileBytes  = 1024 // a pile of few samples
+)
+
+// behindAll is the end of a span with the last instant in it, as wire writes it.
+const behindAll = mesh.Nanos(-1 << 63)
 
 // kindPiles are the piles of one kind of sample.
 type kindPiles struct {
@@ -43,6 +59,7 @@ type batchRow struct {
 type undo struct {
 	pile    *pile
 	n       int
+	texts   int
 	ordered bool
 	print   uint64
 }
@@ -52,15 +69,15 @@ func newGather() (*gather, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gather batches: %w", err)
 	}
-	return &gather{dec: dec, at: map[kind]int{}}, nil
+	return &gather{dec: dec, at: map[kind]int{}, tables: map[mesh.Hash]bool{}}, nil
 }
 
 // read takes batches behind from up to and with to, until there are enough
-// samples, and says how far it came. A batch that can't be read stays where it
-// is.
-func (g *gather) read(ctx context.Context, tx *sql.Tx, partition int, from, to spot, most int) (through spot, err error) {
+// samples, and says how far it came. A batch that can't be read, or whose table
+// can't, stays where it is: products call it damaged, and must go on to.
+func (g *gather) read(ctx context.Context, tx *sql.Tx, p Pass, from, to spot) (through spot, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT id, epoch, seq, of_log, of_epoch, of_seq, ord, through, sealed, verdict FROM hub_log
-		WHERE partition = ? AND (epoch, seq) > (?, ?) AND (epoch, seq) <= (?, ?) AND kind = 2 ORDER BY epoch, seq`, partition, from.epoch, from.seq, to.epoch, to.seq)
+		WHERE partition = ? AND (epoch, seq) > (?, ?) AND (epoch, seq) <= (?, ?) AND kind = 2 ORDER BY epoch, seq`, p.Partition, from.epoch, from.seq, to.epoch, to.seq)
 	if err != nil {
 		return from, err
 	}
@@ -78,13 +95,17 @@ func (g *gather) read(ctx context.Context, tx *sql.Tx, partition int, from, to s
 		}
 		copy(b.past.of.epoch[:], epoch)
 		b.past.seq, b.past.ofSeq, b.past.ord, b.past.through = seq, uint64(ofSeq), mesh.Ordinal(ord), mesh.Ordinal(thr)
-		if g.take(&b, sealed, verdict) {
+		ok, err := g.readable(ctx, tx, sealed)
+		if err != nil {
+			return from, err
+		}
+		if ok && g.take(&b, sealed, verdict) {
 			g.batches = append(g.batches, b)
 		} else {
 			g.damaged++
 		}
 		through = spot{b.epoch, seq}
-		if g.samples >= most || len(g.batches) >= passBatches {
+		if g.samples >= p.MaxSamples || g.beside >= p.beside || len(g.batches) >= passBatches {
 			return through, nil
 		}
 	}
@@ -92,6 +113,28 @@ func (g *gather) read(ctx context.Context, tx *sql.Tx, partition int, from, to s
 		return from, err
 	}
 	return to, nil
+}
+
+// readable reports whether the table of a batch is there and can be read.
+func (g *gather) readable(ctx context.Context, tx *sql.Tx, sealed []byte) (ok bool, err error) {
+	h, err := wire.ParseHeader(sealed)
+	if err != nil || h.Count == 0 || len(h.Needs) != 1 {
+		return err == nil && h.Count == 0, nil
+	}
+	ok, known := g.tables[h.Needs[0]]
+	if known {
+		return ok, nil
+	}
+	var d mesh.Descriptor
+	err = tx.QueryRowContext(ctx, `SELECT kind, content FROM descriptor WHERE hash = ?`, h.Needs[0][:]).Scan(&d.Kind, &d.Content)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return false, err
+	}
+	if err == nil {
+		_, err = wire.Signals(d)
+	}
+	g.tables[h.Needs[0]] = err == nil
+	return err == nil, nil
 }
 
 // take puts the samples of a batch onto their piles; ok is false where it
@@ -117,26 +160,51 @@ func (g *gather) take(b *batchRow, sealed, verdict []byte) (ok bool) {
 		k.judged, k.revision, k.rules = true, v.Revision, v.Rules
 	}
 	to := g.kind(k)
-	g.undo = g.undo[:0]
+	g.undo, g.lied, g.texts = g.undo[:0], false, false
 	marked := marksByIndex(v.Marks)
+	for i := range marked {
+		g.beside += markBytes + len(marked[i].Rule)
+	}
 	done := 0
 	_, err = g.dec.Columns(sealed, func(c *wire.Column) {
-		p := to.pile(c.Signal)
-		g.undo = append(g.undo, undo{p, len(p.times), p.ordered, p.print})
+		g.column(to, c, h.Times)
+		p := to.at[c.Signal]
+		was := len(p.times)
 		for len(marked) > 0 && int(marked[0].Index) < done+len(c.Times) {
 			m, i := marked[0], int(marked[0].Index)-done
 			marked = marked[1:]
-			p.mark(len(p.times)+i, m, fingerprint(c, i))
+			p.mark(was+i, m, g.prints.fingerprint(c, i))
 		}
-		p.add(c)
+		p.add(c, &g.prints)
 		done += len(c.Times)
 	})
-	if err != nil || len(marked) > 0 || done != int(h.Count) {
+	if err != nil || len(marked) > 0 || done != int(h.Count) || g.lied {
 		g.back()
 		return false
 	}
 	g.samples += done
 	return true
+}
+
+// column makes ready to take a column of the batch at hand.
+func (g *gather) column(to *kindPiles, c *wire.Column, times mesh.Span) {
+	p := to.at[c.Signal]
+	if p == nil {
+		p = to.add(c.Signal)
+		g.beside += pileBytes
+	}
+	g.undo = append(g.undo, undo{p, len(p.times), len(p.texts), p.ordered, p.print})
+	if !g.texts {
+		for _, t := range c.Texts {
+			g.beside += len(t)
+		}
+		g.texts = true
+	}
+	for _, t := range c.Times {
+		if t < times.From || t >= times.To && times.To != behindAll {
+			g.lied = true
+		}
+	}
 }
 
 func marksByIndex(marks []mesh.Mark) []mesh.Mark {
@@ -151,7 +219,7 @@ func marksByIndex(marks []mesh.Mark) []mesh.Mark {
 // back undoes the batch at hand.
 func (g *gather) back() {
 	for _, u := range slices.Backward(g.undo) {
-		u.pile.cut(u.n)
+		u.pile.cut(u.n, u.texts)
 		u.pile.ordered, u.pile.print = u.ordered, u.print
 	}
 }
@@ -166,13 +234,10 @@ func (g *gather) kind(k kind) *kindPiles {
 	return g.kinds[i]
 }
 
-func (k *kindPiles) pile(signal uint32) *pile {
-	p := k.at[signal]
-	if p == nil {
-		p = &pile{signal: signal, ordered: true}
-		k.at[signal] = p
-		k.piles = append(k.piles, p)
-	}
+func (k *kindPiles) add(signal uint32) *pile {
+	p := &pile{signal: signal, ordered: true}
+	k.at[signal] = p
+	k.piles = append(k.piles, p)
 	return p
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,25 +27,61 @@ const newestAhead = 24 * time.Hour
 type candidate struct {
 	sample mesh.Sample
 	marks  []mesh.Mark
+
+	mixed bool // marks are of more than one
+	has   map[finding]struct{}
+}
+
+// finding is a mark, whatever sample it is about.
+type finding struct {
+	rule   string
+	action mesh.Action
 }
 
 // take compares one more sample: the last in the order of folding stays, and of
-// two that are one sample what both have.
+// two that are one sample the earliest heard, with the marks of both.
 func (c *candidate) take(s mesh.Sample, marks []mesh.Mark) {
 	switch same := c.sample.Same(s); {
 	case same:
-		if s.Server < c.sample.Server {
-			c.sample.Server = s.Server
+		flags := c.sample.Flags & s.Flags
+		if cmp.Or(cmp.Compare(s.Server, c.sample.Server), cmp.Compare(s.Agent, c.sample.Agent), cmp.Compare(s.Source, c.sample.Source)) < 0 {
+			c.sample = s
 		}
-		c.sample.Flags &= s.Flags
-		for _, m := range marks {
-			if !slices.ContainsFunc(c.marks, func(o mesh.Mark) bool { return o.Rule == m.Rule && o.Action == m.Action }) {
-				c.marks = append(slices.Clip(c.marks), m)
-			}
-		}
+		c.sample.Flags = flags
+		c.join(marks)
 	case c.sample.Compare(s) < 0:
-		*c = candidate{s, marks}
+		*c = candidate{sample: s, marks: marks}
 	}
+}
+
+// join adds the marks there are not yet.
+func (c *candidate) join(marks []mesh.Mark) {
+	c.mixed = true
+	if c.has == nil && len(marks) > 0 {
+		c.has = map[finding]struct{}{}
+		was := c.marks
+		c.marks = nil
+		c.join(was)
+	}
+	for _, m := range marks {
+		f := finding{m.Rule, m.Action}
+		if _, has := c.has[f]; !has {
+			c.has[f] = struct{}{}
+			c.marks = append(c.marks, m)
+		}
+	}
+}
+
+// said are the marks. Those of several samples that are one are in an order of
+// their own: which came first may have gone with the batches.
+func (c *candidate) said() []mesh.Mark {
+	if c.mixed {
+		c.marks = slices.SortedFunc(slices.Values(c.marks), func(a, b mesh.Mark) int {
+			return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Action, b.Action))
+		})
+		c.mixed = false
+	}
+	return c.marks
 }
 
 // candidates are those of one source, by signal table and signal.
@@ -62,7 +97,7 @@ func (n candidates) take(table mesh.Hash, s mesh.Sample, marks []mesh.Mark) {
 		c.take(s, marks)
 		return
 	}
-	of[s.Signal] = &candidate{s, marks}
+	of[s.Signal] = &candidate{sample: s, marks: marks}
 }
 
 // batch takes the samples of sealed bytes that are not beyond an instant.
@@ -123,7 +158,7 @@ func (s *Store) Newest(ctx context.Context, source string, now mesh.Nanos) (out 
 		}
 		all, err := wire.Signals(d)
 		if err != nil {
-			return nil, fmt.Errorf("read the newest samples of %s: %w", source, mesh.Permanent(err))
+			continue // products say that its batches are damaged
 		}
 		for _, sig := range all {
 			c := signals[sig.ID]
@@ -131,7 +166,7 @@ func (s *Store) Newest(ctx context.Context, source string, now mesh.Nanos) (out 
 				continue
 			}
 			if was, ok := byName[sig.Name]; !ok || compareNewest(was.Sample, c.sample) < 0 {
-				byName[sig.Name] = mesh.Newest{Signal: sig, Sample: c.sample, Marks: c.marks}
+				byName[sig.Name] = mesh.Newest{Signal: sig, Sample: c.sample, Marks: c.said()}
 			}
 		}
 	}
@@ -159,10 +194,14 @@ func (h *heldNewest) catchUp(ctx context.Context, tx *sql.Tx, source string, thr
 	}
 	if pass != h.pass { // it may have taken what was never seen here
 		h.pass = pass
-		if err := readNewest(ctx, tx, source, func(_ mesh.Hash, sealed []byte, v *mesh.Verdict) error {
-			return h.found.batch(dec, sealed, v, through)
-		}); err != nil {
+		rows, err := readNewest(ctx, tx, source)
+		if err != nil {
 			return err
+		}
+		for i := range rows {
+			if err := rows[i].open(h.found, dec, through); err != nil {
+				return mesh.Permanent(err)
+			}
 		}
 	}
 	to, _, err := tip(ctx, tx, hubLog(0))
@@ -180,116 +219,4 @@ func (h *heldNewest) catchUp(ctx context.Context, tx *sql.Tx, source string, thr
 	}
 	h.through = to
 	return nil
-}
-
-func readNewest(ctx context.Context, tx *sql.Tx, source string, each func(table mesh.Hash, sealed []byte, v *mesh.Verdict) error) (err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT signals, sealed, marks FROM newest WHERE source = ?`, source)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var table, sealed, marks []byte
-		if err := rows.Scan(&table, &sealed, &marks); err != nil {
-			return err
-		}
-		var v *mesh.Verdict
-		if marks != nil {
-			w, err := wire.OpenVerdict(marks)
-			if err != nil {
-				return mesh.Permanent(err)
-			}
-			v = &w
-		}
-		if err := each(mesh.Hash(table), sealed, v); err != nil {
-			return mesh.Permanent(err)
-		}
-	}
-	return rows.Err()
-}
-
-// keepNewest brings the newest samples up to a pass.
-func (w *work) keepNewest(ctx context.Context, tx *sql.Tx) error {
-	bySource := map[string]candidates{}
-	for _, k := range w.kinds {
-		n := bySource[k.source]
-		if n == nil {
-			n = candidates{}
-			bySource[k.source] = n
-		}
-		for _, p := range k.piles {
-			p.newest(n, k.table, w.Now.Add(newestAhead))
-		}
-	}
-	enc, err := wire.NewEncoder()
-	if err != nil {
-		return err
-	}
-	for source, n := range bySource {
-		err := readNewest(ctx, tx, source, func(table mesh.Hash, sealed []byte, v *mesh.Verdict) error {
-			if n[table] == nil {
-				return nil
-			}
-			return n.batch(w.dec, sealed, v, maxNanos)
-		})
-		if err != nil {
-			return err
-		}
-		for table, of := range n {
-			if err := putNewest(ctx, tx, enc, source, table, of); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-const maxNanos = mesh.Nanos(1<<63 - 1)
-
-// newest offers the newest sample of a pile that is not beyond an instant, and
-// those that are at the same time.
-func (p *pile) newest(n candidates, table mesh.Hash, through mesh.Nanos) {
-	i := len(p.times) - 1
-	for i >= 0 && p.time(i) > through {
-		i--
-	}
-	if i < 0 {
-		return
-	}
-	for at := p.time(i); i >= 0 && p.time(i) == at; i-- {
-		var marks []mesh.Mark
-		for _, m := range p.marks {
-			if int(m.at) == p.index(i) {
-				marks = append(marks, mesh.Mark{Rule: m.rule, Action: m.action})
-			}
-		}
-		n.take(table, p.sample(p.index(i)), marks)
-	}
-}
-
-func putNewest(ctx context.Context, tx *sql.Tx, enc *wire.Encoder, source string, table mesh.Hash, of map[uint32]*candidate) error {
-	b := mesh.Batch{Source: source, Table: table}
-	var v mesh.Verdict
-	for _, signal := range slices.Sorted(maps.Keys(of)) {
-		for _, m := range of[signal].marks {
-			v.Marks = append(v.Marks, mesh.Mark{Index: uint32(len(b.Samples)), Rule: m.Rule, Action: m.Action})
-		}
-		b.Samples = append(b.Samples, of[signal].sample)
-	}
-	if len(b.Samples) > wire.MaxSamples {
-		return nil // a table of so many signals can't be of one source
-	}
-	sealed, err := enc.Seal(&b)
-	if err != nil {
-		return err
-	}
-	var marks []byte
-	if len(v.Marks) > 0 {
-		if marks, err = wire.SealVerdict(source, v); err != nil {
-			return err
-		}
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO newest (source, signals, sealed, marks) VALUES (?, ?, ?, ?)
-		ON CONFLICT (source, signals) DO UPDATE SET sealed = excluded.sealed, marks = excluded.marks`, source, table[:], sealed, marks)
-	return err
 }

@@ -15,13 +15,6 @@ import (
 func TestNewest_IsTheLastOfAll(t *testing.T) {
 	for seed := range uint64(4) {
 		sc := newScene(t, 100+seed)
-		for i := range 2 {
-			d := describe(t, i)
-			sc.tables[i] = d.Hash()
-			if _, err := sc.s.Take(t.Context(), mesh.Take{After: sc.end, Descriptors: []mesh.Descriptor{d}}); err != nil {
-				t.Fatal(err)
-			}
-		}
 		for round := range 4 {
 			sc.say("a", 12)
 			sc.say("b", 5)
@@ -43,19 +36,6 @@ func TestNewest_IsTheLastOfAll(t *testing.T) {
 			}
 		}
 	}
-}
-
-func describe(t *testing.T, i int) mesh.Descriptor {
-	t.Helper()
-	var table []mesh.Signal
-	for id := range uint32(7) {
-		table = append(table, mesh.Signal{ID: id, Name: fmt.Sprintf("s%d", (int(id)+i)%8)})
-	}
-	d, err := wire.DescribeSignals(table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
 }
 
 func (sc *scene) newestNow() map[string]string {

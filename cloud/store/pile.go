@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"slices"
+	"sort"
 
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
@@ -32,11 +33,12 @@ type pile struct {
 	seq     column[uint64]
 	status  column[mesh.Status]
 	flags   column[uint32]
-	texts   column[string]
-	marks   []pileMark
-	ordered bool     // times rise strictly
-	order   []uint32 // of folding, where it is another
-	print   uint64   // the sum of the fingerprints
+	text    column[uint32] // of texts, the place in texts
+	texts   [][]byte       // each once for a batch, however many samples have it
+	marks   []pileMark     // sorted by at
+	ordered bool           // times rise strictly
+	order   []uint32       // of folding, where it is another
+	print   uint64         // the sum of the fingerprints
 }
 
 // pileMark is a rule's finding about a sample of a pile.
@@ -47,10 +49,10 @@ type pileMark struct {
 }
 
 // extend appends, doubling what there is: appending alone copies four times as
-// much.
+// much. A batch may have as many signals as samples: the first step is small.
 func extend[T any](s, more []T) []T {
 	if need := len(s) + len(more); need > cap(s) {
-		s = append(make([]T, 0, max(need, 2*cap(s), 128)), s...)
+		s = append(make([]T, 0, max(need, 2*cap(s), 16)), s...)
 	}
 	return append(s, more...)
 }
@@ -132,7 +134,7 @@ func (c *clock) cut(n int) {
 }
 
 // add appends a column of a batch.
-func (p *pile) add(c *wire.Column) {
+func (p *pile) add(c *wire.Column, pr *printer) {
 	was, n := len(p.times), len(c.Times)
 	last := mesh.Nanos(-1 << 63)
 	if was > 0 {
@@ -153,7 +155,7 @@ func (p *pile) add(c *wire.Column) {
 	p.status.add(was, n, c.Status)
 	p.flags.add(was, n, c.Flags)
 	p.addValues(c, was)
-	p.print += prints(c)
+	p.print += pr.prints(c)
 }
 
 func (p *pile) addTypes(c *wire.Column, was int) {
@@ -171,20 +173,29 @@ func (p *pile) addTypes(c *wire.Column, was int) {
 	p.types = append(p.types, c.Types...)
 }
 
+// addValues keeps the texts as the decoder has them: those of a batch are one
+// piece of memory that is nobody else's.
 func (p *pile) addValues(c *wire.Column, was int) {
 	if c.Types == nil && !c.Type.OnHeap() {
 		p.bits = extend(p.bits, c.Bits)
-		p.texts.add(was, len(c.Bits), nil)
+		p.text.add(was, len(c.Bits), nil)
 		return
 	}
-	texts := make([]string, len(c.Bits))
+	text := make([]uint32, len(c.Bits))
+	place := map[uint64]uint32{}
 	for i, b := range c.Bits {
 		if typeAt(c, i).OnHeap() {
-			texts[i], b = string(c.Texts[b]), 0
+			at, known := place[b]
+			if !known {
+				at = uint32(len(p.texts))
+				place[b] = at
+				p.texts = append(p.texts, c.Texts[b])
+			}
+			text[i], b = at, 0
 		}
 		p.bits = append(p.bits, b)
 	}
-	p.texts.add(was, len(texts), texts)
+	p.text.add(was, len(text), text)
 }
 
 func typeAt(c *wire.Column, i int) mesh.Type {
@@ -201,8 +212,8 @@ func (p *pile) typeAt(i int) mesh.Type {
 	return p.typ
 }
 
-// cut takes back what was added behind the first n.
-func (p *pile) cut(n int) {
+// cut takes back what was added behind the first n, and texts behind the first.
+func (p *pile) cut(n, texts int) {
 	p.times, p.bits = p.times[:n], p.bits[:n]
 	if p.types != nil {
 		p.types = p.types[:n]
@@ -213,8 +224,31 @@ func (p *pile) cut(n int) {
 	p.seq.cut(n)
 	p.status.cut(n)
 	p.flags.cut(n)
-	p.texts.cut(n)
+	p.text.cut(n)
+	p.texts = p.texts[:texts]
 	p.marks = slices.DeleteFunc(p.marks, func(m pileMark) bool { return int(m.at) >= n })
+}
+
+// textAt is the text of the i-th sample in the order of arrival, nil where it is
+// none. Samples with one text of one batch have the same piece of memory.
+func (p *pile) textAt(i int) []byte {
+	if len(p.texts) == 0 || !p.typeAt(i).OnHeap() {
+		return nil
+	}
+	return p.texts[p.text.at(i)]
+}
+
+// marksAt are the findings about that sample.
+func (p *pile) marksAt(i int) []pileMark {
+	if len(p.marks) == 0 {
+		return nil
+	}
+	from := sort.Search(len(p.marks), func(k int) bool { return int(p.marks[k].at) >= i })
+	to := from
+	for to < len(p.marks) && int(p.marks[to].at) == i {
+		to++
+	}
+	return p.marks[from:to]
 }
 
 func (p *pile) sample(i int) mesh.Sample {
@@ -224,7 +258,7 @@ func (p *pile) sample(i int) mesh.Sample {
 		Seq: p.seq.at(i), Status: p.status.at(i), Flags: p.flags.at(i), Value: mesh.Value{Type: p.typeAt(i), Bits: p.bits[i]},
 	}
 	if s.Value.Type.OnHeap() {
-		s.Value.Bytes = []byte(p.texts.at(i))
+		s.Value.Bytes = p.texts[p.text.at(i)]
 	}
 	return s
 }

@@ -53,6 +53,7 @@ func TestStore_EveryReadHasAnIndex(t *testing.T) {
 	x.explain(t, "past", `SELECT body FROM hub_past WHERE partition = ? AND (epoch, last) > (?, ?) ORDER BY epoch, last LIMIT 1`, 0, 1, 1)
 	x.explain(t, "newest", `SELECT `+entryColumns+` WHERE h.partition = 0 AND (h.epoch, h.seq) > (?, ?) AND h.kind = 2 AND h.source = ? ORDER BY h.epoch, h.seq`, 1, 1, "a")
 	x.explain(t, "came", `SELECT `+entryColumns+` WHERE h.of_log = ? AND h.of_log > 0 AND h.of_epoch = ? AND h.of_seq BETWEEN ? AND ? AND h.kind = 2`, 1, []byte("e"), 1, 9)
+	x.explain(t, "sources", `SELECT min(source) FROM hub_log WHERE kind = 2 AND t_to > t_from AND source > ?`, "a")
 	for name, plan := range plans {
 		for _, line := range plan {
 			if strings.HasPrefix(line, "SCAN ") || strings.Contains(line, "TEMP B-TREE") {

@@ -32,7 +32,7 @@ const noon = mesh.Nanos(1_772_366_400_000_000_000) // 2026-03-01 12:00 UTC
 
 func newScene(t *testing.T, seed uint64) *scene {
 	t.Helper()
-	sc := &scene{t: t, path: filepath.Join(t.TempDir(), "hub.db"), m: newMaker(t), rng: rand.New(rand.NewPCG(seed, 1)), now: noon, tables: []mesh.Hash{{1}, {2}}}
+	sc := &scene{t: t, path: filepath.Join(t.TempDir(), "hub.db"), m: newMaker(t), rng: rand.New(rand.NewPCG(seed, 1)), now: noon, tables: []mesh.Hash{describe(t, 0).Hash(), describe(t, 1).Hash()}}
 	sc.reopen()
 	o := openLog(t, sc.s)
 	sc.end = take(t, sc.s, o.End, sc.m, sc.m.opening())
@@ -47,6 +47,38 @@ func (sc *scene) reopen() {
 		}
 	}
 	sc.s = openAt(sc.t, sc.path)
+}
+
+// describe is one of two tables of the same signals.
+func describe(t testing.TB, i int) mesh.Descriptor {
+	t.Helper()
+	var table []mesh.Signal
+	for id := range uint32(7) {
+		table = append(table, mesh.Signal{ID: id, Name: fmt.Sprintf("s%d", (int(id)+i)%8)})
+	}
+	d, err := wire.DescribeSignals(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// put takes one batch, with what rules said about it.
+func (sc *scene) put(b mesh.Batch, v *mesh.Verdict) {
+	sc.t.Helper()
+	if b.Table == (mesh.Hash{}) {
+		b.Source, b.Table = "a", sc.tables[0]
+	}
+	sealed, err := sc.m.enc.Seal(&b)
+	if err != nil {
+		sc.t.Fatal(err)
+	}
+	e := sc.m.entry(sealed)
+	if v != nil {
+		v.Of = e.Of
+		e.Verdict = v
+	}
+	sc.end = take(sc.t, sc.s, sc.end, sc.m, e)
 }
 
 // say takes n batches of a source.

@@ -42,6 +42,7 @@ type Store struct {
 	compacting sync.Mutex            // one pass at a time; protects what follows
 	swept      bool                  // the history was looked through since a pass broke off
 	bad        map[int64]bool        // days whose files are not as they should be
+	leftOut    bool                  // it was told that newest samples are left out
 }
 
 // Open opens or makes the database file at path, and its folder. Compacted

@@ -88,7 +88,7 @@ func (m *maker) opening() mesh.Entry {
 
 func (m *maker) batch(source string, times ...mesh.Nanos) mesh.Entry {
 	m.t.Helper()
-	b := mesh.Batch{Source: source}
+	b := mesh.Batch{Source: source, Table: describe(m.t, 0).Hash()}
 	for _, at := range times {
 		b.Samples = append(b.Samples, mesh.Sample{Time: at, Value: mesh.Int(int64(at))})
 	}
@@ -101,7 +101,7 @@ func (m *maker) batch(source string, times ...mesh.Nanos) mesh.Entry {
 
 func take(t *testing.T, s *Store, after mesh.Position, m *maker, entries ...mesh.Entry) mesh.Position {
 	t.Helper()
-	end, err := s.Take(t.Context(), mesh.Take{After: after, Entries: entries, Accounts: []*mesh.Account{m.acc.Clone()}, Place: mesh.Place{Stream: "s", Seq: after.Seq}})
+	end, err := s.Take(t.Context(), mesh.Take{After: after, Entries: entries, Accounts: []*mesh.Account{m.acc.Clone()}, Descriptors: []mesh.Descriptor{describe(t, 0), describe(t, 1)}, Place: mesh.Place{Stream: "s", Seq: after.Seq}})
 	if err != nil {
 		t.Fatal(err)
 	}

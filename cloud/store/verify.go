@@ -18,7 +18,7 @@ type found struct {
 
 // verify reads the chunks of a pass back from their files and compares them
 // with what was read of the batches: the same samples, as often, to the bit,
-// with the same marks.
+// with the same marks, where readers look for them.
 func (s *Store) verify(ctx context.Context, w *work) error {
 	back := map[*pile]*found{}
 	for day := range w.wrote {
@@ -46,7 +46,7 @@ func (s *Store) readBack(ctx context.Context, w *work, day int64, back map[*pile
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	rows, err := db.QueryContext(ctx, `SELECT c.id, k.source, k.signals, k.judged, k.revision, k.rules, c.sealed, c.marks
+	rows, err := db.QueryContext(ctx, `SELECT c.id, c.signal, c.last, c.t_from, c.t_to, k.source, k.signals, k.judged, k.revision, k.rules, c.sealed, c.marks
 		FROM chunk c JOIN kind k ON k.n = c.kind WHERE c.id > (SELECT coalesce(max(id), 0) FROM chunk) - ? AND c.pass = ?`, w.wrote[day].chunks, w.number)
 	if err != nil {
 		return plain(err)
@@ -56,10 +56,11 @@ func (s *Store) readBack(ctx context.Context, w *work, day int64, back map[*pile
 		var (
 			id, revision  int64
 			k             kind
+			said          extent
 			table, rules  []byte
 			sealed, marks sql.RawBytes
 		)
-		if err := rows.Scan(&id, &k.source, &table, &k.judged, &revision, &rules, &sealed, &marks); err != nil {
+		if err := rows.Scan(&id, &said.signal, &said.last, &said.from, &said.to, &k.source, &table, &k.judged, &revision, &rules, &sealed, &marks); err != nil {
 			return plain(err)
 		}
 		copy(k.table[:], table)
@@ -69,23 +70,32 @@ func (s *Store) readBack(ctx context.Context, w *work, day int64, back map[*pile
 		if !ok {
 			return fmt.Errorf("chunk %d is of no batch: %w", id, errVerify)
 		}
-		if err := w.count(w.kinds[i], sealed, marks, back); err != nil {
+		has, err := w.count(w.kinds[i], sealed, marks, back)
+		if err == nil && (has != said || day != strayDay && (dayOf(has.from) != day || dayOf(has.to-1) != day)) {
+			err = errVerify
+		}
+		if err != nil {
 			return fmt.Errorf("chunk %d: %w", id, err)
 		}
 	}
 	return plain(rows.Err())
 }
 
+// extent is where readers look for a chunk.
+type extent struct {
+	signal, last uint32
+	from, to     mesh.Nanos
+}
+
 // count adds what a chunk holds to what was found.
-func (w *work) count(k *kindPiles, sealed, marks []byte, back map[*pile]*found) error {
+func (w *work) count(k *kindPiles, sealed, marks []byte, back map[*pile]*found) (has extent, err error) {
 	var v mesh.Verdict
-	var err error
 	if marks != nil {
 		if v, err = wire.OpenVerdict(marks); err != nil {
-			return err
+			return has, err
 		}
 		if v.Revision != k.revision || v.Rules != k.rules {
-			return errVerify
+			return has, errVerify
 		}
 	}
 	done, strange := 0, false
@@ -100,20 +110,27 @@ func (w *work) count(k *kindPiles, sealed, marks []byte, back map[*pile]*found) 
 			f = &found{}
 			back[p] = f
 		}
+		if done == 0 {
+			has = extent{c.Signal, c.Signal, c.Times[0], endOf(c.Times[0])}
+		}
+		has.last = c.Signal
+		for _, t := range c.Times {
+			has.from, has.to = min(has.from, t), max(has.to, endOf(t))
+		}
 		f.n += len(c.Times)
-		f.print += prints(c)
+		f.print += w.prints.prints(c)
 		for len(v.Marks) > 0 && int(v.Marks[0].Index) < done+len(c.Times) {
 			m := v.Marks[0]
 			v.Marks = v.Marks[1:]
-			f.print += markPrint(fingerprint(c, int(m.Index)-done), m.Rule, m.Action)
+			f.print += markPrint(w.prints.fingerprint(c, int(m.Index)-done), m.Rule, m.Action)
 		}
 		done += len(c.Times)
 	})
 	if err != nil {
-		return err
+		return has, err
 	}
 	if strange || len(v.Marks) > 0 || h.About != k.source || h.Needs[0] != k.table {
-		return errVerify
+		return has, errVerify
 	}
-	return nil
+	return has, nil
 }

@@ -39,7 +39,7 @@ func (s *server) parquet(w http.ResponseWriter, r *http.Request, p Product, q qu
 	if s.deps.Parquet == nil || len(p.Types) == 0 {
 		return &problem{Status: http.StatusNotAcceptable, Slug: "format", Param: "format", Nearest: "csv", Detail: "product " + p.ID + " is not given as Parquet here: take csv or ndjson"}
 	}
-	columns := p.Types
+	columns := port.Typed(p.Types, q.columns)
 	if len(q.fields) > 0 {
 		columns = slices.DeleteFunc(slices.Clone(columns), func(c port.Column) bool { return !slices.Contains(q.fields, c.Name) })
 	}

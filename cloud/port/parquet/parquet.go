@@ -4,8 +4,8 @@
 //
 //	<folder>/product=signals/date=2026-03-01/part-1.parquet
 //
-// Rows are sorted by (tag, ts), in groups of 128 Ki, packed with zstd: what
-// reads one signal skips most of a file.
+// Rows are sorted by (tag, ts), in groups of 128 Ki, or of 16 MiB of texts,
+// packed with zstd: what reads one signal skips most of a file.
 package parquet
 
 import (
@@ -23,6 +23,10 @@ import (
 
 // groupRows is how many rows are packed together, and the least that is read.
 const groupRows = 128 << 10
+
+// groupBytes ends a group early where texts are long: it is held in memory until
+// it is packed. Ordinary rows are some 60 bytes.
+const groupBytes = 16 << 20
 
 // Row is one sample. Of the values one is not null, as type says; none where
 // the source gave none. Instants are nanoseconds UTC; those of the three clocks
@@ -67,14 +71,25 @@ type File struct {
 	tmp       *os.File
 	w         *pq.GenericWriter[Row]
 	rows      int64
+	bytes     int // of texts in the row group at hand
+	in        int // rows in it
 	tag       string
 	ts        int64
+}
+
+func dayFolder(folder, product string, day time.Time) string {
+	return filepath.Join(folder, "product="+product, "date="+day.UTC().Format(time.DateOnly))
+}
+
+// Has reports whether a folder has a file of one product and UTC day.
+func Has(folder, product string, day time.Time) bool {
+	return len(revisions(dayFolder(folder, product, day))) > 0
 }
 
 // Create begins the file of one product and UTC day under a folder. Nothing is
 // to be seen of it before Commit.
 func Create(folder, product string, day time.Time) (*File, error) {
-	dir := filepath.Join(folder, "product="+product, "date="+day.UTC().Format(time.DateOnly))
+	dir := dayFolder(folder, product, day)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the folder of a Parquet file: %w", err)
 	}
@@ -110,17 +125,42 @@ func revisions(dir string) (out []int) {
 
 // Write appends rows, which must be sorted by (tag, ts).
 func (f *File) Write(rows []Row) error {
+	from := 0
 	for i := range rows {
-		if r := &rows[i]; r.Tag < f.tag || r.Tag == f.tag && r.TS < f.ts && f.rows > 0 {
+		r := &rows[i]
+		if r.Tag < f.tag || r.Tag == f.tag && r.TS < f.ts && f.rows > 0 {
 			return fmt.Errorf("write %s: %w: %s at %d", f.path, errUnsorted, r.Tag, r.TS)
 		}
-		f.tag, f.ts = rows[i].Tag, rows[i].TS
+		f.tag, f.ts = r.Tag, r.TS
 		f.rows++
+		f.in++
+		if f.bytes += r.bytes(); f.bytes < groupBytes && f.in < groupRows {
+			continue
+		}
+		if _, err := f.w.Write(rows[from : i+1]); err != nil {
+			return fmt.Errorf("write %s: %w", f.path, err)
+		}
+		if err := f.w.Flush(); err != nil {
+			return fmt.Errorf("write %s: %w", f.path, err)
+		}
+		from, f.bytes, f.in = i+1, 0, 0
 	}
-	if _, err := f.w.Write(rows); err != nil {
+	if _, err := f.w.Write(rows[from:]); err != nil {
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
 	return nil
+}
+
+// bytes are those of texts, which make rows long.
+func (r *Row) bytes() (n int) {
+	n = len(r.Bytes)
+	if r.Text != nil {
+		n += len(*r.Text)
+	}
+	for _, m := range r.Marks {
+		n += len(m.Rule)
+	}
+	return n
 }
 
 // Commit makes the file durable, reads it back, and puts it in place; files of

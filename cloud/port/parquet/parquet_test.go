@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -162,5 +163,41 @@ func TestFile_GroupsAreBounded(t *testing.T) {
 	}
 	if g := file.RowGroups(); len(g) != 2 || g[0].NumRows() != groupRows || len(g[0].SortingColumns()) != 2 {
 		t.Errorf("%d groups, the first of %d rows, sorted by %v", len(g), g[0].NumRows(), g[0].SortingColumns())
+	}
+}
+
+// A group of long texts ends early: it waits in memory until it does.
+func TestFile_GroupsOfLongTextsAreSmall(t *testing.T) {
+	f, err := Create(t.TempDir(), "signals", day())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []Row
+	for i := range 300 {
+		all = append(all, Row{Tag: "a", TS: int64(i), Type: "string", Text: new(fmt.Sprintf("%07d%s", i, strings.Repeat("x", 60<<10)))})
+	}
+	if err := f.Write(all); err != nil {
+		t.Fatal(err)
+	}
+	path, _, _, err := f.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := Read(path)
+	if err != nil || len(back) != len(all) || *back[299].Text != *all[299].Text {
+		t.Fatalf("%d rows, %v", len(back), err)
+	}
+	r, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	i, err := r.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := pq.OpenFile(r, i.Size())
+	if err != nil || len(file.RowGroups()) != 2 {
+		t.Errorf("%v, %v", file, err)
 	}
 }

@@ -41,6 +41,12 @@ type leaf struct {
 	number int    // in the schema
 }
 
+// holds reports whether a value whose type the row names stands in this column.
+// What JSON gives as text is text: it has no other bytes.
+func (l *leaf) holds(typ string) bool {
+	return l.only == "" || l.only == typ || l.only == "string" && typ == "bytes"
+}
+
 // Table writes the rows of one product into one file, columns in alphabetical
 // order, in row groups that are each sorted by what the rows are of and their
 // time. Not safe for concurrent use. What stands
@@ -48,6 +54,7 @@ type leaf struct {
 type Table struct {
 	out    *pq.GenericWriter[any]
 	group  *pq.Buffer
+	bytes  int // of texts in group
 	leaves []leaf
 	row    pq.Row
 	rows   int
@@ -121,12 +128,15 @@ func (p *Table) Add(f port.Fields) error {
 	for i := range p.leaves {
 		l := &p.leaves[i]
 		v := pq.Value{}
-		if raw := f[l.from]; len(raw) > 0 && string(raw) != "null" && (l.only == "" || l.only == only) {
+		if raw := f[l.from]; len(raw) > 0 && string(raw) != "null" && l.holds(only) {
 			var err error
 			if v, err = value(l.typ, raw); err != nil {
 				return fmt.Errorf("column %s: %w", l.name, err)
 			}
 			v = v.Level(0, 1, l.number)
+			if v.Kind() == pq.ByteArray {
+				p.bytes += len(v.ByteArray())
+			}
 		} else {
 			v = v.Level(0, 0, l.number)
 		}
@@ -135,7 +145,7 @@ func (p *Table) Add(f port.Fields) error {
 	if _, err := p.group.WriteRows([]pq.Row{p.row}); err != nil {
 		return fmt.Errorf("put a row into a Parquet file: %w", err)
 	}
-	if p.rows++; p.group.Len() >= groupRows {
+	if p.rows++; p.group.Len() >= groupRows || p.bytes >= groupBytes {
 		return p.flush()
 	}
 	return nil
@@ -150,6 +160,7 @@ func (p *Table) flush() error {
 		return fmt.Errorf("write a Parquet row group: %w", err)
 	}
 	p.group.Reset()
+	p.bytes = 0
 	return nil
 }
 

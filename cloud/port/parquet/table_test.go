@@ -70,6 +70,7 @@ func TestTable_KeepsTypes(t *testing.T) {
 		`{"signal":"a","time":"2026-03-01T06:00:01.000Z","value":21.5,"type":"double","status":0}`,
 		`{"signal":"a","time":"2026-03-01T06:00:00.000Z","value":true,"type":"bool","status":2150891520}`,
 		`{"signal":"b","time":"2026-03-01T06:00:00.000Z","value":"pils \"033\"\n","type":"string","status":0}`,
+		`{"signal":"b","time":"2026-03-01T06:00:00.500Z","value":"abc","type":"bytes","status":0}`,
 		`{"signal":"b","time":"2026-03-01T06:00:05.000Z","value":null,"type":"none","status":0}`,
 	} {
 		if err := w.Add(fields(t, row)); err != nil {
@@ -93,6 +94,7 @@ func TestTable_KeepsTypes(t *testing.T) {
 		`"Signal":"a","Status":2150891520,"Time":1772344800000000,"Type":"bool","ValueBool":true,"ValueDouble":null`,
 		`"Signal":"a","Status":0,"Time":1772344801000000,"Type":"double","ValueBool":null,"ValueDouble":21.5,"ValueInt":null`,
 		`"ValueString":"pils \"033\"\n"`,
+		`"Type":"bytes","ValueBool":null,"ValueDouble":null,"ValueInt":null,"ValueString":"abc"`,
 		`"ValueBool":null,"ValueDouble":null,"ValueInt":null,"ValueString":null,"ValueUint":null`,
 		`"ValueInt":9223372036854775807`,
 		`"ValueUint":18446744073709551615`,
@@ -135,6 +137,32 @@ func TestTable_RowGroupsAreSorted(t *testing.T) {
 		if *x.Signal > *y.Signal || *x.Signal == *y.Signal && *x.Time > *y.Time {
 			t.Fatalf("row %d is out of order", i)
 		}
+	}
+}
+
+// Long texts don't wait for 128 Ki rows.
+func TestTable_LongTextsGoOut(t *testing.T) {
+	var b bytes.Buffer
+	w, err := NewTable(&b, "signals", "1.0.0", columns())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n, size = 300, 60 << 10
+	for i := range n {
+		f := fields(t, `{"signal":"c","time":"2026-03-01T06:00:00.250Z","type":"string","status":0}`)
+		f["value"] = json.RawMessage(fmt.Sprintf(`"%07d%s"`, i, strings.Repeat("x", size)))
+		if err := w.Add(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.bytes > groupBytes || b.Len() < 1000 {
+		t.Errorf("%d bytes are held and %d written", w.bytes, b.Len())
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rows, f := read(t, b.Bytes()); len(rows) != n || len(f.RowGroups()) != 2 {
+		t.Errorf("%d rows in %d groups", len(rows), len(f.RowGroups()))
 	}
 }
 
