@@ -77,6 +77,7 @@ func (s *Store) Compact(ctx context.Context, p Pass) (done Passed, err error) {
 		s.swept = false
 		return Passed{}, fmt.Errorf("compact the hub's log %d: %w", p.Partition, err)
 	}
+	done.BadDays = len(s.bad)
 	return done, nil
 }
 
@@ -109,7 +110,7 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 		return done, err
 	}
 	if !before(w.from, w.through) {
-		return Passed{BadDays: len(w.bad)}, nil
+		return done, nil
 	}
 	if err := s.chunked(ctx, w); err != nil {
 		return done, err
@@ -120,7 +121,7 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 	if w.damaged > 0 {
 		s.log.ErrorContext(ctx, "batches that can't be read stay in the log as they are", "batches", w.damaged)
 	}
-	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, BadDays: len(w.bad), More: before(w.through, w.to)}, s.halted("recorded")
+	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, More: before(w.through, w.to)}, s.halted("recorded")
 }
 
 // begin reads where the compactor stands, and the batches of this pass.
