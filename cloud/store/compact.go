@@ -86,6 +86,7 @@ func (s *Store) Compact(ctx context.Context, p Pass) (done Passed, err error) {
 		s.swept = false
 		return Passed{}, fmt.Errorf("compact the hub's log %d: %w", p.Partition, err)
 	}
+	done.BadDays = len(s.bad)
 	return done, nil
 }
 
@@ -120,7 +121,7 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 		return done, err
 	}
 	if !before(w.from, w.through) {
-		return Passed{BadDays: len(w.bad)}, nil
+		return done, nil
 	}
 	if err := s.chunked(ctx, w); err != nil {
 		return done, err
@@ -138,7 +139,7 @@ func (s *Store) pass(ctx context.Context, p Pass) (done Passed, err error) {
 		s.log.ErrorContext(ctx, "the newest samples of a source are too much to keep: some signals are not among the latest after a start", "signals", w.leftOut)
 	}
 	s.leftOut = s.leftOut || w.leftOut > 0
-	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, BadDays: len(w.bad), More: before(w.through, w.to)}, s.halted("recorded")
+	return Passed{Batches: len(w.batches), Samples: w.samples, Chunks: w.chunks, Damaged: w.damaged, More: before(w.through, w.to)}, s.halted("recorded")
 }
 
 // begin reads where the compactor stands, and the batches of this pass.

@@ -39,9 +39,9 @@ type Store struct {
 
 	folder     string                // the folder of the day files
 	halt       func(at string) error // breaks a pass off: for tests
+	bad        map[int64]bool        // days whose files are not as they should be; see compacting
 	compacting sync.Mutex            // one pass at a time; protects what follows
 	swept      bool                  // the history was looked through since a pass broke off
-	bad        map[int64]bool        // days whose files are not as they should be
 	leftOut    bool                  // it was told that newest samples are left out
 }
 
