@@ -2,6 +2,7 @@ package product
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"plantmesh/proto/mesh"
@@ -27,12 +28,12 @@ func TestCollapse_DoesNotHangOnTheOrderOfArrival(t *testing.T) {
 		if len(out) != 2 {
 			t.Fatalf("%v: %d readings", order, len(out))
 		}
-		got := ""
+		var got []string
 		for _, m := range out[1].Marks {
-			got += m.Rule
+			got = append(got, m.Rule)
 		}
-		if s := out[1].Sample; got != "abc" || s.Agent != 5 || s.Flags != mesh.FlagSuspect {
-			t.Errorf("%v: %+v with marks %s", order, s, got)
+		if s := out[1].Sample; !slices.Equal(got, []string{"a", "b", "c"}) || s.Agent != 5 || s.Flags != mesh.FlagSuspect {
+			t.Errorf("%v: %+v with marks %v", order, s, got)
 		}
 		if fmt.Sprint(out[0].Marks[0].Rule, out[0].Marks[1].Rule) != "zy" || came[0].Marks[0].Rule != "b" {
 			t.Errorf("%v: marks of one sample are touched: %v, %v", order, out[0].Marks, came[0].Marks)

@@ -139,7 +139,7 @@ func TestNewest_MarksOfASampleThatCameTwice(t *testing.T) {
 // Two batches, each with nearly as many marks as a verdict may have, or as long
 // names of rules.
 func TestCompact_MarksBeyondWhatAVerdictHolds(t *testing.T) {
-	for name, n := range map[string]int{"r": 100_000, strings.Repeat("r", 900): 6000} {
+	for name, n := range map[string]int{"r": 70_000, strings.Repeat("r", 900): 3000} {
 		sc := newScene(t, 1)
 		for i := range 2 {
 			sc.put(mesh.Batch{Samples: []mesh.Sample{{Signal: 1, Time: noon + mesh.Nanos(i), Value: mesh.Int(1)}}}, marks(n, name))
@@ -242,15 +242,15 @@ func TestFingerprint_SeesEveryField(t *testing.T) {
 				c.Texts = [][]byte{s.Value.Bytes}
 			}
 			var p printer
-			print, what := p.fingerprint(c, 0), fmt.Sprint(name, " at ", int64(at))
-			if was, has := seen[print]; has {
+			number, what := p.fingerprint(c, 0), fmt.Sprint(name, " at ", int64(at))
+			if was, has := seen[number]; has {
 				t.Errorf("%s has the fingerprint of %s", what, was)
 			}
-			seen[print] = what
+			seen[number] = what
 			if c.Seq[0] == 0 && c.Status[0] == 0 && c.Flags[0] == 0 {
 				c.Seq, c.Status, c.Flags = nil, nil, nil
 			}
-			if p.prints(c) != print {
+			if p.prints(c) != number {
 				t.Errorf("%s: the sum over one sample is another", what)
 			}
 		}

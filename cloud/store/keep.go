@@ -78,28 +78,36 @@ func (s *Store) findNewest(ctx context.Context, w *work) error {
 		return err
 	}
 	for source, n := range bySource {
-		var was []newestRow
-		err := s.base.read(ctx, func(tx *sql.Tx) (err error) {
-			was, err = readNewest(ctx, tx, source)
-			return err
-		})
-		if err != nil {
+		if err := s.sealNewest(ctx, w, enc, source, n); err != nil {
 			return err
 		}
-		for i := range was {
-			if n[was[i].table] != nil && was[i].open(n, w.dec, maxNanos) != nil {
-				w.leftOut++
-			}
+	}
+	return nil
+}
+
+// sealNewest makes the rows of one source of what a pass and those before found.
+func (s *Store) sealNewest(ctx context.Context, w *work, enc *wire.Encoder, source string, n candidates) error {
+	var was []newestRow
+	err := s.base.read(ctx, func(tx *sql.Tx) (err error) {
+		was, err = readNewest(ctx, tx, source)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i := range was {
+		if n[was[i].table] != nil && was[i].open(n, w.dec, maxNanos) != nil {
+			w.leftOut++
 		}
-		for table, of := range n {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			r, left := w.sealNewest(enc, source, table, of)
-			w.leftOut += left
-			if r.sealed != nil {
-				w.newest = append(w.newest, r)
-			}
+	}
+	for table, of := range n {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r := newestRow{source: source, table: table}
+		w.leftOut += len(of) - r.fill(enc, w.dec, of)
+		if r.sealed != nil {
+			w.newest = append(w.newest, r)
 		}
 	}
 	return nil
@@ -124,11 +132,10 @@ func (p *pile) newest(n candidates, table mesh.Hash, through mesh.Nanos) {
 	}
 }
 
-// sealNewest makes the row of one table, and makes sure that it can be read. It
-// says how many signals are left out.
-func (w *work) sealNewest(enc *wire.Encoder, source string, table mesh.Hash, of map[uint32]*candidate) (r newestRow, left int) {
-	r = newestRow{source: source, table: table}
-	b := mesh.Batch{Source: source, Table: table}
+// fill seals what fits, and makes sure that it can be read. It says how many
+// samples that is.
+func (r *newestRow) fill(enc *wire.Encoder, dec *wire.Decoder, of map[uint32]*candidate) int {
+	b := mesh.Batch{Source: r.source, Table: r.table}
 	var v mesh.Verdict
 	text, rules := 0, 0
 	for _, signal := range slices.Sorted(maps.Keys(of)) {
@@ -149,12 +156,12 @@ func (w *work) sealNewest(enc *wire.Encoder, source string, table mesh.Hash, of 
 	for n := len(b.Samples); n > 0; n /= 2 {
 		b.Samples = b.Samples[:n]
 		v.Marks = slices.DeleteFunc(v.Marks, func(m mesh.Mark) bool { return int(m.Index) >= n })
-		if r.seal(enc, w.dec, &b, &v) {
-			return r, len(of) - n
+		if r.seal(enc, dec, &b, &v) {
+			return n
 		}
 	}
 	r.sealed, r.marks = nil, nil
-	return r, len(of)
+	return 0
 }
 
 // seal reports whether what it made can be read.

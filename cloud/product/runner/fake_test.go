@@ -97,11 +97,25 @@ func (l *fakeLog) Peek(_ context.Context, _ int, after mesh.Position, most int) 
 	}
 	out := slices.Clone(l.entries[from:min(len(l.entries), from+most)])
 	for i := range out {
-		if from+i < l.compacted && out[i].Header.Kind == mesh.KindBatch {
+		if l.chunked(from + i) {
 			out[i].Sealed, out[i].Verdict = nil, nil
 		}
 	}
 	return out, nil
+}
+
+// chunked reports whether an entry's samples are in chunks: a batch whose table
+// can't be read never is, see cloud/store.
+func (l *fakeLog) chunked(i int) bool {
+	h := l.entries[i].Header
+	if i >= l.compacted || h.Kind != mesh.KindBatch {
+		return false
+	}
+	if h.Count == 0 {
+		return true
+	}
+	_, err := wire.Signals(l.descriptors[h.Needs[0]])
+	return err == nil
 }
 
 // History gives of compacted batches a chunk each: what has a place in the log
@@ -112,7 +126,7 @@ func (l *fakeLog) History(_ context.Context, source string, span mesh.Span) (out
 		if e.Header.Kind != mesh.KindBatch || e.Header.About != source || e.Header.Times.Meet(span).Empty() {
 			continue
 		}
-		if i < l.compacted {
+		if l.chunked(i) {
 			if e.Header.Times.To <= l.dropped {
 				continue
 			}

@@ -196,3 +196,36 @@ func TestRunner_RowsStandWhereTheirDayGoesWhileLateDataAreFolded(t *testing.T) {
 		t.Errorf("%d rows of %d stand", len(got), len(was))
 	}
 }
+
+// Batches whose signal table can't be read are damaged, whether what was around
+// them is compacted or not.
+func TestKept_ATableThatCantBeRead(t *testing.T) {
+	hub, _, _ := dropAll(t, 5, 0)
+	hub.dropped = 0
+	var seq uint64
+	f := newFeeder(t, hub, "agent/test/other", &seq, signalNames()[:5])
+	when := start().Add(3 * time.Hour)
+	hub.arrive(f.batch("s1", mesh.Span{}, 0, []mesh.Sample{{Signal: 1, Time: when, Value: mesh.Int(11)}, {Signal: 3, Time: when.Add(time.Hour), Value: mesh.Int(1)}}), nil)
+	hub.descriptors[f.table.Hash()] = mesh.Descriptor{Kind: mesh.DescribeSite, Content: []byte("x")}
+	hub.compacted = len(hub.entries)
+	if n := hub.compacted; hub.chunked(n-1) || !hub.chunked(n/2) {
+		t.Fatal("either all is compacted or nothing")
+	}
+	all := func() map[string]string {
+		out := newFakeOut()
+		flushed(t, hub, out)
+		rows := out.told(func(mesh.Row) bool { return true })
+		for _, r := range out.rows["coverage"] {
+			if r.State != mesh.RowWithdrawn {
+				rows["coverage "+r.Entity+" "+r.Key] = string(r.Body)
+			}
+		}
+		return rows
+	}
+	chunks := all()
+	hub.compacted = 0
+	batches := all()
+	if !maps.Equal(chunks, batches) {
+		t.Errorf("%d rows from batches, %d from chunks, %d the same", len(batches), len(chunks), same(batches, chunks))
+	}
+}
