@@ -102,7 +102,8 @@ func TestKeeper_Steps(t *testing.T) {
 	}
 }
 
-// What stops the compactor doesn't stop retention.
+// What stops the compactor doesn't stop retention, and a file that can't be used
+// is told until it is mended.
 func TestKeeper_RetentionGoesOn(t *testing.T) {
 	h := &hub{cfg: testConfig(t), log: quiet()}
 	var err error
@@ -128,4 +129,17 @@ func TestKeeper_RetentionGoesOn(t *testing.T) {
 	check(t, os.Mkdir(filepath.Join(folder, "history"), 0o700))
 	check(t, os.WriteFile(filepath.Join(folder, "history", "2026-01-01.db"), []byte(strings.Repeat("no database ", 100)), 0o600))
 	check(t, k.step(t.Context(), 1+3*hour)) // it is set aside
+	path := filepath.Join(folder, "history", "2026-01-02.db")
+	check(t, os.Mkdir(path, 0o700))
+	check(t, h.store.Close())
+	h.store, err = store.Open(t.Context(), filepath.Join(folder, "hub.db"), quiet())
+	check(t, err)
+	for i, want := range []error{errDays, errDays, nil} {
+		if err := k.step(t.Context(), 1+mesh.Nanos(4+i)*hour); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+		if i == 1 {
+			check(t, os.Remove(path))
+		}
+	}
 }
