@@ -44,6 +44,8 @@ type Exported struct {
 	Path  string `json:"path"`
 	Rows  int64  `json:"rows"`
 	Bytes int64  `json:"bytes"`
+	// LeftOut are batches of the day that can't be read: their samples are missing.
+	LeftOut int `json:"left_out_batches"`
 }
 
 // Export writes the samples of whole days as Parquet, a file a day, while a hub
@@ -60,7 +62,7 @@ func Export(ctx context.Context, cfg Config, r ExportRequest, log *slog.Logger) 
 	if err != nil {
 		return nil, fmt.Errorf("read the site file: %w", err)
 	}
-	x := &export{ask: r}
+	x := &export{ask: r, log: log}
 	if x.site, err = product.ParseSite(cfg.SiteFile, src); err != nil {
 		return nil, err
 	}
@@ -96,11 +98,13 @@ func Export(ctx context.Context, cfg Config, r ExportRequest, log *slog.Logger) 
 // export is one under way.
 type export struct {
 	ask   ExportRequest
+	log   *slog.Logger
 	site  *product.Site
 	store *store.Store
 	dec   *wire.Decoder
-	tags  []string            // of the day at hand, sorted
-	of    map[string][]string // the sources of a tag
+	tags  []string               // of the day at hand, sorted
+	of    map[string][]string    // the sources of a tag
+	left  map[mesh.Position]bool // batches of the day that can't be read
 }
 
 // mayWrite refuses to put less in the place of more.
@@ -125,7 +129,7 @@ func (x *export) mayWrite(ctx context.Context, day time.Time) error {
 // list finds the tags that are wanted: those of every table that samples of a
 // span may have, whether the site has their source or not.
 func (x *export) list(ctx context.Context, span mesh.Span) error {
-	x.tags, x.of = nil, map[string][]string{}
+	x.tags, x.of, x.left = nil, map[string][]string{}, map[mesh.Position]bool{}
 	tables, err := x.store.Tables(ctx, span)
 	if err != nil {
 		return err
@@ -135,6 +139,9 @@ func (x *export) list(ctx context.Context, span mesh.Span) error {
 			table, err := x.table(ctx, hash)
 			if err != nil {
 				return err
+			}
+			if len(table) == 0 {
+				x.log.WarnContext(ctx, "a signal table is missing or can't be read: what it names is not in the file", "source", source, "table", hash.String())
 			}
 			for i := range table {
 				x.want(table[i].Name, source)
@@ -166,7 +173,7 @@ func (x *export) table(ctx context.Context, hash mesh.Hash) ([]mesh.Signal, erro
 	}
 	table, err := wire.Signals(d)
 	if err != nil {
-		return nil, nil //nolint:nilerr // see above
+		return nil, nil //nolint:nilerr // whoever reads a batch of it counts that as left out
 	}
 	return table, nil
 }
@@ -203,6 +210,9 @@ func (x *export) day(ctx context.Context, day time.Time) (out Exported, err erro
 		if err := f.Write(rows); err != nil {
 			return out, err
 		}
+	}
+	if out.LeftOut = len(x.left); out.LeftOut > 0 {
+		x.log.WarnContext(ctx, "batches can't be read: their samples are not in the file", "day", day.Format(time.DateOnly), "batches", out.LeftOut)
 	}
 	if out.Rows == 0 {
 		return out, nil
@@ -248,6 +258,7 @@ func (x *export) rows(ctx context.Context, tags []string, span mesh.Span) (rows 
 // has none: its time is unknown, as the products say.
 func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry, names []string, span mesh.Span) ([]product.Reading, error) {
 	if len(e.Header.Needs) != 1 {
+		x.left[e.At] = true
 		return out, nil
 	}
 	table, err := x.table(ctx, e.Header.Needs[0])
@@ -261,8 +272,9 @@ func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry,
 		}
 	}
 	b, err := x.dec.Batch(e.Sealed)
-	if err != nil {
-		return out, nil //nolint:nilerr // see above
+	if err != nil || len(table) == 0 {
+		x.left[e.At] = true
+		return out, nil //nolint:nilerr // it is counted
 	}
 	marks := map[uint32][]mesh.Mark{}
 	if e.Verdict != nil {

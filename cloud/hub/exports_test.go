@@ -68,14 +68,16 @@ func (p *speaker) compact(now mesh.Nanos) {
 }
 
 // rows are how many an export of the day has.
-func (p *speaker) rows(cfg Config) int64 {
+func (p *speaker) rows(cfg Config) int64 { return p.export(cfg).Rows }
+
+func (p *speaker) export(cfg Config) (out Exported) {
 	p.t.Helper()
 	files, err := Export(p.t.Context(), cfg, ExportRequest{From: p.day, To: p.day, Out: p.t.TempDir()}, quiet())
 	check(p.t, err)
-	if len(files) == 0 {
-		return 0
+	if len(files) > 0 {
+		out = files[0]
 	}
-	return files[0].Rows
+	return out
 }
 
 // Any agent can send a batch that names no signal table, and no one refuses it.
@@ -91,8 +93,8 @@ func TestExport_BesideABatchWithoutTable(t *testing.T) {
 	bare = append(bare, good[5+n+32:len(good)-4]...)
 	p.put(binary.LittleEndian.AppendUint32(bare, crc32.Checksum(bare, crc32.MakeTable(crc32.Castagnoli))))
 	p.compact(p.first)
-	if got := p.rows(cfg); got != 2 {
-		t.Errorf("%d rows", got)
+	if got := p.export(cfg); got.Rows != 2 || got.LeftOut != 1 {
+		t.Errorf("%d rows, %d batches left out", got.Rows, got.LeftOut)
 	}
 }
 
@@ -103,8 +105,8 @@ func TestExport_BesideATableThatCantBeRead(t *testing.T) {
 	p.put(p.seal("press", mesh.Sample{Signal: 1, Time: p.first, Value: mesh.Int(1)}))
 	p.table = mesh.Descriptor{Kind: mesh.DescribeSite, Content: []byte("no table")}
 	p.put(p.seal("press", mesh.Sample{Signal: 1, Time: p.first, Value: mesh.Int(1)}))
-	if got := p.rows(cfg); got != 1 {
-		t.Errorf("%d rows", got)
+	if got := p.export(cfg); got.Rows != 1 || got.LeftOut != 1 {
+		t.Errorf("%d rows, %d batches left out", got.Rows, got.LeftOut)
 	}
 	if newest, err := p.s.Newest(t.Context(), "press", p.first); err != nil || len(newest) != 1 {
 		t.Errorf("%v %v", newest, err)
