@@ -47,7 +47,9 @@ var (
 )
 
 // FaultNames are the faults the demo knows.
-func FaultNames() []string { return []string{"kill-agent", "kill-worker", "kill-hub", "outage"} }
+func FaultNames() []string {
+	return []string{"kill-agent", "kill-worker", "kill-hub", "outage", "skew", "late"}
+}
 
 // plan is Options made definite.
 type plan struct {
@@ -105,6 +107,8 @@ type demo struct {
 	standing       chan struct{}
 	faultEvents    chan string
 	downs          []down
+	clocks         clock.Plant   // as the plant has it
+	skew           time.Duration // how far the agent's is ahead of that, and the hub's behind
 	outcome        Outcome
 }
 
@@ -261,7 +265,7 @@ func (d *demo) launch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := (clock.Plant{Plant: mesh.NanosOf(d.h)}).Write(d.clock()); err != nil {
+	if err := d.setClocks(clock.Plant{Plant: mesh.NanosOf(d.h)}); err != nil {
 		return err
 	}
 	nats, err := free(ctx, "127.0.0.1:0")

@@ -5,11 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"plantmesh/proto/clock"
@@ -21,16 +17,8 @@ const (
 	historyWithin = 10 * time.Minute
 	// settleWithin is how long the products may take to reach the end.
 	settleWithin = 120 * time.Second
-	// strikes is how often each fault strikes.
-	strikes = 3
-	// workersWithin is how long an agent may take to have all its workers.
-	workersWithin = time.Minute
-	// away is how long a killed process stays dead.
-	away = time.Second
 	// sayEvery is how often a wait is worth a line.
 	sayEvery = 15 * time.Second
-	// outageFor is how long the link is down at a stretch.
-	outageFor = 10 * time.Second
 )
 
 // drive lets the plant run, strikes, and at the end compares.
@@ -46,7 +34,7 @@ func (d *demo) drive(ctx context.Context) error {
 	if d.bounded() {
 		run.Stop = mesh.NanosOf(d.a.Add(-d.lastStretch()))
 	}
-	if err := run.Write(d.clock()); err != nil {
+	if err := d.setClocks(run); err != nil {
 		return err
 	}
 	if err := d.firstOEE(ctx, began); err != nil {
@@ -94,7 +82,7 @@ func (d *demo) finish(ctx context.Context, run clock.Plant) error {
 		}
 	}
 	now := mesh.NanosOf(time.Now())
-	return clock.Plant{Plant: run.At(now), Machine: now, Speed: d.Speed, Stop: mesh.NanosOf(d.a.Add(disorder))}.Write(d.clock())
+	return d.setClocks(clock.Plant{Plant: run.At(now), Machine: now, Speed: d.Speed, Stop: mesh.NanosOf(d.a.Add(disorder))})
 }
 
 // unread names a source that is not read now; empty: all are.
@@ -180,111 +168,6 @@ func (d *demo) alive() error {
 		}
 	}
 	return nil
-}
-
-// strike lets the chosen faults happen at seeded instants of the run.
-func (d *demo) strike(ctx context.Context) error {
-	if len(d.Faults) == 0 {
-		return nil
-	}
-	type blow struct {
-		at    time.Duration
-		fault string
-	}
-	whole := time.Duration(float64(d.For) / d.Speed)
-	rnd := rand.New(rand.NewPCG(d.seed, 1)) //nolint:gosec // a seeded demo, not a secret
-	var blows []blow
-	for i := range strikes {
-		for _, f := range d.Faults {
-			// Between 5 % and 90 % of the run, one in each third.
-			at := 0.05 + (float64(i)+rnd.Float64())*0.85/strikes
-			blows = append(blows, blow{time.Duration(at * float64(whole)), f})
-		}
-	}
-	slices.SortFunc(blows, func(a, b blow) int { return int(a.at - b.at) })
-	began := time.Now()
-	for _, b := range blows {
-		wait, cancel := context.WithTimeout(ctx, max(0, b.at-time.Since(began)))
-		err := d.await(wait, nil, 0, "")
-		cancel()
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return errors.Join(ctx.Err(), err)
-		}
-		took, err := d.blow(ctx, b.fault)
-		if err != nil {
-			return fmt.Errorf("fault %s: %w", b.fault, err)
-		}
-		d.downs = append(d.downs, down{b.fault, took})
-		d.say("fault   %s at %.0f s, away %.1f s", b.fault, time.Since(began).Seconds(), took.Seconds())
-	}
-	return nil
-}
-
-// blow lets one fault happen and says how long it kept something away.
-func (d *demo) blow(ctx context.Context, fault string) (time.Duration, error) {
-	began := time.Now()
-	switch fault {
-	case "kill-agent":
-		d.edge.kill()
-		if err := pause(ctx, away); err != nil {
-			return 0, err
-		}
-		return time.Since(began), d.edge.start(ctx)
-	case "kill-hub":
-		d.hub.kill()
-		if err := pause(ctx, away); err != nil {
-			return 0, err
-		}
-		if err := d.hub.start(ctx); err != nil {
-			return 0, err
-		}
-		return time.Since(began), d.waitHub(ctx)
-	case "kill-worker":
-		return d.killWorkers(ctx)
-	case "outage":
-		d.link.set(true)
-		err := pause(ctx, outageFor)
-		d.link.set(false)
-		return time.Since(began), err
-	}
-	return 0, fmt.Errorf("no such fault")
-}
-
-// killWorkers kills every worker of the agent and waits until as many run again.
-func (d *demo) killWorkers(ctx context.Context) (time.Duration, error) {
-	old := childrenOf(d.edge.pid())
-	for began := time.Now(); len(old) < len(sources()); old = childrenOf(d.edge.pid()) { // the agent may just have begun
-		if time.Since(began) > workersWithin {
-			return 0, fmt.Errorf("the agent has %d of %d workers to kill", len(old), len(sources()))
-		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return 0, err
-		}
-	}
-	began := time.Now()
-	for _, pid := range old {
-		p, err := os.FindProcess(pid)
-		if err == nil {
-			_ = p.Signal(syscall.SIGKILL) // it may have ended by itself
-		}
-	}
-	for {
-		fresh := 0
-		for _, pid := range childrenOf(d.edge.pid()) {
-			if !slices.Contains(old, pid) {
-				fresh++
-			}
-		}
-		if fresh >= len(old) {
-			return time.Since(began), nil
-		}
-		if time.Since(began) > workersWithin {
-			return 0, fmt.Errorf("%d of %d workers came back within %s", fresh, len(old), workersWithin)
-		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return 0, err
-		}
-	}
 }
 
 func pause(ctx context.Context, t time.Duration) error {

@@ -78,6 +78,8 @@ type layout struct{ dir string }
 
 func (l layout) path(name string) string { return filepath.Join(l.dir, name) }
 func (l layout) clock() string           { return l.path("plant-clock.json") }
+func (l layout) edgeClock() string       { return l.path("plant-clock-of-agent.json") }
+func (l layout) hubClock() string        { return l.path("plant-clock-of-hub.json") }
 func (l layout) ledger() string          { return l.path("ledger.csv") }
 func (l layout) simConfig() string       { return l.path("sim.yaml") }
 func (l layout) hubConfig() string       { return l.path("hub.yaml") }
@@ -108,6 +110,12 @@ func (l layout) writeSim(p plan) error {
 	for _, s := range sources() {
 		fmt.Fprintf(&b, "  - {source: %s, kind: %s, listen: \"127.0.0.1:0\", forgetful: %t}\n", s.name, s.kind, s.name == forgetful)
 	}
+	if late := p.late(); len(late) > 0 {
+		b.WriteString("late:\n")
+		for _, x := range late {
+			fmt.Fprintf(&b, "  - {prefix: %s, from: %q, to: %q, until: %q}\n", x.machine, stamp(x.from), stamp(x.to), stamp(x.until))
+		}
+	}
 	return l.write("sim.yaml", b.String())
 }
 
@@ -116,7 +124,7 @@ func (l layout) writeHub(p plan, nats string) error {
 		return err
 	}
 	return l.write("hub.yaml", fmt.Sprintf("data: hub\nsite_file: site.yaml\nplant_clock: %s\nnats: {listen: %q}\nhttp: {listen: %q}\n",
-		quote(l.clock()), nats, p.listen))
+		quote(l.hubClock()), nats, p.listen))
 }
 
 func (l layout) writeEdge(link string, urls map[string]string) error {
@@ -125,7 +133,7 @@ func (l layout) writeEdge(link string, urls map[string]string) error {
 	}
 	err := l.write("edge/edge.yaml", fmt.Sprintf(
 		"agent: %s\nsite: %s\ndata: data\nplant_clock: %s\nhub:\n  url: nats://%s\n  key: agent.nk\n  token: agent.jwt\n",
-		agentName, siteName, quote(l.clock()), link))
+		agentName, siteName, quote(l.edgeClock()), link))
 	for _, s := range sources() {
 		if err == nil {
 			err = l.write("edge/sources.d/"+s.name+".yaml", sourceYAML(s, urls[s.name]))

@@ -48,7 +48,7 @@ type demoCmd struct {
 	Start  string        `placeholder:"RFC3339" help:"When the plant's 48 hours of history begin; default: counted back from now."`
 	Speed  float64       `default:"1" help:"Plant seconds in a second."`
 	For    time.Duration `placeholder:"2h" help:"Plant time after the history; default: until Ctrl-C."`
-	Fault  []string      `placeholder:"NAME" help:"Faults: kill-agent, kill-worker, kill-hub, outage."`
+	Fault  []string      `placeholder:"NAME" help:"Faults: kill-agent, kill-worker, kill-hub, outage, skew, late."`
 	Assert bool          `help:"At the end compare every product with the plant's truth and exit 7 if they differ."`
 	Listen string        `default:"127.0.0.1:8080" help:"The page's address."`
 	Dir    string        `type:"path" help:"Keep all files in this empty folder; default: a folder that is removed at the end."`

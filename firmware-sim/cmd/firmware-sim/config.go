@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"plantmesh/firmware-sim/fault"
 	"plantmesh/firmware-sim/plant"
 	"plantmesh/proto/strict"
 )
@@ -24,8 +25,10 @@ type config struct {
 	MaxWaiting int            `yaml:"max_waiting"` // history stops here while a source has so many unacknowledged
 	Servers    []serverConfig `yaml:"servers"`     // one per source
 	Replay     []replayConfig `yaml:"replay"`      // recordings played instead of the plant
+	Late       []lateConfig   `yaml:"late"`        // stretches in which a device keeps what it has to say
 
 	start, until, stop time.Time
+	late               []fault.Late
 	doc                *strict.Doc
 }
 
@@ -41,6 +44,13 @@ type replayConfig struct {
 	Source string `yaml:"source"` // the source the recording must be; empty: whatever its map says
 	CSV    string `yaml:"csv"`    // the recording
 	Map    string `yaml:"map"`    // how its columns become signals
+}
+
+type lateConfig struct {
+	Prefix string `yaml:"prefix"` // of the signals' names
+	From   string `yaml:"from"`   // RFC 3339; what they say from here on
+	To     string `yaml:"to"`     // and before here
+	Until  string `yaml:"until"`  // leaves the device at this instant
 }
 
 // defaultMaxWaiting is about four hours of a line.
@@ -88,11 +98,10 @@ func (c *config) instants() error {
 			}
 			continue
 		}
-		t, err := time.Parse(time.RFC3339Nano, f.text)
-		if err != nil || t.Nanosecond()%int(time.Millisecond) != 0 {
-			return c.doc.Fault("$."+f.key, "%q is no instant: write one such as 2026-03-01T04:00:00Z, in whole milliseconds", f.text)
+		var err error
+		if *f.into, err = c.instant("$."+f.key, f.text); err != nil {
+			return err
 		}
-		*f.into = t.UTC()
 	}
 	switch {
 	case !c.until.IsZero() && c.until.Before(c.start):
@@ -103,9 +112,44 @@ func (c *config) instants() error {
 	return nil
 }
 
+func (c *config) instant(at, text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || t.Nanosecond()%int(time.Millisecond) != 0 {
+		return t, c.doc.Fault(at, "%q is no instant: write one such as 2026-03-01T04:00:00Z, in whole milliseconds", text)
+	}
+	return t.UTC(), nil
+}
+
+// lateness reads the faults of kind late.
+func (c *config) lateness() error {
+	for i, l := range c.Late {
+		f := fault.Late{Prefix: l.Prefix}
+		for _, x := range []struct {
+			key, text string
+			into      *time.Time
+		}{{"from", l.From, &f.From}, {"to", l.To, &f.To}, {"until", l.Until, &f.Until}} {
+			var err error
+			if *x.into, err = c.instant(fmt.Sprintf("$.late[%d].%s", i, x.key), x.text); err != nil {
+				return err
+			}
+		}
+		switch {
+		case !f.From.After(c.start): // every listener waits for a source's first values
+			return c.doc.Fault(fmt.Sprintf("$.late[%d].from", i), "from must be after start")
+		case !f.From.Before(f.To) || f.Until.Before(f.To):
+			return c.doc.Fault(fmt.Sprintf("$.late[%d].from", i), "from, to and until must follow each other")
+		}
+		c.late = append(c.late, f)
+	}
+	return nil
+}
+
 func (c *config) check() error {
 	if c.MaxWaiting <= 0 {
 		return c.doc.Fault("$.max_waiting", "max_waiting must be above 0")
+	}
+	if err := c.lateness(); err != nil {
+		return err
 	}
 	for i, r := range c.Replay {
 		for key, file := range map[string]string{"csv": r.CSV, "map": r.Map} {

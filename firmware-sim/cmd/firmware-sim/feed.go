@@ -6,21 +6,27 @@ import (
 	"slices"
 	"time"
 
+	"plantmesh/firmware-sim/fault"
 	"plantmesh/firmware-sim/plant"
 	"plantmesh/firmware-sim/replay"
 )
 
 // openFeed is where emissions come from: recordings where there are any, else
-// the plant. Recordings say when they begin and end, if the file doesn't.
+// the plant. Recordings say when they begin and end, if the file doesn't. What
+// breaks on command is broken already.
 func openFeed(cfg *config) (plant.Feed, error) {
 	if len(cfg.Replay) > 0 {
-		return openRecordings(cfg)
+		r, err := openRecordings(cfg)
+		if err != nil {
+			return nil, err
+		}
+		return fault.Delay(r, cfg.late), nil
 	}
 	p, err := plant.New(plant.Config{Seed: cfg.Seed, Start: cfg.start, Stop: cfg.stop})
 	if err != nil {
 		return nil, fmt.Errorf("build the plant: %w", err)
 	}
-	return p, nil
+	return fault.Delay(p, cfg.late), nil
 }
 
 // recordings are several feeds as one.
