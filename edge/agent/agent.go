@@ -215,7 +215,7 @@ func (a *agent) answer(ctx context.Context) error {
 		a.log.Warn("no status: the socket's path is too long for this system, set status in edge.yaml", "path", a.cfg.Status)
 		return nil
 	}
-	if err := status.Serve(ctx, a.cfg.Status, a.snapshot); err != nil {
+	if err := status.Serve(ctx, a.cfg.Status, a.snapshot, keeper{a.buffer}); err != nil {
 		a.log.Warn("no status", "err", err)
 	}
 	return nil
@@ -229,7 +229,7 @@ func (a *agent) snapshot() status.Snapshot {
 	s := status.Snapshot{
 		Agent: a.cfg.Agent, Site: a.cfg.Site, Since: stamp(a.began),
 		Hub:    status.Hub{URL: a.cfg.Hub.URL, Connected: f.Connected, LastError: f.LastError},
-		Buffer: status.Buffer{Bytes: b.Bytes, MaxBytes: b.MaxBytes, Segments: b.Segments, End: b.End.String(), Pending: b.Pending, StateLost: b.StateLost},
+		Buffer: a.filled(),
 	}
 	windows := map[string]source.Window{}
 	for _, f := range a.cfg.Sources {

@@ -383,6 +383,7 @@ func (b *Buffer) publish(cm *commit, c *chain) {
 	defer b.mu.Unlock()
 	to := b.pieces[len(b.pieces)-1]
 	b.chain, b.end = c, b.end+uint64(len(cm.frames))
+	b.meter.grown.add(cm.size-to.bytes, b.cfg.Now())
 	to.last, to.bytes = b.end, cm.size
 	b.meter.add(cm.cost, b.cfg.Now())
 	maps.Copy(b.states, cm.states)

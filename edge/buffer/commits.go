@@ -51,7 +51,10 @@ func (c Commits) plus(d Commits) Commits {
 const countFor = 5 * time.Minute
 
 // meter holds the two counts.
-type meter struct{ before, now Commits }
+type meter struct {
+	before, now Commits
+	grown       growth
+}
 
 // add counts a commit that was durable at machine time at.
 func (m *meter) add(c Commits, at time.Time) {

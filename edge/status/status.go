@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,6 +48,12 @@ type Buffer struct {
 	Segments int    `json:"segments"`
 	End      string `json:"end"`
 	Pending  uint64 `json:"pending_records"` // not yet accounted for by the hub
+	// AutonomyHours is for how long everything is kept while the hub takes
+	// nothing, at the rate of the last day (of this run, where that is shorter);
+	// null: too early to say.
+	AutonomyHours *float64 `json:"autonomy_hours"`
+	BytesPerHour  float64  `json:"bytes_per_hour"`
+	OldestPending string   `json:"oldest_pending,omitempty"` // event time at which the oldest segment with such records begins
 	// StateLost are sources that started anew in this run because their state
 	// was damaged on the disk.
 	StateLost []string `json:"state_lost,omitempty"`
@@ -84,15 +91,12 @@ func (s Snapshot) Print(w io.Writer) error {
 	if s.Hub.LastError != "" {
 		link += " (" + s.Hub.LastError + ")"
 	}
-	_, err := fmt.Fprintf(w, "agent    %s at %s, up since %s\nhub      %s %s\nbuffer   %.1f of %.0f MiB in %d segments, %d records the hub has not yet\n",
-		s.Agent, s.Site, s.Since, s.Hub.URL, link, float64(s.Buffer.Bytes)/(1<<20), float64(s.Buffer.MaxBytes)/(1<<20), s.Buffer.Segments, s.Buffer.Pending)
+	_, err := fmt.Fprintf(w, "agent    %s at %s, up since %s\nhub      %s %s\n", s.Agent, s.Site, s.Since, s.Hub.URL, link)
 	if err != nil {
 		return err
 	}
-	for _, source := range s.Buffer.StateLost {
-		if _, err := fmt.Fprintf(w, "  lost   the state of %s was damaged on the disk: it started anew\n", source); err != nil {
-			return err
-		}
+	if err := s.Buffer.Print(w); err != nil {
+		return err
 	}
 	if err := s.Disk.print(w); err != nil {
 		return err
@@ -138,7 +142,7 @@ func Check(path string) error {
 
 // Serve answers on the socket at path until ctx ends. A socket left behind by
 // a killed agent is replaced; nothing else is.
-func Serve(ctx context.Context, path string, snapshot func() Snapshot) error {
+func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Keeper) error {
 	if err := replace(ctx, path); err != nil {
 		return fmt.Errorf("open the status socket: %w", err)
 	}
@@ -154,6 +158,7 @@ func Serve(ctx context.Context, path string, snapshot func() Snapshot) error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(snapshot()) // the asker went away: nobody to tell
 	})
+	serveBuffer(mux, keeper)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: headWithin}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -189,20 +194,33 @@ func replace(ctx context.Context, path string) error {
 func Ask(ctx context.Context, path string) (s Snapshot, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", path)
-	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/status", nil)
+	resp, err := call(ctx, path, http.MethodGet, "/status")
 	if err != nil {
-		return s, fmt.Errorf("ask the agent: %w", err)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return s, fmt.Errorf("ask the agent: %w", err)
+		return s, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read to its end
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&s); err != nil {
 		return s, fmt.Errorf("ask the agent: %w", err)
 	}
 	return s, nil
+}
+
+// call sends one request to the agent; the caller closes the answer.
+func call(ctx context.Context, path, method, to string) (*http.Response, error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+to, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // whatever it could say
+		return nil, errors.Join(fmt.Errorf("the agent says: %s", strings.TrimSpace(string(said))), resp.Body.Close())
+	}
+	return resp, nil
 }

@@ -1,7 +1,5 @@
 // Package fault breaks the devices on command. Faults are part of a
 // simulator's configuration, so the same file is the same plant for ever.
-//
-// Next: edge/source
 package fault
 
 import (
@@ -44,7 +42,7 @@ func (l *late) Signals() []plant.Signal { return l.feed.Signals() }
 
 // Until implements plant.Feed.
 func (l *late) Until(t time.Time) []plant.Emission {
-	all := append(l.held, l.feed.Until(t)...)
+	all := slices.Concat(l.held, l.feed.Until(t))
 	for i := range all {
 		all[i].Emitted = l.leaves(&all[i])
 	}

@@ -19,6 +19,7 @@ const (
 	Data         Code = "data.unusable"
 	DemoMismatch Code = "demo.mismatch"
 	Damaged      Code = "file.damaged"
+	FileExists   Code = "file.exists"
 )
 
 // Entry is one line of the table.
@@ -45,6 +46,7 @@ func Codes() []Entry {
 		{NotRunning, 6, "no agent answers"},
 		{Locked, 6, "another agent uses the same data folder"},
 		{Data, 6, "a data folder can't be used: another process has it, or it is not ours to write"},
+		{FileExists, 6, "what would be written is there already; nothing is ever written over"},
 		{DemoMismatch, 7, "the products are not what the plant's truth says"},
 		{Damaged, 7, "a file of records holds bytes that can't be read"},
 	}

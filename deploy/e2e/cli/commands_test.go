@@ -156,6 +156,7 @@ func TestAgent_OneAtATime(t *testing.T) {
 	if text := must(t, "plantmesh-edge", "status", "--config", edge); !strings.Contains(text, "agent    gw-1 at graz") {
 		t.Errorf("status printed\n%s", text)
 	}
+	asksForItsBuffer(t, dir, edge)
 	r := run(t, nil, "plantmesh-edge", "run", "--config", edge)
 	if r.code != exitState || !strings.Contains(r.last(), "another agent uses this directory") {
 		t.Errorf("a second agent: exit code %d, stderr:\n%s", r.code, r.err)
@@ -165,6 +166,27 @@ func TestAgent_OneAtATime(t *testing.T) {
 		t.Errorf("the agent ended with %d", code)
 	}
 	oneLine(t, without(run(t, nil, "plantmesh-edge", "status", "--config", edge), "Next:  plantmesh-edge run --config '"+edge+"'"), exitState, "not running")
+}
+
+// asksForItsBuffer asks a running agent, whose hub isn't there, what it keeps.
+func asksForItsBuffer(t *testing.T, dir, edge string) {
+	t.Helper()
+	if text := must(t, "plantmesh-edge", "buffer", "status", "--config", edge); !strings.Contains(text, "records the hub has not yet") {
+		t.Errorf("buffer status printed\n%s", text)
+	}
+	text := must(t, "plantmesh-edge", "buffer", "verify", "--config", edge)
+	if !strings.Contains(text, "all can be read") || strings.Contains(text, " 0 records: all") {
+		t.Errorf("buffer verify printed\n%s", text)
+	}
+	file := filepath.Join(dir, "kept.frames")
+	must(t, "plantmesh-edge", "buffer", "export", "--config", edge, file)
+	if d := must(t, "plantmesh-edge", "dump", file); !strings.Contains(d, `"kind":"opening"`) {
+		t.Errorf("the export holds\n%s", d)
+	}
+	oneLine(t, run(t, nil, "plantmesh-edge", "buffer", "export", "--config", edge, file), exitState, "there already")
+	if text := must(t, "plantmesh-edge", "buffer", "compact", "--all", "--config", edge); !strings.Contains(text, "0.0 MiB given back") {
+		t.Errorf("buffer compact printed\n%s", text)
+	}
 }
 
 // interrupt is Ctrl-C.

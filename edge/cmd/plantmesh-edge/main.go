@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Run the agent."`
 	Check   checkCmd   `cmd:"" help:"Read the configuration and the hub's token, and say what is wrong with them."`
 	Status  statusCmd  `cmd:"" help:"Ask the running agent how it is."`
+	Buffer  bufferCmd  `cmd:"" help:"Look at what waits on this gateway's disk, through the running agent."`
 	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
 	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
 	Version versionCmd `cmd:"" help:"Say which build this is."`
@@ -173,12 +175,18 @@ func run(ctx context.Context, args []string) int {
 	return p.Fail(err, c.rules())
 }
 
+// asked is the configuration of the command that asks a running agent.
+func (c *cli) asked() string {
+	return cmp.Or(c.Status.Config, c.Buffer.Status.Config, c.Buffer.Verify.Config, c.Buffer.Export.Config, c.Buffer.Compact.Config)
+}
+
 // rules are the agent's errors by their slugs.
 func (c *cli) rules() []answer.Rule {
 	return []answer.Rule{
-		{Is: agent.ErrNotRunning, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "run", "--config", c.Status.Config)},
+		{Is: agent.ErrNotRunning, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "run", "--config", c.asked())},
 		{Is: agent.ErrLocked, Code: answer.Locked},
 		{Is: agent.ErrNetwork, Code: answer.Network},
 		{Is: errDamaged, Code: answer.Damaged},
+		{Is: errExists, Code: answer.FileExists},
 	}
 }

@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"plantmesh/edge/buffer"
+	"plantmesh/edge/status"
+)
+
+// keeper is the buffer as the status socket offers it.
+type keeper struct{ b *buffer.Buffer }
+
+func (k keeper) Verify(ctx context.Context, tell func(status.Segment) error) error {
+	return k.b.Verify(ctx, func(f buffer.Found) error {
+		s := status.Segment{
+			Segment: f.Segment, First: f.First.String(), Last: f.Last.String(), Records: f.Records, Bytes: f.Bytes,
+			SetAside: f.SetAside, Damaged: f.Damaged, Received: f.Delivered,
+		}
+		if f.Unread {
+			s.Error = "the file can't be read: " + f.Why
+		}
+		return tell(s)
+	})
+}
+
+func (k keeper) Export(ctx context.Context, to io.Writer, source string) (uint64, error) {
+	return k.b.Export(ctx, to, source)
+}
+
+func (k keeper) Compact(all bool) (status.Compacted, error) {
+	freed, kept, err := k.b.Compact(all)
+	return status.Compacted{Freed: freed, Kept: kept}, err
+}
+
+// filled is how full the buffer is, for the status.
+func (a *agent) filled() status.Buffer {
+	b := a.buffer.Stats()
+	s := status.Buffer{Bytes: b.Bytes, MaxBytes: b.MaxBytes, Segments: b.Segments, End: b.End.String(), Pending: b.Pending, StateLost: b.StateLost}
+	if b.OldestPending != 0 {
+		s.OldestPending = b.OldestPending.Time().Format(time.RFC3339)
+	}
+	if d, perHour, ok := a.buffer.Autonomy(); ok {
+		hours := d.Hours()
+		s.AutonomyHours, s.BytesPerHour = &hours, perHour
+	}
+	return s
+}
+
+// VerifyBuffer has the running agent read all it keeps.
+func VerifyBuffer(ctx context.Context, cfg Config, tell func(status.Segment) error) error {
+	if _, err := Status(ctx, cfg); err != nil {
+		return err
+	}
+	return status.Verify(ctx, cfg.Status, tell)
+}
+
+// ExportBuffer has the running agent write what it keeps to to.
+func ExportBuffer(ctx context.Context, cfg Config, to io.Writer, source string) (uint64, error) {
+	if _, err := Status(ctx, cfg); err != nil {
+		return 0, err
+	}
+	return status.Export(ctx, cfg.Status, to, source)
+}
+
+// CompactBuffer has the running agent let go of what it need not keep.
+func CompactBuffer(ctx context.Context, cfg Config, all bool) (status.Compacted, error) {
+	if _, err := Status(ctx, cfg); err != nil {
+		return status.Compacted{}, err
+	}
+	return status.Compact(ctx, cfg.Status, all)
+}

@@ -1,0 +1,74 @@
+package status
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var errDisk = errors.New("input/output error")
+
+// kept is a buffer that gives what it is told to.
+type kept struct{ err error }
+
+func (k kept) Verify(_ context.Context, tell func(Segment) error) error {
+	for _, s := range []string{"one", "two"} {
+		if err := tell(Segment{Segment: s, Records: 3}); err != nil {
+			return err
+		}
+	}
+	return k.err
+}
+
+func (k kept) Export(_ context.Context, to io.Writer, source string) (uint64, error) {
+	_, err := io.WriteString(to, strings.Repeat(source, 100_000))
+	return 7, errors.Join(err, k.err)
+}
+
+func (k kept) Compact(all bool) (Compacted, error) {
+	if all {
+		return Compacted{Freed: 5}, k.err
+	}
+	return Compacted{Kept: 5}, k.err
+}
+
+// What goes wrong behind an answer that has begun must reach who asked: half
+// an export looks like a whole one.
+func TestBuffer_AnswersAndSaysWhatWentWrong(t *testing.T) {
+	for _, want := range []error{nil, errDisk} {
+		path := filepath.Join(t.TempDir(), "s.sock")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- Serve(ctx, path, func() Snapshot { return Snapshot{} }, kept{want}) }()
+		for {
+			if _, err := Ask(ctx, path); err == nil {
+				break
+			}
+		}
+		wrong := func(err error) bool {
+			return (err == nil) != (want == nil) || err != nil && !strings.Contains(err.Error(), errDisk.Error())
+		}
+		n := uint64(0)
+		if err := Verify(ctx, path, func(s Segment) error { n += s.Records; return nil }); wrong(err) || n != 6 {
+			t.Errorf("verify: %v, %d records", err, n)
+		}
+		var to bytes.Buffer
+		if n, err := Export(ctx, path, &to, "line1"); wrong(err) || want == nil && (n != 7 || to.Len() != 500_000) {
+			t.Errorf("export: %v, %d records, %d bytes", err, n, to.Len())
+		}
+		if c, err := Compact(ctx, path, true); wrong(err) || want == nil && c != (Compacted{Freed: 5}) {
+			t.Errorf("compact: %v, %+v", err, c)
+		}
+		if c, err := Compact(ctx, path, false); wrong(err) || want == nil && c != (Compacted{Kept: 5}) {
+			t.Errorf("compact: %v, %+v", err, c)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
