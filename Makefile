@@ -29,8 +29,8 @@ seeds: build ## 50 seeds of the whole walk in one process, 26 plant hours each, 
 bench: ## what a value costs in bytes, time and memory: name, value, unit, bar, ratio
 	PLANTMESH_BENCH=1 $(GO) test -run TestBench -count=1 -v -timeout 30m ./deploy/bench
 
-demo-bars: ## 18 runs of the demo as real processes, each fault and seed, against the truth; more than an hour
-	PLANTMESH_DEMO=full $(GO) test -run TestDemo_Bars -count=1 -v -timeout 3h ./deploy/e2e/cli
+demo-bars: ## the demo as real processes, each fault and seed, against the truth and a calm run; more than an hour
+	PLANTMESH_DEMO=full $(GO) test -run "TestDemo_Bars|TestDemo_FinalRows" -count=1 -v -timeout 3h ./deploy/e2e/cli
 
 lint: $(LINT) ## golangci-lint, pinned in deploy/tools
 	$(LINT) run ./...
