@@ -242,9 +242,9 @@ func (d *demo) blow(ctx context.Context, fault string) (time.Duration, error) {
 	case "kill-worker":
 		return d.killWorkers(ctx)
 	case "outage":
-		d.link.set(true)
+		d.link.Cut(true)
 		err := pause(ctx, outageFor)
-		d.link.set(false)
+		d.link.Cut(false)
 		return time.Since(began), err
 	}
 	return 0, fmt.Errorf("no such fault")
