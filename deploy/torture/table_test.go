@@ -19,7 +19,11 @@ import (
 // cases is the table; see the package comment.
 func cases() []torture {
 	return []torture{
+		{id: "heal", what: "agent and hub killed while nothing else runs", quick: 2, long: 5, alone: true, run: healing},
 		{id: "R01", what: "kill -9 the agent, again and again", quick: 20, long: 200, run: r01},
+		{id: "R11", what: "an older copy of the hub's folder put back", quick: 1, long: 1, run: r11},
+		{id: "R12", what: "the stream deleted by an operator", quick: 2, long: 20, run: r12},
+		{id: "R19", what: "two agents on one folder, two with one identity", quick: 1, long: 1, run: r19},
 	}
 }
 
@@ -150,7 +154,11 @@ func TestTorture(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := shared{ports: &atomic.Int32{}, plain: build(filepath.Join(dir, "plain")), faulty: build(filepath.Join(dir, "faulty"), "-tags", "faultinject")}
+	plain := build(filepath.Join(dir, "plain"))
+	if made := os.Getenv("PLANTMESH_BIN"); made != "" {
+		plain = func() (string, error) { return made, nil }
+	}
+	s := shared{ports: &atomic.Int32{}, plain: plain, faulty: build(filepath.Join(dir, "faulty"), "-tags", "faultinject")}
 	s.ports.Store(int32(firstPort + os.Getpid()%500*20))
 	if _, err := s.plain(); err != nil {
 		t.Fatal(err)
