@@ -38,7 +38,7 @@
 //	}
 //
 // A trial has rounds and luck (seeded dice). A rig has hub and edge (kill,
-// start, stop, signal, attach strace), link (package proxy, between agent and
+// start, stop, signal, wait, said; inject has system calls fail by strace), link (package proxy, between agent and
 // hub), load (the sources), and waits: flow, settle, await. options set folders,
 // more YAML, sources, failpoints (options{faulty: true}, then
 // r.edge.env = []string{"PLANTMESH_FAULT=buffer.commit.after:exit137:hit=3"}).

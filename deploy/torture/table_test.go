@@ -21,9 +21,21 @@ func cases() []torture {
 	return []torture{
 		{id: "heal", what: "agent and hub killed while nothing else runs", quick: 2, long: 5, alone: true, run: healing},
 		{id: "R01", what: "kill -9 the agent, again and again", quick: 20, long: 200, run: r01},
+		{id: "R06", what: "power cut under the agent", quick: 3, long: 30, needs: []need{root, loop}, run: r06},
+		{id: "R07", what: "power cut under the hub", quick: 3, long: 30, needs: []need{root, loop}, run: r07},
+		{id: "R08", what: "power cut under a hub whose stream does not sync", quick: 1, long: 10, needs: []need{root, loop}, run: r08},
+		{id: "R09", what: "power cut under both at once", quick: 0, long: 30, needs: []need{root, loop}, run: r09},
 		{id: "R11", what: "an older copy of the hub's folder put back", quick: 1, long: 1, run: r11},
 		{id: "R12", what: "the stream deleted by an operator", quick: 2, long: 20, run: r12},
 		{id: "R19", what: "two agents on one folder, two with one identity", quick: 1, long: 1, run: r19},
+		{id: "D05", what: "fdatasync of the agent fails now and then", quick: 1, long: 30, needs: []need{root, strace}, run: d05},
+		{id: "N01", what: "no link for an hour's worth of samples", quick: 1, long: 1, run: n01},
+		{id: "N03", what: "a half-open link", quick: 1, long: 10, run: n03},
+		{id: "N05", what: "answers held back", quick: 1, long: 1, run: n05},
+		{id: "N06", what: "answers lost, connected again when all was due again", quick: 1, long: 10, run: n06},
+		{id: "N08", what: "resets and turned bits", quick: 5, long: 100, run: n08},
+		{id: "H07", what: "purged, restarted, and every message said again", quick: 1, long: 1, run: h07},
+		{id: "H10", what: "the hub can't store while the stream fills", quick: 1, long: 1, run: h10},
 	}
 }
 

@@ -96,7 +96,7 @@ func (r *rig) stream() (created time.Time, last uint64, messages uint64) {
 	defer cancel()
 	s, err := js.Stream(ctx, subject.IngestStream)
 	if err != nil {
-		return time.Time{}, 0, 0
+		r.Fatalf("look at the ingest stream: %v", err)
 	}
 	i := s.CachedInfo()
 	return i.Created, i.State.LastSeq, i.State.Msgs
@@ -127,4 +127,17 @@ func (r *rig) status() (s status, ok bool) {
 		return s, false
 	}
 	return answer.Data, true
+}
+
+// untilNil tries again for a while.
+func (x *trial) untilNil(what string, try func() error) {
+	x.Helper()
+	var err error
+	for range 5000 {
+		if err = try(); err == nil {
+			return
+		}
+		pause(time.Millisecond)
+	}
+	x.Fatalf("%s: %v", what, err)
 }

@@ -59,8 +59,8 @@ type link struct {
 	in, out net.Conn
 	ended   chan struct{}
 	end     sync.Once
-	frozen  bool // gives nothing any more; protected by Proxy.mu
-	lost    bool // bytes were swallowed; protected by Proxy.mu
+	frozen  bool    // gives nothing any more; protected by Proxy.mu
+	lost    [2]bool // bytes of a way were swallowed; protected by Proxy.mu
 	bent    [2]int
 }
 
@@ -158,8 +158,8 @@ func (p *Proxy) treat(l *link, way Way, b []byte) (send []byte, ok bool) {
 	for {
 		p.mu.Lock()
 		f, frozen, changed, heard := p.faults[way], l.frozen, p.changed, p.heard[way]
-		l.lost = l.lost || f.Swallow
-		lost := l.lost
+		l.lost[way] = l.lost[way] || f.Swallow
+		lost := l.lost[way]
 		p.mu.Unlock()
 		switch {
 		case f.Swallow || frozen:

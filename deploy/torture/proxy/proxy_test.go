@@ -170,6 +170,21 @@ func TestSwallow_NeverMakesHalfAStream(t *testing.T) {
 	}
 }
 
+// The other way goes on meanwhile.
+func TestSwallow_IsOfOneWay(t *testing.T) {
+	p, e := open(t)
+	c := dial(t, p)
+	p.Set(Down, Fault{Swallow: true})
+	for range 2 {
+		if got, err := ask(c, "hello", short); got != "" || !silent(err) {
+			t.Errorf("answer %q, %v", got, err)
+		}
+	}
+	if n := e.count(); n != 2*len("hello") {
+		t.Errorf("%d bytes went up", n)
+	}
+}
+
 func TestFreeze_LeavesOldConnectionsHalfOpen(t *testing.T) {
 	p, e := open(t)
 	c := dial(t, p)
