@@ -103,7 +103,6 @@ func h10(x *trial) {
 	r.settle()
 }
 
-
 // fill has another agent publish until the stream refuses.
 func (r *rig) fill(js jetstream.JetStream, junk []byte) {
 	r.Helper()

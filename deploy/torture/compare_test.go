@@ -16,6 +16,7 @@ import (
 type numbers struct {
 	lost, duplicated, phantom, reordered, unmarked int
 	emitted, told, rows                            int
+	empty                                          int // rows without a value that nobody emitted: a payload could not be read
 }
 
 func (n numbers) bad() bool {
@@ -25,7 +26,7 @@ func (n numbers) bad() bool {
 func (n numbers) plus(o numbers) numbers {
 	return numbers{
 		n.lost + o.lost, n.duplicated + o.duplicated, n.phantom + o.phantom, n.reordered + o.reordered, n.unmarked + o.unmarked,
-		n.emitted + o.emitted, n.told + o.told, n.rows + o.rows,
+		n.emitted + o.emitted, n.told + o.told, n.rows + o.rows, n.empty + o.empty,
 	}
 }
 
@@ -36,9 +37,12 @@ func (n numbers) String() string {
 // kept is a row of product signals.
 type kept struct {
 	signal string
-	at     int64 // ms
+	at     int64 // ns
 	value  string
 }
+
+// none is how a row says that it has no value.
+const none = "null"
 
 // gap is a row of product coverage.
 type gap struct {
@@ -48,7 +52,7 @@ type gap struct {
 }
 
 func (g gap) has(source string, at int64) bool {
-	return g.source == source && g.from <= at*1e6 && at*1e6 < g.to
+	return g.source == source && g.from <= at && at < g.to
 }
 
 // text is a value as rows say it.
@@ -91,13 +95,22 @@ func compare(book *ledger.Book, rows []kept, gaps []gap, mayLose []string, say f
 	for source, es := range book.Emitted {
 		for _, e := range es {
 			n.emitted++
-			all[key{e.Signal, e.Time.UnixMilli()}] = &sample{source: source, index: e.Index, value: text(e.Value), told: told(book.Received[source], e.Index)}
+			all[key{e.Signal, e.Time.UnixNano()}] = &sample{source: source, index: e.Index, value: text(e.Value), told: told(book.Received[source], e.Index)}
 		}
 	}
-	newest := map[string]uint64{}
+	newest := map[string]int64{}
 	for _, r := range rows {
 		n.rows++
 		s := all[key{r.signal, r.at}]
+		if r.value == none { // rows say milliseconds: it may stand in one with a sample
+			n.empty++
+			continue
+		}
+		if r.at < newest[r.signal] {
+			n.reordered++
+			first(n.reordered, "reordered: %s at %s stands behind %s", r.signal, instant(r.at), instant(newest[r.signal]))
+		}
+		newest[r.signal] = r.at
 		if s == nil || s.value != r.value {
 			n.phantom++
 			first(n.phantom, "phantom: %s at %s is %s", r.signal, instant(r.at), r.value)
@@ -108,11 +121,6 @@ func compare(book *ledger.Book, rows []kept, gaps []gap, mayLose []string, say f
 			first(n.duplicated, "duplicated: %s at %s", r.signal, instant(r.at))
 			continue
 		}
-		if s.index < newest[r.signal] {
-			n.reordered++
-			first(n.reordered, "reordered: %s at %s is the sample %d behind %d", r.signal, instant(r.at), s.index, newest[r.signal])
-		}
-		newest[r.signal] = max(newest[r.signal], s.index)
 	}
 	for k, s := range all {
 		if s.told {
@@ -152,7 +160,7 @@ func told(ranges []ledger.Range, index uint64) bool {
 	return i < len(ranges) && ranges[i].First <= index && index <= ranges[i].Last
 }
 
-func instant(ms int64) string { return time.UnixMilli(ms).UTC().Format("15:04:05.000") }
+func instant(ns int64) string { return time.Unix(0, ns).UTC().Format("2006-01-02T15:04:05.000") }
 
 // TestCompare: each of the five numbers must be able to say that something is
 // wrong, or no case below is worth anything.
@@ -167,7 +175,7 @@ func TestCompare(t *testing.T) {
 	}
 	rows := func(indexes ...int) (out []kept) {
 		for _, i := range indexes {
-			out = append(out, kept{"a", int64(1000 + 10*(i-1)), strconv.Itoa(i)})
+			out = append(out, kept{"a", int64(1000+10*(i-1)) * 1e6, strconv.Itoa(i)})
 		}
 		return out
 	}
@@ -190,8 +198,10 @@ func TestCompare(t *testing.T) {
 		{name: "not told, not named", rows: rows(1, 2, 4, 5, 6), want: numbers{unmarked: 1}},
 		{name: "a gap beside it names nothing", rows: rows(1, 2, 4, 5, 6), gaps: []gap{gapOf(4, "overflow")}, want: numbers{unmarked: 1}},
 		{name: "duplicated", rows: rows(1, 2, 3, 3, 4, 5, 6), want: numbers{duplicated: 1}},
-		{name: "phantom instant", rows: append(rows(1, 2, 3, 4, 5, 6), kept{"a", 7, "7"}), want: numbers{phantom: 1}},
-		{name: "phantom value", rows: append(rows(2, 3, 4, 5, 6), kept{"a", 1000, "9"}), want: numbers{phantom: 1, lost: 1, unmarked: 1}},
+		{name: "phantom instant", rows: append(rows(1, 2, 3, 4, 5, 6), kept{"a", 7000e6, "7"}), want: numbers{phantom: 1}},
+		{name: "no value is no sample", rows: append(rows(1, 2, 3, 4, 5, 6), kept{"a", 7000e6, none}), want: numbers{empty: 1}},
+		{name: "a value gone", rows: append(rows(1, 2, 3, 4, 5), kept{"a", 1050e6, none}), want: numbers{empty: 1, unmarked: 1}},
+		{name: "phantom value", rows: append([]kept{{"a", 1000e6, "9"}}, rows(2, 3, 4, 5, 6)...), want: numbers{phantom: 1, lost: 1, unmarked: 1}},
 		{name: "reordered", rows: rows(1, 2, 4, 3, 5, 6), want: numbers{reordered: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

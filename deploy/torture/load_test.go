@@ -19,9 +19,10 @@ type sourceSpec struct {
 	id, kind, line string
 	signals        int // that count
 	every          time.Duration
-	// value, where set, is what a sample says instead of its number.
-	value func(index uint64) plant.Value
-	typ   string // of its signals; empty: int
+	// roles, where set, name the signals, and value is what each says in a round
+	// instead of its number.
+	roles []string
+	value func(role string, round uint64) int64
 }
 
 const machine = "press"
@@ -29,13 +30,11 @@ const machine = "press"
 // equipment is the only machine of a line.
 func (s sourceSpec) equipment() string { return s.line + "-" + machine }
 
-func (s sourceSpec) signal(i int) string { return fmt.Sprintf("%s.%s.n%02d", s.line, machine, i) }
-
-func (s sourceSpec) typeName() string {
-	if s.typ == "" {
-		return "int"
+func (s sourceSpec) signal(i int) string {
+	if s.roles != nil {
+		return fmt.Sprintf("%s.%s.%s", s.line, machine, s.roles[i])
 	}
-	return s.typ
+	return fmt.Sprintf("%s.%s.n%02d", s.line, machine, i)
 }
 
 // defaultSources together say about a thousand samples a second.
@@ -58,6 +57,7 @@ type feed struct {
 	sourceSpec
 	server server
 	index  uint64
+	rounds uint64
 	next   time.Time // of the next samples
 }
 
@@ -72,15 +72,14 @@ type load struct {
 	clock func() time.Time
 
 	mu    sync.Mutex // protects the fields below, and the feeds' index and next
-	held  bool // nothing is said and the clocks stand
+	held  bool       // nothing is said and the clocks stand
 	quiet bool
 	last  time.Time // of the newest sample
 }
 
 func (s sourceSpec) table() (out []plant.Signal) {
-	typ := map[string]plant.Type{"int": plant.Int, "string": plant.String, "double": plant.Double}[s.typeName()]
 	for i := range s.signals {
-		out = append(out, plant.Signal{Source: s.id, Name: s.signal(i), Type: typ})
+		out = append(out, plant.Signal{Source: s.id, Name: s.signal(i), Type: plant.Int})
 	}
 	return out
 }
@@ -166,11 +165,12 @@ func (l *load) step() error {
 // round is one sample of each signal at an instant.
 func (f *feed) round(at time.Time) []plant.Emission {
 	out := make([]plant.Emission, 0, f.signals)
+	f.rounds++
 	for i := range f.signals {
 		f.index++
 		v := plant.Value{Type: plant.Int, I: int64(f.index)}
 		if f.value != nil {
-			v = f.value(f.index)
+			v.I = f.value(f.roles[i], f.rounds)
 		}
 		out = append(out, plant.Emission{Source: f.id, Index: f.index, Signal: f.signal(i), Time: at, Emitted: at, Value: v})
 	}
@@ -182,13 +182,38 @@ func (l *load) push(f *feed, batch []plant.Emission) error {
 	if err := l.book.Emitted(batch); err != nil {
 		return err
 	}
+	l.leave(f, batch)
+	return nil
+}
+
+// leave is what the ledger has on its way out.
+func (l *load) leave(f *feed, batch []plant.Emission) {
 	for _, e := range batch {
 		f.server.Push(e)
 		if e.Time.After(l.last) {
 			l.last = e.Time
 		}
 	}
-	return nil
+}
+
+// odd has a source say samples of one signal at any instants, in this order,
+// each as often as times says. The load's own clock knows nothing of them.
+func (l *load) odd(f *feed, signal int, times int, at ...time.Time) {
+	l.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := l.last
+	for _, t := range at {
+		t = t.UTC().Truncate(time.Millisecond)
+		value := plant.Value{Type: plant.Int, I: int64(f.index) + 1}
+		for range times {
+			f.index++
+			if err := l.push(f, []plant.Emission{{Source: f.id, Index: f.index, Signal: f.signal(signal), Time: t, Emitted: t, Value: value}}); err != nil {
+				l.t.Fatal(err)
+			}
+		}
+	}
+	l.last = last
 }
 
 // silence ends the emission; the devices go on proving. It gives the instant of
@@ -227,26 +252,42 @@ func (l *load) waiting() (n int) {
 func (l *load) backlog(from, to time.Time, every time.Duration) {
 	l.t.Helper()
 	const room = 20_000
+	first := l.last.IsZero()
 	at := from.UTC().Truncate(time.Millisecond)
 	for at.Before(to) {
 		for l.waiting() > room {
 			pause(5 * time.Millisecond)
 		}
 		l.mu.Lock()
-		for range 20 {
-			if !at.Before(to) {
+		var rounds [][]plant.Emission // of each source, synced together
+		var all []plant.Emission
+		var clocks []time.Time
+		for n := range 200 {
+			if !at.Before(to) || first && n == 1 {
 				break
 			}
 			for _, f := range l.feeds {
-				if err := l.push(f, f.round(at)); err != nil {
-					l.mu.Unlock()
-					l.t.Fatal(err)
-				}
-				f.server.Prove(at)
+				rounds = append(rounds, f.round(at))
+				all = append(all, rounds[len(rounds)-1]...)
 			}
+			clocks = append(clocks, at)
 			at = at.Add(every)
 		}
+		if err := l.book.Emitted(all); err != nil {
+			l.mu.Unlock()
+			l.t.Fatal(err)
+		}
+		for i, clock := range clocks {
+			for j, f := range l.feeds {
+				l.leave(f, rounds[i*len(l.feeds)+j])
+				f.server.Prove(clock)
+			}
+		}
 		l.mu.Unlock()
+		for first && l.waiting() > 0 { // so that all is heard from the very first instant
+			pause(5 * time.Millisecond)
+		}
+		first = false
 	}
 }
 

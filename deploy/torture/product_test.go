@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"plantmesh/firmware-sim/ledger"
-	"plantmesh/firmware-sim/plant"
 )
 
 const (
@@ -19,19 +18,6 @@ const (
 	idleWithin   = 90 * time.Second
 	settleWithin = 60 * time.Second
 )
-
-func typeOf(s plant.Signal) string {
-	switch s.Type {
-	case plant.String:
-		return "string"
-	case plant.Double:
-		return "double"
-	case plant.Bool:
-		return "bool"
-	case plant.Int, plant.None:
-	}
-	return "int"
-}
 
 // get reads one answer of the hub; the caller closes it.
 func (r *rig) get(path string, query url.Values) (io.ReadCloser, error) {
@@ -98,7 +84,7 @@ func (r *rig) rows() (out []kept, err error) {
 			if q, err := strconv.Unquote(value); err == nil {
 				value = q
 			}
-			out = append(out, kept{row.Signal, row.Time.UnixMilli(), value})
+			out = append(out, kept{row.Signal, row.Time.UnixNano(), value})
 			return nil
 		})
 		if err != nil {
@@ -197,6 +183,9 @@ func (r *rig) settle(mayLose ...string) numbers {
 	})
 	for _, s := range said {
 		r.Error(s)
+	}
+	if n.empty > 0 && !r.o.unreadable {
+		r.Errorf("%d rows have no value, and every payload could be read", n.empty)
 	}
 	if n.told == 0 || n.rows == 0 {
 		r.Errorf("nothing was tested: %d samples emitted, %d told received, %d rows", n.emitted, n.told, n.rows)

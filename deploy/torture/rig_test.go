@@ -28,6 +28,7 @@ type options struct {
 	buffer            string       // of edge.yaml, in braces' inside: "max_bytes: 16MiB, policy: block"
 	nats              string       // likewise of hub.yaml, beside listen: "sync_interval: 2m"
 	disorder          time.Duration
+	unreadable        bool   // the case says what can't be read
 	held              bool   // the sources say nothing before load.hold(false)
 	site              string // site.yaml; empty: one machine for each source
 	rules             string // rules.d/torture.yaml
@@ -190,7 +191,7 @@ func (r *rig) source(f *feed) string {
 		fmt.Fprintf(&b, "opcua:\n  id: %s\n  endpoint: %s\n  disorder: %s\n  publishing_interval: 50ms\n  security: {insecure: true}\n  signals:\n", f.id, f.server.URL(), r.o.disorder)
 	}
 	for _, s := range f.table() {
-		fmt.Fprintf(&b, "    - {name: %s, type: %s", s.Name, typeOf(s))
+		fmt.Fprintf(&b, "    - {name: %s, type: int", s.Name)
 		if f.kind != "mqtt" {
 			fmt.Fprintf(&b, ", node: \"nsu=urn:plantmesh:firmware-sim;s=%s\"", s.Name)
 		}
@@ -275,4 +276,3 @@ func (x *trial) address() string {
 	x.Fatal("no free port")
 	return ""
 }
-

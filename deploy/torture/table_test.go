@@ -36,6 +36,8 @@ func cases() []torture {
 		{id: "N08", what: "resets and turned bits", quick: 5, long: 100, run: n08},
 		{id: "H07", what: "purged, restarted, and every message said again", quick: 1, long: 1, run: h07},
 		{id: "H10", what: "the hub can't store while the stream fills", quick: 1, long: 1, run: h10},
+		{id: "T03", what: "stamps of other centuries, backwards, twice", quick: 1, long: 1, run: t03},
+		{id: "T06", what: "a backlog of 72 h", quick: 1, long: 1, run: t06},
 	}
 }
 
@@ -66,7 +68,9 @@ type trial struct {
 func (x *trial) healed(took time.Duration) { x.heal = max(x.heal, took) }
 
 // note adds a word to the table's line.
-func (x *trial) note(format string, args ...any) { x.notes = append(x.notes, fmt.Sprintf(format, args...)) }
+func (x *trial) note(format string, args ...any) {
+	x.notes = append(x.notes, fmt.Sprintf(format, args...))
+}
 
 // between is a seeded time.
 func (x *trial) between(least, most time.Duration) time.Duration {
