@@ -23,6 +23,8 @@ type sourceSpec struct {
 	// instead of its number.
 	roles []string
 	value func(role string, round uint64) int64
+	// text, where set, is what each sample says; it must never come twice.
+	text func() string
 }
 
 const machine = "press"
@@ -78,8 +80,12 @@ type load struct {
 }
 
 func (s sourceSpec) table() (out []plant.Signal) {
+	typ := plant.Int
+	if s.text != nil {
+		typ = plant.String
+	}
 	for i := range s.signals {
-		out = append(out, plant.Signal{Source: s.id, Name: s.signal(i), Type: plant.Int})
+		out = append(out, plant.Signal{Source: s.id, Name: s.signal(i), Type: typ})
 	}
 	return out
 }
@@ -171,6 +177,9 @@ func (f *feed) round(at time.Time) []plant.Emission {
 		v := plant.Value{Type: plant.Int, I: int64(f.index)}
 		if f.value != nil {
 			v.I = f.value(f.roles[i], f.rounds)
+		}
+		if f.text != nil {
+			v = plant.Value{Type: plant.String, S: f.text()}
 		}
 		out = append(out, plant.Emission{Source: f.id, Index: f.index, Signal: f.signal(i), Time: at, Emitted: at, Value: v})
 	}

@@ -190,8 +190,12 @@ func (r *rig) source(f *feed) string {
 	} else {
 		fmt.Fprintf(&b, "opcua:\n  id: %s\n  endpoint: %s\n  disorder: %s\n  publishing_interval: 50ms\n  security: {insecure: true}\n  signals:\n", f.id, f.server.URL(), r.o.disorder)
 	}
+	typ := "int"
+	if f.text != nil {
+		typ = "string"
+	}
 	for _, s := range f.table() {
-		fmt.Fprintf(&b, "    - {name: %s, type: int", s.Name)
+		fmt.Fprintf(&b, "    - {name: %s, type: %s", s.Name, typ)
 		if f.kind != "mqtt" {
 			fmt.Fprintf(&b, ", node: \"nsu=urn:plantmesh:firmware-sim;s=%s\"", s.Name)
 		}

@@ -21,6 +21,8 @@ func cases() []torture {
 	return []torture{
 		{id: "heal", what: "agent and hub killed while nothing else runs", quick: 2, long: 5, alone: true, run: healing},
 		{id: "R01", what: "kill -9 the agent, again and again", quick: 20, long: 200, run: r01},
+		{id: "R02", what: "killed at every point of the hand-over", quick: 1, long: 20, run: r02},
+		{id: "R02s", what: "killed where segments begin and go", quick: 1, long: 20, run: r02s},
 		{id: "R06", what: "power cut under the agent", quick: 3, long: 30, needs: []need{root, loop}, run: r06},
 		{id: "R07", what: "power cut under the hub", quick: 3, long: 30, needs: []need{root, loop}, run: r07},
 		{id: "R08", what: "power cut under a hub whose stream does not sync", quick: 1, long: 10, needs: []need{root, loop}, run: r08},

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 	"plantmesh/proto/subject"
@@ -323,7 +324,9 @@ func (f *Forward) Step(ctx context.Context) (worked bool, err error) {
 		m.done()
 		return true, nil
 	}
+	fault.Point("forward.publish.before")
 	place, err := f.link.Publish(ctx, subject.Ingest(f.cfg.Site, f.cfg.Agent, m.road.name), m.data)
+	fault.Point("forward.publish.after")
 	if err != nil {
 		if big, ok := errors.AsType[*SizeError](err); ok {
 			f.linkMost = int(big.Most)
