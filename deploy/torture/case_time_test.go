@@ -12,7 +12,7 @@ import (
 // at the instant they name, one from the future is flagged, and none of them
 // moves what is known. What no stamp can say becomes a void.
 func t03(x *trial) {
-	r := x.rig(options{unreadable: true})
+	r := x.rig(options{unreadable: true, twice: 6})
 	r.flow()
 	now := time.Now()
 	year := func(y int) time.Time { return time.Date(y, 1, 2, 3, 4, 5, 0, time.UTC) }

@@ -43,5 +43,8 @@
 // more YAML, sources, failpoints (options{faulty: true}, then
 // r.edge.env = []string{"PLANTMESH_FAULT=buffer.commit.after:exit137:hit=3"}).
 // What a policy may drop is told to settle by mayLose; every sample missing
-// for that reason must still stand in a gap of that cause.
+// for that reason must still stand in a gap of that cause. Every device here
+// keeps what nobody acknowledged, so a gap in the end is a failure too, unless
+// its cause stands in mayLose or options.gaps; and so is a sample that stands
+// twice in the hub's log, though the product shows it once.
 package torture

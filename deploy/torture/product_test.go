@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -189,6 +190,22 @@ func (r *rig) settle(mayLose ...string) numbers {
 	}
 	if n.told == 0 || n.rows == 0 {
 		r.Errorf("nothing was tested: %d samples emitted, %d told received, %d rows", n.emitted, n.told, n.rows)
+	}
+	if c := r.copies(); c != r.o.twice {
+		n.duplicated += max(c, r.o.twice) - r.o.twice
+		r.Errorf("%d samples stand twice in the hub's log, %d were said twice", c, r.o.twice)
+	}
+	gaps, err := r.gaps()
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, g := range gaps {
+		if g.to < 1<<63-1 {
+			r.gap += time.Duration(g.to - g.from)
+		}
+		if !slices.Contains(append(mayLose, r.o.gaps...), g.cause) {
+			r.Errorf("%s is unknown for %s (%s), and its device keeps what nobody acknowledged", g.source, time.Duration(g.to-g.from), g.cause)
+		}
 	}
 	r.sum = r.sum.plus(n)
 	return n

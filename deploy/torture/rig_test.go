@@ -28,11 +28,13 @@ type options struct {
 	buffer            string       // of edge.yaml, in braces' inside: "max_bytes: 16MiB, policy: block"
 	nats              string       // likewise of hub.yaml, beside listen: "sync_interval: 2m"
 	disorder          time.Duration
-	unreadable        bool   // the case says what can't be read
-	held              bool   // the sources say nothing before load.hold(false)
-	site              string // site.yaml; empty: one machine for each source
-	rules             string // rules.d/torture.yaml
-	receipts          string // ingest of hub.yaml; empty: every second
+	twice             int      // samples that the case says twice
+	gaps              []string // causes of gaps there may be although nothing is lost; none: every source is bridged
+	unreadable        bool     // the case says what can't be read
+	held              bool     // the sources say nothing before load.hold(false)
+	site              string   // site.yaml; empty: one machine for each source
+	rules             string   // rules.d/torture.yaml
+	receipts          string   // ingest of hub.yaml; empty: every second
 }
 
 // rig is one chain under torture. Its methods are for the case's goroutine.

@@ -63,6 +63,7 @@ type trial struct {
 	full   bool // hours, not seconds
 	sum    numbers
 	heal   time.Duration // the longest
+	gap    time.Duration // unknown in the end, of all sources
 	notes  []string
 }
 
@@ -255,15 +256,15 @@ func number(name string, otherwise uint64) uint64 {
 func table(lines []line, took time.Duration) {
 	slices.SortStableFunc(lines, func(a, b line) int { return strings.Compare(a.id, b.id) })
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-6s %-4s %5s %5s %7s %9s %8s %7s %5s %8s %6s  %s\n", "case", "", "lost", "dup", "phantom", "reordered", "unmarked", "heal_s", "seed", "samples", "took_s", "")
+	fmt.Fprintf(&b, "%-6s %-4s %5s %5s %7s %9s %8s %6s %7s %5s %8s %6s  %s\n", "case", "", "lost", "dup", "phantom", "reordered", "unmarked", "gap_s", "heal_s", "seed", "samples", "took_s", "")
 	failed := 0
 	for _, l := range lines {
 		n, heal := l.x.sum, "-"
 		if l.x.heal > 0 {
 			heal = fmt.Sprintf("%.2f", l.x.heal.Seconds())
 		}
-		fmt.Fprintf(&b, "%-6s %-4s %5d %5d %7d %9d %8d %7s %5d %8d %6.1f  %s\n", l.id, l.state, n.lost, n.duplicated, n.phantom, n.reordered, n.unmarked,
-			heal, l.x.seed, n.emitted, l.took.Seconds(), strings.Join(l.x.notes, "; "))
+		fmt.Fprintf(&b, "%-6s %-4s %5d %5d %7d %9d %8d %6.1f %7s %5d %8d %6.1f  %s\n", l.id, l.state, n.lost, n.duplicated, n.phantom, n.reordered, n.unmarked,
+			l.x.gap.Seconds(), heal, l.x.seed, n.emitted, l.took.Seconds(), strings.Join(l.x.notes, "; "))
 		if l.state == "FAIL" {
 			failed++
 		}

@@ -3,6 +3,7 @@ package torture
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,7 +13,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"plantmesh/cloud/registry"
+	"plantmesh/cloud/store"
+	"plantmesh/proto/mesh"
 	"plantmesh/proto/subject"
+	"plantmesh/proto/wire"
 )
 
 func quoted(s string) string { return strconv.Quote(s) }
@@ -140,4 +144,54 @@ func (x *trial) untilNil(what string, try func() error) {
 		pause(time.Millisecond)
 	}
 	x.Fatalf("%s: %v", what, err)
+}
+
+// copies counts the samples that stand more than once in the hub's own log. The
+// product shows each once all the same; nothing on the way may rest on that.
+func (r *rig) copies() (n int) {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
+	defer cancel()
+	s, err := store.OpenReading(ctx, filepath.Join(r.hubData, "hub.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer s.Close()
+	dec, err := wire.NewDecoder()
+	if err != nil {
+		r.Fatal(err)
+	}
+	type key struct {
+		source string
+		signal uint32
+		at     mesh.Nanos
+		value  uint64
+	}
+	seen := map[key]bool{}
+	for after := (mesh.Position{}); ; {
+		entries, err := s.Peek(ctx, 0, after, 500)
+		if err != nil {
+			r.Fatal(err)
+		}
+		if len(entries) == 0 {
+			return n
+		}
+		after = entries[len(entries)-1].At
+		for _, e := range entries {
+			if e.Header.Kind != mesh.KindBatch || len(e.Sealed) == 0 {
+				continue
+			}
+			b, err := dec.Batch(e.Sealed)
+			if err != nil {
+				r.Fatal(err)
+			}
+			for _, x := range b.Samples {
+				k := key{e.Header.About, x.Signal, x.Time, x.Value.Bits}
+				if seen[k] && x.Status.IsGood() {
+					n++
+				}
+				seen[k] = true
+			}
+		}
+	}
 }
