@@ -5,9 +5,9 @@ LINT := .cache/golangci-lint
 # -race needs a C compiler; without one the tests run without it and say so.
 RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build run test seeds bench demo-bars lint console clean
+.PHONY: help build run test seeds bench demo-bars torture-quick torture lint console clean
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 build: ## three static binaries in bin/
 	@mkdir -p bin
@@ -31,6 +31,12 @@ bench: ## what a value costs in bytes, time and memory: name, value, unit, bar, 
 
 demo-bars: ## the demo as real processes, each fault and seed, against the truth and a calm run; more than an hour
 	PLANTMESH_DEMO=full $(GO) test -run "TestDemo_Bars|TestDemo_FinalRows" -count=1 -v -timeout 3h ./deploy/e2e/cli
+
+torture-quick: build ## every fault once, against real processes: lost, duplicated, phantom, reordered, unmarked; under four minutes, wants root
+	PLANTMESH_TORTURE=quick PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 4 -timeout 15m ./deploy/torture
+
+torture: build ## the same with many rounds and seeds; hours (PLANTMESH_SEEDS=3)
+	PLANTMESH_SEEDS=$${PLANTMESH_SEEDS:-3} PLANTMESH_TORTURE=full PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 2 -timeout 24h ./deploy/torture
 
 lint: $(LINT) ## golangci-lint, pinned in deploy/tools
 	$(LINT) run ./...

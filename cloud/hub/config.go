@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"plantmesh/cloud/product"
 	"plantmesh/proto/strict"
@@ -23,6 +24,8 @@ type Config struct {
 	NATS NATSConfig `yaml:"nats"`
 	// HTTP is where people and programs read products.
 	HTTP HTTPConfig `yaml:"http"`
+	// Ingest is how agents are answered.
+	Ingest IngestConfig `yaml:"ingest"`
 	// History is how the samples themselves are kept.
 	History HistoryConfig `yaml:"history"`
 	// PlantClock is the plant clock's file in a demo; empty: the wall clock.
@@ -37,6 +40,29 @@ type NATSConfig struct {
 	// MaxStore bounds what streams may take on disk; default 10GiB. A full
 	// store pushes back on the agents, which go on buffering.
 	MaxStore strict.Size `yaml:"max_store"`
+	// Ping is how often a connection is asked whether it lives; default 15s. A
+	// half-open one is noticed after two missed answers.
+	Ping strict.Duration `yaml:"ping"`
+	// CheckEvery is how often the streams are looked at, and opened anew where
+	// the disk refused them and takes writes again; default 5s.
+	CheckEvery strict.Duration `yaml:"check_every"`
+	// SyncInterval is always (the default: every message is on the disk before it
+	// is acknowledged) or a time. With a time a power cut takes what is younger
+	// out of the stream: the agents send it again, as receipts never rest on it.
+	SyncInterval string `yaml:"sync_interval"`
+
+	syncEvery time.Duration // 0: always
+}
+
+// IngestConfig is how agents are answered. What is shorter costs more messages.
+type IngestConfig struct {
+	// ReceiptEvery is how often every agent's receipt is repeated; default 5s.
+	ReceiptEvery strict.Duration `yaml:"receipt_every"`
+	// PurgeEvery is how often what is stored is removed from the stream; default 10s.
+	PurgeEvery strict.Duration `yaml:"purge_every"`
+	// ForkAfter is how long one branch of an agent's log must be silent before
+	// another is taken for a disk that was put back, not for a clone; default 5m.
+	ForkAfter strict.Duration `yaml:"fork_after"`
 }
 
 // HTTPConfig is the hub's HTTP server.
@@ -52,6 +78,14 @@ const (
 	defaultMaxStore = 10 << 30
 	// minMaxStore is the least that still holds the streams' own overhead.
 	minMaxStore = 64 << 20
+
+	defaultPing         = 15 * time.Second
+	defaultCheckEvery   = 5 * time.Second
+	defaultReceiptEvery = 5 * time.Second
+	defaultPurgeEvery   = 10 * time.Second
+	defaultForkAfter    = 5 * time.Minute
+	// minTimer: less would be work without end.
+	minTimer = 100 * time.Millisecond
 )
 
 // envPrefix begins the variables that are laid over hub.yaml:
@@ -97,6 +131,9 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 			return doc.Fault(f.at, "%s", err)
 		}
 	}
+	if err := c.timers(doc); err != nil {
+		return err
+	}
 	if err := c.History.complete(doc); err != nil {
 		return err
 	}
@@ -112,6 +149,37 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 	}
 	_, err = product.ParseSite(c.SiteFile, src)
 	return err
+}
+
+// timers fills in and checks the times of the streams.
+func (c *Config) timers(doc *strict.Doc) error {
+	for _, f := range []struct {
+		at string
+		d  *strict.Duration
+		by time.Duration
+	}{
+		{"$.nats.ping", &c.NATS.Ping, defaultPing},
+		{"$.nats.check_every", &c.NATS.CheckEvery, defaultCheckEvery},
+		{"$.ingest.receipt_every", &c.Ingest.ReceiptEvery, defaultReceiptEvery},
+		{"$.ingest.purge_every", &c.Ingest.PurgeEvery, defaultPurgeEvery},
+		{"$.ingest.fork_after", &c.Ingest.ForkAfter, defaultForkAfter},
+	} {
+		if *f.d == 0 {
+			*f.d = strict.Duration(f.by)
+		}
+		if *f.d < strict.Duration(minTimer) {
+			return doc.Fault(f.at, "at least %s is needed", minTimer)
+		}
+	}
+	if c.NATS.SyncInterval == "" || c.NATS.SyncInterval == "always" {
+		return nil
+	}
+	d, err := time.ParseDuration(c.NATS.SyncInterval)
+	if err != nil || d <= 0 {
+		return doc.Fault("$.nats.sync_interval", "%q is neither always nor a time such as 2m", c.NATS.SyncInterval)
+	}
+	c.NATS.syncEvery = d
+	return nil
 }
 
 // loopback says in words why an address may not be listened on; empty: it may.

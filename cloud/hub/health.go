@@ -9,13 +9,9 @@ import (
 	"time"
 )
 
-const (
-	// healthEvery is how often the streams are looked at.
-	healthEvery = 5 * time.Second
-	// probeBytes is what the disk must take before streams are opened anew: less
-	// would be full again with the first messages.
-	probeBytes = 1 << 20
-)
+// probeBytes is what the disk must take before streams are opened anew: less
+// would be full again with the first messages.
+const probeBytes = 1 << 20
 
 // errStreams means that the embedded NATS refuses to store for good.
 var errStreams = errors.New("the streams can't be written")

@@ -25,7 +25,7 @@ func TestWatch_EndsWhenTheDiskIsWellAgain(t *testing.T) {
 			}
 			return nil
 		}
-		err := watch(t.Context(), unwell, writable, healthEvery)
+		err := watch(t.Context(), unwell, writable, defaultCheckEvery)
 		if !errors.Is(err, errStreams) || time.Since(began) != time.Minute {
 			t.Errorf("ended after %s: %v", time.Since(began), err)
 		}

@@ -148,7 +148,7 @@ func run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	g.Go(func() error { return h.keeper.run(gctx) })
 	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
 	g.Go(func() error { return web.Watch(gctx) })
-	g.Go(func() error { return watch(gctx, h.unwell, h.writable, healthEvery) })
+	g.Go(func() error { return watch(gctx, h.unwell, h.writable, time.Duration(cfg.NATS.CheckEvery)) })
 	g.Go(func() error {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http: %w", err)
@@ -186,7 +186,10 @@ func (h *hub) open(ctx context.Context) (err error) {
 	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, "hub.db"), h.log); err != nil {
 		return err
 	}
-	h.ingest = ingest.New(ingest.Config{MaxBytes: int64(h.cfg.NATS.MaxStore) * (productShare - 1) / productShare}, h.store, h.log)
+	h.ingest = ingest.New(ingest.Config{
+		MaxBytes:     int64(h.cfg.NATS.MaxStore) * (productShare - 1) / productShare,
+		ReceiptEvery: time.Duration(h.cfg.Ingest.ReceiptEvery), PurgeEvery: time.Duration(h.cfg.Ingest.PurgeEvery), ForkAfter: time.Duration(h.cfg.Ingest.ForkAfter),
+	}, h.store, h.log)
 	site := &siteLog{store: h.store, ingest: h.ingest, now: h.now, log: h.log}
 	if h.site, h.before, err = site.load(ctx, h.cfg.SiteFile); err != nil {
 		return err

@@ -21,8 +21,6 @@ const (
 	// natsReady is how long the embedded server may take to come up; replaying
 	// a large stream takes seconds.
 	natsReady = 60 * time.Second
-	// natsPing finds a half-open link within two missed answers.
-	natsPing = 15 * time.Second
 )
 
 // startNATS starts the embedded server in operator mode. Every stored message
@@ -49,8 +47,8 @@ func startNATS(ctx context.Context, c Config, trust registry.Trust, resolver ser
 		}
 	}
 	s, err := server.NewServer(&server.Options{
-		ServerName: "hub", Host: host, Port: port, NoSigs: true, MaxPayload: wire.MaxFrame, PingInterval: natsPing,
-		JetStream: true, StoreDir: filepath.Join(c.Data, "nats"), SyncAlways: true, JetStreamMaxStore: int64(c.NATS.MaxStore),
+		ServerName: "hub", Host: host, Port: port, NoSigs: true, MaxPayload: wire.MaxFrame, PingInterval: time.Duration(c.NATS.Ping),
+		JetStream: true, StoreDir: filepath.Join(c.Data, "nats"), SyncAlways: c.NATS.syncEvery == 0, SyncInterval: c.NATS.syncEvery, JetStreamMaxStore: int64(c.NATS.MaxStore),
 		TrustedOperators: []*jwt.OperatorClaims{trust.OperatorToken}, SystemAccount: trust.SystemKey, AccountResolver: resolver,
 	})
 	if err != nil {

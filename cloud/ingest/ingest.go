@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/subject"
 	"plantmesh/proto/wire"
@@ -204,7 +205,9 @@ func (g *Ingest) Step(ctx context.Context, msgs []Message) ([]Answer, error) {
 // anew: whether the transaction happened is not known.
 func (g *Ingest) takeLocked(ctx context.Context, t mesh.Take) error {
 	t.Partition, t.After = g.cfg.Partition, g.end
+	fault.Point("hub.t1.before")
 	end, err := g.store.Take(ctx, t)
+	fault.Point("hub.t1.after")
 	if err != nil {
 		g.open, g.moved = false, errors.Is(err, mesh.ErrMoved)
 		return err

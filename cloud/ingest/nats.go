@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/subject"
 )
@@ -167,6 +168,7 @@ func (r *reading) read(ctx context.Context, c jetstream.Consumer) error {
 		if err != nil {
 			return err
 		}
+		fault.Point("hub.fetched")
 		answers, err := r.g.Step(ctx, msgs)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
 )
@@ -73,6 +74,7 @@ func (s *Store) Take(ctx context.Context, t mesh.Take) (mesh.Position, error) {
 		if err := putEntries(ctx, tx, t.Partition, at, t.Entries); err != nil {
 			return err
 		}
+		fault.Point("hub.t1.partial")
 		for _, d := range t.Descriptors {
 			h := d.Hash()
 			if _, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO descriptor (hash, kind, content) VALUES (?, ?, ?)`, h[:], d.Kind, d.Content); err != nil {

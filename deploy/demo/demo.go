@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"plantmesh/deploy/torture/proxy"
 	"plantmesh/proto/clock"
 	"plantmesh/proto/mesh"
 )
@@ -101,7 +102,7 @@ type demo struct {
 
 	out, err       io.Writer
 	hub, sim, edge *child
-	link           *proxy
+	link           *proxy.Proxy
 	sourceURLs     chan map[string]string
 	historyDone    chan struct{}
 	standing       chan struct{}
@@ -272,10 +273,10 @@ func (d *demo) launch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.link, err = openProxy(ctx, nats); err != nil {
+	if d.link, err = proxy.Listen(ctx, "127.0.0.1:0", nats); err != nil {
 		return err
 	}
-	go d.link.run(ctx)
+	go d.link.Run(ctx)
 	if err := errors.Join(d.writeSim(d.plan), d.writeHub(d.plan, nats)); err != nil {
 		return err
 	}
@@ -295,7 +296,7 @@ func (d *demo) launch(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := d.writeEdge(d.link.addr(), urls); err != nil {
+	if err := d.writeEdge(d.link.Addr(), urls); err != nil {
 		return err
 	}
 	if err := d.waitHub(ctx); err != nil {

@@ -142,9 +142,9 @@ func (d *demo) blow(ctx context.Context, fault string, rnd *rand.Rand) (time.Dur
 	case "kill-worker":
 		return d.killWorkers(ctx)
 	case "outage":
-		d.link.set(true)
+		d.link.Cut(true)
 		err := pause(ctx, outageFor)
-		d.link.set(false)
+		d.link.Cut(false)
 		return time.Since(began), err
 	case "skew":
 		// From a minute to ten, either way: what clocks without NTP are off.

@@ -119,11 +119,14 @@ func (a *agent) open(ctx context.Context) (err error) {
 	}
 	a.link, err = forward.Dial(forward.DialConfig{
 		URL: a.cfg.Hub.URL, Key: a.cfg.Hub.Key, Token: a.cfg.Hub.Token, Site: a.cfg.Site, Agent: a.cfg.Agent,
+		Ping: time.Duration(a.cfg.Hub.Ping), Timeout: time.Duration(a.cfg.Hub.Timeout),
 	}, a.log)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNetwork, err)
 	}
-	a.forward = forward.New(forward.Config{Site: a.cfg.Site, Agent: a.cfg.Agent, Quarantine: a.buffer.Quarantine}, a.buffer, a.link, a.judge.Verdict, time.Now, a.log)
+	sending := a.cfg.Forward
+	sending.Quarantine = a.buffer.Quarantine
+	a.forward = forward.New(sending, a.buffer, a.link, a.judge.Verdict, time.Now, a.log)
 	for _, s := range a.cfg.Sources {
 		orders, err := json.Marshal(job{File: s.File, Raw: s.Raw, Window: a.cfg.Window, PlantClock: a.cfg.PlantClock})
 		if err != nil {

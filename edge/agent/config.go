@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"time"
 
 	"plantmesh/edge/buffer"
+	"plantmesh/edge/forward"
 	"plantmesh/edge/quality"
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt"
@@ -33,6 +35,8 @@ type Config struct {
 	Data string `yaml:"data"`
 	// Hub is where the data goes.
 	Hub HubConfig `yaml:"hub"`
+	// Forward is how it goes there.
+	Forward forward.Config `yaml:"forward"`
 	// Buffer bounds what waits on this gateway's disk.
 	Buffer buffer.Config `yaml:"buffer"`
 	// Window says when a batch closes: profile is latency (1 s, the default) or
@@ -60,6 +64,13 @@ type HubConfig struct {
 	Key string `yaml:"key"`
 	// Token is the file of the hub's signed answer to that key.
 	Token string `yaml:"token"`
+	// Ping is how often the connection is asked whether it lives; default 15s. A
+	// half-open one is noticed after two missed answers.
+	Ping strict.Duration `yaml:"ping"`
+	// Timeout is how long the hub's stream may take to answer a message; default
+	// 10s. One that is late may have arrived all the same: it comes again, and
+	// the hub's set decides.
+	Timeout strict.Duration `yaml:"timeout"`
 }
 
 // SourceFile is one file of sources.d: exactly one section, named by the
@@ -91,6 +102,9 @@ func (s *SourceFile) ID() string {
 	}
 	return s.MQTT.ID
 }
+
+// minTimer: less would be work without end.
+const minTimer = 100 * time.Millisecond
 
 // envPrefix begins the variables that are laid over edge.yaml:
 // PLANTMESH_EDGE_BUFFER__MAX_BYTES=64MiB is max_bytes of buffer.
@@ -149,6 +163,18 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 	}
 	if err := address(c.Hub.URL); err != nil {
 		return doc.Fault("$.hub.url", "%q: %v", c.Hub.URL, err)
+	}
+	for _, f := range []struct {
+		at string
+		d  strict.Duration
+	}{{"$.hub.ping", c.Hub.Ping}, {"$.hub.timeout", c.Hub.Timeout}} {
+		if f.d != 0 && f.d < strict.Duration(minTimer) {
+			return doc.Fault(f.at, "at least %s is needed", minTimer)
+		}
+	}
+	c.Forward.Site, c.Forward.Agent = c.Site, c.Agent
+	if err := c.Forward.Validate(); err != nil {
+		return doc.Place("$.forward", err)
 	}
 	if c.Status == "" {
 		c.Status = filepath.Join(c.Data, "status.sock")

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 )
 
@@ -54,6 +55,7 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 	if err := b.believe(r.By); err != nil {
 		return nil, err
 	}
+	fault.Point("receipt.taken")
 	through, _ := b.chain.index(r.Have.Through)
 	through = min(through, b.end)
 	var covered []stretch
@@ -202,9 +204,11 @@ func (b *Buffer) forget(p *piece, why mesh.Cause, said mesh.Position) {
 			b.log.Warn("close segment", "segment", p.name, "err", err)
 		}
 	}
+	fault.Point("segment.delete.before")
 	if err := b.disk.Remove(p.name); err != nil {
 		b.log.Warn("segment not deleted", "segment", p.name, "err", err)
 	}
+	fault.Point("segment.delete.after")
 	b.log.Info("segment deleted", "segment", p.name, "records", p.last+1-p.first, "cause", string(why))
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"syscall"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
 )
@@ -133,10 +134,12 @@ func (cm *commit) count(h mesh.Header, to *piece) {
 // write is the transaction.
 func (cm *commit) write(t tx) error {
 	cm.size += t.Size()
+	fault.Point("buffer.txn.begin")
 	for i, f := range cm.frames {
 		if err := t.Put(spaceRecord, keyOf(cm.first+uint64(i)), f); err != nil {
 			return err
 		}
+		fault.Point("buffer.put.partial")
 	}
 	if err := cm.writeBeside(t); err != nil {
 		return err
@@ -316,6 +319,7 @@ func (b *Buffer) rotate(p *plan, fresh bool) ([]mesh.Position, error) {
 	if err != nil {
 		return nil, full(err)
 	}
+	fault.Point("segment.create")
 	cm := b.build(lead.then(p), c, to)
 	cm.chain, cm.place = c.encode(), place{b.cfg.Log, to.number, to.first}.encode()
 	b.seed(cm)

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"time"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 )
 
@@ -86,6 +87,7 @@ func (cm *commit) countOffer(o mesh.Offer, headers []mesh.Header) {
 func (b *Buffer) run(cm *commit, to segment) error {
 	began := time.Now()
 	written, err := to.Update(cm.write)
+	fault.Point("buffer.commit.after")
 	cm.cost.Count, cm.cost.Took, cm.cost.Written = 1, time.Since(began), uint64(written)
 	cm.cost.Slowest = cm.cost.Took
 	if len(cm.cost.Sources) > 0 {

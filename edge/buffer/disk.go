@@ -14,6 +14,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterr "go.etcd.io/bbolt/errors"
+
+	"plantmesh/proto/fault"
 )
 
 // The seam below the log. Tests put faults here; nothing above it knows bbolt.
@@ -354,6 +356,7 @@ func (s *boltSegment) Update(fn func(tx) error) (written int64, err error) {
 		if err := fn(boltTx{t, &s.last}); err != nil {
 			return errors.Join(err, t.Rollback())
 		}
+		fault.Point("buffer.commit.before")
 		if err := t.Commit(); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 	"plantmesh/proto/subject"
@@ -94,6 +95,31 @@ func (c *Config) fill() {
 	setDefault(&c.ResendGap, strict.Duration(time.Second))
 	setDefault(&c.LiveLag, strict.Duration(10*time.Second))
 	setDefault(&c.BacklogShare, 70)
+}
+
+// Bounds of what edge.yaml may say.
+const (
+	leastAimed = 4 << 10
+	leastTimer = 100 * time.Millisecond
+)
+
+// Validate says what is wrong with what edge.yaml says.
+func (c *Config) Validate() error {
+	if c.MaxMessage != 0 && (c.MaxMessage < leastAimed || c.MaxMessage > wire.MaxFrame) {
+		return strict.At("max_message", "forward.max_message must lie between 4KiB and %dMiB", wire.MaxFrame>>20)
+	}
+	for _, f := range []struct {
+		at string
+		d  strict.Duration
+	}{{"resend_after", c.ResendAfter}, {"resend_gap", c.ResendGap}, {"live_lag", c.LiveLag}} {
+		if f.d != 0 && f.d < strict.Duration(leastTimer) {
+			return strict.At(f.at, "forward.%s must be at least %s", f.at, leastTimer)
+		}
+	}
+	if c.BacklogShare < 0 || c.BacklogShare > 100 {
+		return strict.At("backlog_share", "forward.backlog_share is a percentage, 1 to 100")
+	}
+	return nil
 }
 
 func setDefault[T comparable](v *T, d T) {
@@ -298,7 +324,9 @@ func (f *Forward) Step(ctx context.Context) (worked bool, err error) {
 		m.done()
 		return true, nil
 	}
+	fault.Point("forward.publish.before")
 	place, err := f.link.Publish(ctx, subject.Ingest(f.cfg.Site, f.cfg.Agent, m.road.name), m.data)
+	fault.Point("forward.publish.after")
 	if err != nil {
 		if big, ok := errors.AsType[*SizeError](err); ok {
 			f.linkMost = int(big.Most)

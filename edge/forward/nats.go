@@ -25,14 +25,16 @@ type DialConfig struct {
 	CA    string // file of the hub's certificate authority; empty: the system's
 	Site  string
 	Agent string
+	// Ping and Timeout are as hub.ping and hub.timeout of edge.yaml; 0: the defaults.
+	Ping, Timeout time.Duration
 }
 
 // Timeouts of the connection.
 const (
-	publishTimeout = 10 * time.Second // a stream that syncs each message answers in milliseconds
+	defaultTimeout = 10 * time.Second // of a message: a stream that syncs each message answers in milliseconds
 	resumeTimeout  = 2 * time.Second
 	resumeTries    = 5
-	pingInterval   = 15 * time.Second // a half open connection is noticed after two of them
+	defaultPing    = 15 * time.Second // a half open connection is noticed after two of them
 	minReconnect   = 200 * time.Millisecond
 	maxReconnect   = 10 * time.Second
 )
@@ -60,6 +62,8 @@ type Receiver interface {
 // Dial begins to connect, and never gives up: a hub that is not there yet is no
 // error. Close it.
 func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
+	setDefault(&cfg.Ping, defaultPing)
+	setDefault(&cfg.Timeout, defaultTimeout)
 	n := &NATS{cfg: cfg, log: log, moved: make(chan struct{}, 1)}
 	opts := []nats.Option{
 		nats.Name("plantmesh-edge " + cfg.Agent),
@@ -70,7 +74,7 @@ func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
 		}),
 		nats.IgnoreAuthErrorAbort(), // a revoked agent keeps buffering and asking
 		nats.ReconnectBufSize(-1),   // the log is the only buffer
-		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2), nats.Timeout(5 * time.Second),
+		nats.PingInterval(cfg.Ping), nats.MaxPingsOutstanding(2), nats.Timeout(5 * time.Second),
 		nats.ConnectHandler(func(*nats.Conn) { n.reached("connected") }),
 		nats.ReconnectHandler(func(*nats.Conn) { n.reached("connected again") }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { n.move("lost", err) }),
@@ -157,7 +161,7 @@ func (n *NATS) Publish(ctx context.Context, subj string, data []byte) (mesh.Plac
 	if m := n.nc.MaxPayload(); m > 0 && int64(len(data)) > m {
 		return mesh.Place{}, mesh.Permanent(&SizeError{Bytes: int64(len(data)), Most: m})
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
 	defer cancel()
 	// No retry inside: it would reorder. No message id: its memory proves nothing.
 	ack, err := n.js.PublishMsg(ctx, &nats.Msg{Subject: subj, Data: data}, jetstream.WithRetryAttempts(0))

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
 )
@@ -323,6 +324,7 @@ func (r *run) commit(ctx context.Context) error {
 			return err
 		}
 		done += n
+		fault.Point("source.told.before")
 		if err := writeFrame(stdin, frameCommitted, binary.LittleEndian.AppendUint64(nil, done)); err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 )
 
@@ -97,6 +98,7 @@ type port struct {
 
 // Append implements Log.
 func (p *port) Append(ctx context.Context, o mesh.Offer) (uint64, error) {
+	fault.Point("source.decoded")
 	payload, err := encodeOffer(o)
 	if err != nil {
 		return 0, err

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"plantmesh/cloud/port"
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/subject"
 )
@@ -141,7 +142,9 @@ func (s *Stream) product(ctx context.Context, p Product) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the output of %s: %w", p.ID, err)
 	}
+	fault.Point("hub.port.before")
 	sent, err := s.publish(ctx, p, rows)
+	fault.Point("hub.port.after")
 	if sent == 0 {
 		return 0, err
 	}

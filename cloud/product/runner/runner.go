@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"plantmesh/cloud/product"
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/subject"
 )
@@ -368,9 +369,11 @@ func (r *Runner) commit(ctx context.Context, flush bool) (done bool, err error) 
 	}
 	step.Rows, step.States = d.rows, slices.Concat(side, d.states)
 	if len(step.Rows)+len(step.States) > 0 || step.Place != step.PlaceWas {
+		fault.Point("hub.t2.before")
 		if r.end, err = r.out.Commit(ctx, step); err != nil {
 			return false, err
 		}
+		fault.Point("hub.t2.after")
 	}
 	r.recalled = 0
 	r.placed, r.committed, r.siteNew, r.changed, r.listed = r.place, now, false, d.held, [2]int{len(names), len(r.logs)}

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"plantmesh/edge/source"
+	"plantmesh/proto/fault"
 )
 
 // ack is a packet to acknowledge on the connection it came from, once so many
@@ -70,9 +71,11 @@ func (a *acks) flush() {
 		}
 		through := a.queue[n-1].number
 		a.queue = a.queue[n:]
+		fault.Point("source.ack.before")
 		if err := l.ack(ids, through); err != nil {
 			a.log.Debug("acknowledgements not sent", "count", len(ids), "error", err)
 			l.close()
 		}
+		fault.Point("source.ack.after")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"plantmesh/edge/source"
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 )
 
@@ -146,6 +147,7 @@ func (in *intake) lose() {
 // that must be committed before the packet is acknowledged; 0: at once.
 func (in *intake) take(p packet, now mesh.Nanos) (after uint64) {
 	in.counters.messages++
+	fault.Point("source.received")
 	if p.qos > 0 {
 		in.number++
 		if was, ok := in.known[p.id]; ok && p.again && was.hash == p.hash {

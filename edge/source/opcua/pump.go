@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"plantmesh/edge/source"
+	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 )
 
@@ -97,8 +98,10 @@ type pipeline struct {
 func (p *pipeline) publish(ctx context.Context, once bool) {
 	for {
 		list := p.acks.send(p.subscription)
+		fault.Point("source.ack.before")
 		resp, err := callAs[*ua.PublishResponse](ctx, p.session.sc, p.session.token, p.timeout, &ua.PublishRequest{SubscriptionAcknowledgements: list})
 		p.acks.sent(list, err == nil)
+		fault.Point("source.ack.after")
 		select {
 		case p.answers <- answer{resp: resp, err: err, once: once}:
 		case <-ctx.Done():
@@ -202,6 +205,7 @@ func (r *Reader) answered(ctx context.Context, a answer) error {
 	if a.resp.SubscriptionID != r.state.Subscription || a.resp.NotificationMessage == nil {
 		return nil // of a subscription that was given up
 	}
+	fault.Point("source.received")
 	r.available(a.resp.AvailableSequenceNumbers)
 	r.depth(a.resp.AvailableSequenceNumbers, a.resp.NotificationMessage.SequenceNumber)
 	r.order.put(notice{msg: a.resp.NotificationMessage, more: a.resp.MoreNotifications})

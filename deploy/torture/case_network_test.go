@@ -1,0 +1,163 @@
+package torture
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+	"time"
+
+	"plantmesh/deploy/torture/proxy"
+)
+
+// newest is the instant of the newest sample of an equipment in product
+// signals; zero: it has none.
+func (r *rig) newest(equipment string) (at time.Time) {
+	body, err := r.get("/api/v1/products/signals/latest", url.Values{"equipment": {equipment}, "fields": {"time"}})
+	if err != nil {
+		return at
+	}
+	defer body.Close()
+	var answer struct{ Data []struct{ Time time.Time } }
+	if json.NewDecoder(body).Decode(&answer) != nil {
+		return at
+	}
+	for _, row := range answer.Data {
+		if row.Time.After(at) {
+			at = row.Time
+		}
+	}
+	return at
+}
+
+// live waits until each source's samples of now are in product signals.
+func (r *rig) live() time.Duration {
+	r.Helper()
+	began := time.Now()
+	for _, s := range r.o.sources {
+		r.await("samples of now are in product signals", settleWithin, func() bool { return r.newest(s.equipment()).After(began) })
+	}
+	return time.Since(began)
+}
+
+// liveWithin is how old a live sample may be while a backlog drains.
+const liveWithin = 5 * time.Second
+
+// n01 cuts the link for what a source says in an hour, and more in the long
+// tier: live data goes first, the backlog drains beside it.
+func n01(x *trial) {
+	every := 2 * time.Second
+	if x.full {
+		every = 10 * time.Millisecond // 5,000 values a second
+	}
+	r := x.rig(options{held: true, buffer: "max_bytes: 4GiB"})
+	r.link.Cut(true)
+	now := time.Now()
+	r.load.backlog(now.Add(-time.Hour), now, every)
+	r.load.hold(false)
+	r.await("the agent has all of the hour", 10*time.Minute, func() bool { return r.load.waiting() < 5_000 })
+	pause(time.Second)
+	r.link.Cut(false)
+	began := time.Now()
+	var worst time.Duration
+	for n := 0; n < 3 || r.pending() > 500; n++ {
+		worst = max(worst, r.live())
+	}
+	x.healed(time.Since(began))
+	x.note("live samples at most %.1f s old", worst.Seconds())
+	if worst >= liveWithin {
+		x.Errorf("a live sample took %s while the backlog drained, the bar is %s", worst, liveWithin)
+	}
+	r.settle()
+}
+
+// pending is how many records the hub has not accounted for, as the agent says.
+func (r *rig) pending() int64 {
+	s, ok := r.status()
+	if !ok {
+		return 0
+	}
+	return s.Buffer.Pending
+}
+
+// halfOpenWithin: two missed answers to pings of a second, and to connect anew.
+const halfOpenWithin = 8 * time.Second
+
+// n03 makes the connection half open: nobody is told, both must notice.
+func n03(x *trial) {
+	r := x.rig(options{})
+	r.flow()
+	for range x.rounds {
+		began, dials := time.Now(), r.link.Dials()
+		r.link.Freeze()
+		r.await("the agent calls again", 30*time.Second, func() bool { return r.link.Dials() > dials })
+		r.await("samples of now are in the products", settleWithin, func() bool { return r.known().After(began) })
+		x.healed(time.Since(began))
+	}
+	if x.heal > halfOpenWithin {
+		x.Errorf("a half-open link cost %s with pings of a second, the bar is %s", x.heal, halfOpenWithin)
+	}
+	r.settle()
+}
+
+// n05 lets messages pass and holds the answers back.
+func n05(x *trial) {
+	r := x.rig(options{})
+	r.flow()
+	was := r.published.seen()
+	r.link.Set(proxy.Down, proxy.Fault{Stall: true})
+	pause(6 * time.Second)
+	r.link.Set(proxy.Down, proxy.Fault{})
+	if r.published.seen() == was {
+		x.Error("nothing was published while the answers were held back: nothing was tested")
+	}
+	r.mended(x)
+	r.settle()
+}
+
+// n06 loses the answers, and lets the agent connect again only long after
+// everything was due again: what it sends then the stream has already, and no
+// broker's memory of message ids says so.
+func n06(x *trial) {
+	r := x.rig(options{})
+	r.flow()
+	for range x.rounds {
+		_, before, _ := r.stream()
+		r.link.Set(proxy.Down, proxy.Fault{Swallow: true})
+		pause(x.between(1200*time.Millisecond, 1800*time.Millisecond))
+		r.link.Cut(true)
+		r.link.Set(proxy.Down, proxy.Fault{})
+		if _, after, _ := r.stream(); after == before {
+			x.Error("nothing reached the stream while the answers were lost: nothing was tested")
+		}
+		pause(4 * time.Second) // twice what makes a message due again
+		r.link.Cut(false)
+		r.mended(x)
+	}
+	r.settle()
+}
+
+// n08 turns bits and resets connections in the middle of messages.
+func n08(x *trial) {
+	r := x.rig(options{})
+	r.flow()
+	r.link.Set(proxy.Up, proxy.Fault{Flip: 40_000})
+	r.link.Set(proxy.Down, proxy.Fault{Flip: 20_000})
+	for range x.rounds {
+		pause(x.between(100*time.Millisecond, 600*time.Millisecond))
+		r.link.Reset()
+	}
+	pause(3 * time.Second)
+	r.link.Set(proxy.Up, proxy.Fault{})
+	r.link.Set(proxy.Down, proxy.Fault{})
+	r.mended(x)
+	if said := r.hub.said(); !strings.Contains(said, "damaged") && !strings.Contains(said, "nats") {
+		x.note("the hub met no turned bit")
+	}
+	r.settle()
+}
+
+// mended measures how long it takes until samples of now are in the products.
+func (r *rig) mended(x *trial) {
+	r.Helper()
+	x.healed(r.flow())
+}
