@@ -94,6 +94,7 @@ type catalogue struct {
 	size  int64
 	torn  bool // its last line has no end
 	notes []note
+	keep  func(lines []byte) error // nil: in the file at path
 }
 
 // catalogueLimit is the size above which old notes are let go at opening.
@@ -108,6 +109,17 @@ func openCatalogue(dir string) (*catalogue, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the catalogue: %w", err)
 	}
+	c.parse(b)
+	if len(b) > catalogueLimit {
+		// On a full disk it stays long: nothing depends on that.
+		if err := c.rewrite(true); err != nil && !errors.Is(full(err), ErrFull) {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (c *catalogue) parse(b []byte) {
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	lines.Buffer(nil, catalogueLimit)
 	for lines.Scan() {
@@ -117,13 +129,6 @@ func openCatalogue(dir string) (*catalogue, error) {
 		}
 	}
 	c.size, c.torn = int64(len(b)), len(b) > 0 && b[len(b)-1] != '\n'
-	if len(b) > catalogueLimit {
-		// On a full disk it stays long: nothing depends on that.
-		if err := c.rewrite(true); err != nil && !errors.Is(full(err), ErrFull) {
-			return c, err
-		}
-	}
-	return c, nil
 }
 
 // rewrite writes the notes anew; if halve, without the older half of those
@@ -166,7 +171,7 @@ func (c *catalogue) add(notes ...note) error {
 		}
 		b = append(append(b, line...), '\n')
 	}
-	if err := writeSynced(c.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, b); err != nil {
+	if err := c.write(b); err != nil {
 		c.torn = true // perhaps: an empty line more does no harm
 		return err
 	}

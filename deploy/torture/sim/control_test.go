@@ -1,0 +1,43 @@
+package sim
+
+// control is one mechanism taken away: the simulation has to see that.
+type control uint8
+
+const (
+	intact control = iota
+	fsyncOff
+	hubFsyncOff
+	ackBeforeFsync
+	ackAfterReadBack
+	deleteBeforeAccounted
+	setApartFromRows
+	highWaterMark
+	epochKept
+	hubEpochKept
+	appendUnconditional
+	openingVoids
+	watermarkUncontiguous
+	inFlightDropped
+	foldByArrival
+	controls
+)
+
+func (c control) String() string {
+	return [...]string{
+		"intact", "fsync off", "fsync off at the hub", "ack before fsync", "ack after read-back of a failed fsync", "delete before accounted",
+		"set stored apart from rows", "high-water mark instead of set", "epoch kept across reopening", "hub epoch kept over a restore",
+		"append without its condition", "an opening that voids", "watermark without contiguity", "in-flight entry dropped when its ack was sent",
+		"folding by arrival",
+	}[c]
+}
+
+// onDisk breaks the agent's disk.
+func (c control) onDisk(d *disk) {
+	d.unsynced, d.believes = c == fsyncOff, c == ackAfterReadBack
+}
+
+// onStore breaks the hub's store.
+func (c control) onStore(s *store) {
+	s.unsynced, s.apart, s.unconditional = c == hubFsyncOff, c == setApartFromRows, c == appendUnconditional
+	s.keepsEpoch, s.uncontiguous, s.arrival = c == hubEpochKept, c == watermarkUncontiguous, c == foldByArrival
+}
