@@ -261,8 +261,8 @@ func (b *Buffer) dropEmpty() {
 }
 
 // tell answers a reader who lacks what is no longer kept: a void, once for each
-// of its epochs. Only what a reader had received before is meant; the rest has
-// its void already.
+// of its epochs. What has its void already is told again: that void may leave
+// out what the reader had then, and a reader that went back has no more.
 func (b *Buffer) tell(covered []stretch) error {
 	if b.reader.told == b.reader.by.Epoch {
 		return nil
@@ -270,7 +270,7 @@ func (b *Buffer) tell(covered []stretch) error {
 	was := b.reader.told
 	b.reader.told = b.reader.by.Epoch // a set of one epoch only grows
 	var lost []stretch
-	for _, g := range b.notes.gone(func(why mesh.Cause) bool { return why == "" }) {
+	for _, g := range b.notes.gone(func(mesh.Cause) bool { return true }) {
 		lost = append(lost, g.without(covered)...)
 	}
 	if len(lost) == 0 {

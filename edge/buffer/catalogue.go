@@ -54,6 +54,9 @@ type filledNote struct {
 	Last    uint64           `json:"last"`
 	At      int64            `json:"at,omitempty"` // machine time, Unix seconds
 	Sources map[string]tally `json:"sources,omitempty"`
+	// States are those that count, where a commit failed: what stands in the
+	// segment may be the failed one's.
+	States map[string][]byte `json:"states,omitempty"`
 }
 
 type goneNote struct {

@@ -45,6 +45,9 @@ func (b *Buffer) load() error {
 	b.follow(newest, all)
 	if newest.chain != nil {
 		b.states, b.descs = newest.states, newest.descs
+		if n := len(b.pieces); n > 0 {
+			b.uncommit(b.pieces[n-1])
+		}
 	}
 	for _, f := range all {
 		for _, i := range f.s.skips {
@@ -53,6 +56,16 @@ func (b *Buffer) load() error {
 	}
 	b.debt = debt{missing: b.missing(all), lost: newest.lost}
 	return b.reopen(all)
+}
+
+// uncommit takes back the states of a commit that failed, as its records are:
+// a source that believed them would not ask for those again.
+func (b *Buffer) uncommit(p *piece) {
+	for _, n := range b.notes.notes {
+		if f := n.Filled; f != nil && f.States != nil && f.First == p.first && f.Segment == pieceName(p.number, p.first) {
+			b.states = maps.Clone(f.States)
+		}
+	}
 }
 
 // examine looks into every file whose name could be a segment's.

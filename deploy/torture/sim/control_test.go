@@ -31,6 +31,20 @@ func (c control) String() string {
 	}[c]
 }
 
+// kind is how the simulation is to see it.
+func (c control) kind() string {
+	switch c {
+	case appendUnconditional, inFlightDropped:
+		return "duplicated"
+	case watermarkUncontiguous:
+		return "early"
+	case foldByArrival:
+		return "reordered"
+	default:
+		return "lost"
+	}
+}
+
 // onDisk breaks the agent's disk.
 func (c control) onDisk(d *disk) {
 	d.unsynced, d.believes = c == fsyncOff, c == ackAfterReadBack

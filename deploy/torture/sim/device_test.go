@@ -16,7 +16,7 @@ import (
 const (
 	window  = 6 // notes a device sends without an acknowledgement
 	packets = 8 // packet ids it has
-	stride  = 40 * time.Second
+	stride  = time.Minute
 )
 
 // note is one message of a device: samples, in the order they came about.

@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"errors"
 	"slices"
 	"time"
 
 	"plantmesh/cloud/ingest"
+	"plantmesh/edge/buffer"
 	"plantmesh/proto/mesh"
 )
 
@@ -105,7 +107,9 @@ func (w *world) commit(a *agent) {
 	if !a.up() {
 		return
 	}
-	if err := a.reader.commit(w.ctx); err != nil {
+	if err := a.reader.commit(w.ctx); err == nil {
+		w.tell("    the agent's log ends at %s", a.buf.End())
+	} else {
 		w.tell("    not committed: %v", err)
 	}
 }
@@ -118,6 +122,7 @@ func (w *world) send(a *agent, most int) (worked bool) {
 		did, err := a.fwd.Step(w.ctx)
 		if err != nil {
 			w.tell("    not sent: %v", err)
+			w.alarmed = errors.Is(err, buffer.ErrStale)
 		}
 		if !did {
 			return worked
@@ -125,6 +130,19 @@ func (w *world) send(a *agent, most int) (worked bool) {
 		worked = true
 	}
 	return worked
+}
+
+// moved: somebody else was given the hub's log. A process that learns that ends.
+func (w *world) moved(h *hub, err error) bool {
+	if !errors.Is(err, mesh.ErrMoved) {
+		return false
+	}
+	if h == w.hub {
+		w.stopHub()
+	} else {
+		w.zombie = nil
+	}
+	return true
 }
 
 func (w *world) receipts(a *agent, most int) {
@@ -146,6 +164,7 @@ func (w *world) deliver(h *hub, most int) (n int) {
 	place, err := h.ingest.Place(w.ctx)
 	if err != nil {
 		w.tell("    no place: %v", err)
+		w.moved(h, err)
 		return 0
 	}
 	if h.stream != w.stream.id {
@@ -162,9 +181,11 @@ func (w *world) deliver(h *hub, most int) (n int) {
 	if err != nil {
 		w.tell("    not taken: %v", err)
 		h.stream = ""
+		w.moved(h, err)
 		return 0
 	}
 	h.next = msgs[len(msgs)-1].Place.Seq + 1
+	w.tell("    taken: %d messages up to %d, the hub has %s", len(msgs), h.next-1, w.hubThrough())
 	w.answer(answers)
 	return len(msgs)
 }
@@ -184,6 +205,7 @@ func (w *world) remind(h *hub) {
 	answers, err := h.ingest.Receipts(w.ctx)
 	if err != nil {
 		w.tell("    no receipts: %v", err)
+		w.moved(h, err)
 		return
 	}
 	w.answer(answers)

@@ -142,7 +142,7 @@ func (w *world) breakDisk(o op, a *agent, l *luck) {
 			return
 		}
 		w.hit(faultCloned)
-		w.cloned, w.costly, w.twice, w.revised = true, true, true, true
+		w.cloned, w.twice, w.revised = true, true, true
 		c := w.newAgent("d1", a.disk.image())
 		c.disk.tap = &c.tap
 		w.startAgent(c)

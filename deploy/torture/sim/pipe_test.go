@@ -71,6 +71,7 @@ func (u *uplink) Publish(_ context.Context, to string, data []byte) (mesh.Place,
 	if !u.up {
 		return mesh.Place{}, errLink
 	}
+	s.w.tell("    sent: %d bytes as %d of %s", len(data), s.seq+1, s.id)
 	m := ingest.Message{Subject: to, Data: slices.Clone(data)}
 	if s.harm == 0 || s.luck.below(100) >= s.harm {
 		return s.store(m), nil

@@ -90,6 +90,7 @@ var groups = [][]op{
 	{opPowerHub, opStartHub, opFailCommit},
 	{opBackup, opRestoreHub, opZombie, opZombie},
 	{opLeader, opZombie},
+	{opCrashHub, opStartHub, opFailCommit, opStreamGone},
 	{opStreamGone, opStreamBack},
 	{opHarm, opHarm},
 	{opPublishFails, opPort},
@@ -100,7 +101,7 @@ var groups = [][]op{
 
 // rare are the groups that may cost data, so that the rule "nothing at all is
 // lost" is tried more often than "what is lost is named".
-const rareFrom = 12
+const rareFrom = 13
 
 // ordinary events, as often as they come.
 var ordinary = []op{

@@ -64,6 +64,9 @@ const rounds = 60
 // settle takes all faults away and lets everything arrive.
 func (w *world) settle() (v verdict) {
 	w.stream.harm, w.port.failIn, w.zombie = 0, 0, nil
+	if w.hits[faultZombie] > 0 { // who takes a zombie away has the hub open its log anew
+		w.stopHub()
+	}
 	w.tap.crashIn, w.tap.failIn = 0, 0
 	for _, a := range w.agents {
 		a.tap.crashIn, a.tap.failIn = 0, 0
@@ -72,7 +75,14 @@ func (w *world) settle() (v verdict) {
 		w.stopAgent(w.agents[1]) // somebody finds the clone
 	}
 	why := ""
-	for range rounds {
+	for n := range rounds {
+		if l := luck(n); n == 0 || n == 10 { // life goes on
+			w.agents[0].d.emit(&l)
+		}
+		if n == rounds/2 && w.alarmed { // somebody answers the agent's alarm: the hub opens its log anew
+			w.answered++
+			w.stopHub()
+		}
 		if why = w.round(); why == "" {
 			break
 		}
@@ -127,8 +137,8 @@ func (w *world) round() (why string) {
 	if len(a.d.notes) > 0 || len(a.d.held) > 0 {
 		return fmt.Sprintf("the device keeps %d notes", len(a.d.notes))
 	}
-	if w.hubThrough() != a.buf.End() {
-		return fmt.Sprintf("the hub has %s of %s", w.hubThrough(), a.buf.End())
+	if _, _, end, err := a.queue.Outset(); err != nil || w.hubThrough() != end {
+		return fmt.Sprintf("the hub has %s of %s", w.hubThrough(), end)
 	}
 	if n := a.buf.Stats().Pending; n > 0 {
 		return fmt.Sprintf("%d records are pending", n)

@@ -37,6 +37,7 @@ type agent struct {
 	power  bool // the crash that is under way is a power loss
 	buf    *buffer.Buffer
 	fwd    *forward.Forward
+	queue  forward.Queue // the log as forward sees it
 	link   uplink
 	reader *reader
 	d      *device
@@ -84,7 +85,11 @@ type world struct {
 	twice   bool                             // something happened that may store a sample twice
 	cloned  bool
 	revised bool // something happened after which what was final may change
-	at      int
+	// alarmed: the agent hears receipts of an epoch that the hub has left, as it
+	// believes; answered counts how often somebody had to act on that.
+	alarmed  bool
+	answered int
+	at       int
 }
 
 var shared = sync.OnceValues(newKit)
@@ -138,8 +143,8 @@ func (w *world) newAgent(source string, d *disk) *agent {
 	return a
 }
 
-// plantStart is when the first sample comes about: the hour's turn is near.
-const plantStart = mesh.Nanos(1_772_443_000_000_000_000)
+// plantStart is when the first sample comes about, 09:50: the hour's turn is near.
+const plantStart = mesh.Nanos(1_772_445_000_000_000_000)
 
 func (w *world) now() time.Time { return w.clock }
 
@@ -181,9 +186,10 @@ func (w *world) startAgent(a *agent) {
 	}
 	a.buf = b
 	a.link.back = nil
+	a.queue = w.broken.queueOf(b)
 	a.fwd = forward.New(forward.Config{
 		Site: site, Agent: agentName, MaxMessage: 2 << 10, ResendAfter: strict.Duration(5 * time.Second), Quarantine: b.Quarantine,
-	}, w.broken.queueOf(b), &a.link, func(context.Context, mesh.Record) ([]byte, error) { return nil, nil }, w.now, w.quiet)
+	}, a.queue, &a.link, func(context.Context, mesh.Record) ([]byte, error) { return nil, nil }, w.now, w.quiet)
 	if a.reader, err = newReader(a, a.d); err != nil {
 		w.tell("the worker does not start: %v", err)
 		w.stopAgent(a)
@@ -219,6 +225,11 @@ func (w *world) connect(a *agent) {
 }
 
 func (w *world) receive(a *agent, b []byte) {
+	if w.story != nil {
+		if r, err := wire.DecodeReceipt(b); err == nil {
+			w.tell("    receipt by %s: through %s, %d islands, place %d of %s, chain %d", r.By, r.Have.Through, len(r.Have.Islands), r.Place.Seq, r.Place.Stream, len(r.Chain))
+		}
+	}
 	if err := a.fwd.Receive(b); err != nil {
 		w.tell("receipt not taken: %v", err)
 	}
