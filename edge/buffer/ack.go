@@ -261,10 +261,10 @@ func (b *Buffer) dropEmpty() {
 }
 
 // tell answers a reader who lacks what is no longer kept: a void, once for each
-// of its epochs. What has its void already is told again: that void may leave
-// out what the reader had then, and a reader that went back has no more.
+// of its epochs. What has its void already is told again where the reader has
+// that void: it left out what the reader had then, before it went back.
 func (b *Buffer) tell(covered []stretch) error {
-	if b.reader.told == b.reader.by.Epoch {
+	if b.reader.told == b.reader.by.Epoch || b.notes.onTheWay(covered) {
 		return nil
 	}
 	was := b.reader.told
@@ -277,7 +277,7 @@ func (b *Buffer) tell(covered []stretch) error {
 		return nil
 	}
 	p := &plan{}
-	for _, v := range voids(b.chain, lost, mesh.CauseNotKept, "the reader had it once and it was deleted then", b.notes.parts(lost)) {
+	for _, v := range voids(b.chain, lost, mesh.CauseNotKept, "the reader had it once, and it is kept no more", b.notes.parts(lost)) {
 		if err := p.addVoid(v); err != nil {
 			return err
 		}

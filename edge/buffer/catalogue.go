@@ -276,6 +276,17 @@ func (c *catalogue) carried(lost []stretch) []stretch {
 	return out
 }
 
+// onTheWay reports whether something is gone that a reader lacks, and so is the
+// void that says so: it comes.
+func (c *catalogue) onTheWay(covered []stretch) bool {
+	for _, n := range c.notes {
+		if g := n.Gone; g != nil && g.Void > 0 && len((stretch{g.First, g.Last}).without(covered)) > 0 && len((stretch{g.Void, g.Void}).without(covered)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // parts are the sources that stretches of the log held something of, as far as
 // filled segments tell.
 func (c *catalogue) parts(lost []stretch) map[string]tally {

@@ -44,6 +44,7 @@ const (
 	faultStreamGone
 	faultStreamBack
 	faultPublishFailed
+	faultPortAhead
 	faults
 )
 
@@ -53,7 +54,7 @@ func (f fault) String() string {
 		"receipt lost", "receipt doubled", "receipt reordered", "late data", "note redelivered", "device acknowledgement lost", "device dropped",
 		"worker killed", "buffer full", "cut", "agent killed", "agent crashed between writes", "agent power loss", "sync failed", "disk went back",
 		"segment damaged", "record quarantined", "disk cloned", "hub killed", "hub crashed between writes", "hub power loss", "commit failed",
-		"hub restored", "leader changed", "zombie spoke", "stream made anew", "stream went back", "publish failed",
+		"hub restored", "leader changed", "zombie spoke", "stream made anew", "stream went back", "publish failed", "port ahead of a restored hub",
 	}[f]
 }
 
@@ -225,6 +226,10 @@ func (w *world) restoreHub(l *luck) {
 	if w.hub != nil && w.hub.store == w.store {
 		w.zombie = w.hub
 		w.store.tap = &tap{}
+	}
+	if w.hub != nil && l.below(2) == 0 {
+		w.hit(faultPortAhead)
+		w.ahead = w.hub.port
 	}
 	w.stopHub()
 	w.store = w.backup.image()

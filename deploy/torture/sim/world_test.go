@@ -4,7 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"sync"
+	"testing"
 	"time"
 
 	"plantmesh/cloud/ingest"
@@ -77,6 +77,7 @@ type world struct {
 	backup *store
 	copied *disk
 	port   consumer
+	ahead  *stream.Stream // a port that the next hub goes on with
 
 	hits    [faults]uint16
 	trace   uint64
@@ -92,30 +93,34 @@ type world struct {
 	at       int
 }
 
-var shared = sync.OnceValues(newKit)
-
-func newKit() (k kit, err error) {
-	if k.enc, err = wire.NewEncoder(); err != nil {
-		return k, err
+// newKit makes what the schedules of one goroutine share.
+func newKit(t testing.TB) (k kit) {
+	t.Helper()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	if k.table, err = wire.DescribeSignals([]mesh.Signal{{ID: 1, Name: "m.produced", Unit: "C62", Type: mesh.TypeInt}}); err != nil {
-		return k, err
-	}
+	var err error
+	k.enc, err = wire.NewEncoder()
+	must(err)
+	k.table, err = wire.DescribeSignals([]mesh.Signal{{ID: 1, Name: "m.produced", Unit: "C62", Type: mesh.TypeInt}})
+	must(err)
 	k.site = mesh.Descriptor{Kind: mesh.DescribeSite, Content: []byte(siteFile)}
 	k.fact, err = wire.SealFact(mesh.Fact{About: "site:s", Valid: mesh.Span{From: math.MinInt64, To: math.MaxInt64}, Descriptor: k.site.Hash()})
-	if err != nil {
-		return k, err
-	}
+	must(err)
 	all, err := product.Definitions()
+	must(err)
 	for _, d := range all {
-		if d.ID == "coverage" || d.ID == "signals" || d.ID == "production-rate" {
+		switch d.ID {
+		case "signals":
+			k.view = d
+			fallthrough
+		case "coverage", "production-rate":
 			k.defs = append(k.defs, d)
 		}
-		if d.ID == "signals" {
-			k.view = d
-		}
 	}
-	return k, err
+	return k
 }
 
 func newWorld(ctx context.Context, k kit, p plan, c control) *world {
@@ -216,12 +221,12 @@ func (w *world) connect(a *agent) {
 		return
 	}
 	a.link.up = true
+	defer a.fwd.Connected() // whatever becomes of the hub meanwhile
 	if b, err := w.hub.ingest.Receipt(w.ctx, site, agentName); err == nil {
 		w.receive(a, b)
 	} else {
 		w.tell("no receipt: %v", err)
 	}
-	a.fwd.Connected()
 }
 
 func (w *world) receive(a *agent, b []byte) {
@@ -242,10 +247,28 @@ func (w *world) newHub(s *store) *hub {
 	if h.set, err = runner.NewSetOf(w.defs, runner.Config{Eager: true}, s, s, clock); err != nil {
 		panic(err)
 	}
-	h.port = stream.New(stream.Config{Domain: "production", Site: site, Products: []stream.Product{
-		{ID: "coverage", Version: "1.0.0"}, {ID: "production-rate", Version: "1.0.0"},
-	}, Batch: 8}, s, &w.port, w.quiet)
+	if h.port = w.ahead; h.port == nil {
+		h.port = stream.New(stream.Config{Domain: "production", Site: site, Products: []stream.Product{
+			{ID: "coverage", Version: "1.0.0"}, {ID: "production-rate", Version: "1.0.0"},
+		}, Batch: 8}, outputs{w}, &w.port, w.quiet)
+	}
+	w.ahead = nil
 	return h
+}
+
+// outputs are those of the database that is in place: a port may outlive it.
+type outputs struct{ w *world }
+
+func (o outputs) Out(ctx context.Context, product string, after mesh.Position, most int) ([]mesh.Row, error) {
+	return o.w.store.Out(ctx, product, after, most)
+}
+
+func (o outputs) PortPlace(ctx context.Context, port, product string) (mesh.Position, error) {
+	return o.w.store.PortPlace(ctx, port, product)
+}
+
+func (o outputs) AckPort(ctx context.Context, port, product string, at mesh.Position) error {
+	return o.w.store.AckPort(ctx, port, product, at)
 }
 
 // startHub starts the hub's process; a new database is given the site's file.
