@@ -241,14 +241,36 @@ func parseEpoch(s string) (e mesh.Epoch) {
 	return e
 }
 
+// goneNotes are the stretches noted as gone, as far as their indexes still mean
+// the same: where the end of the log was lost, the next epoch gives indexes
+// again. unsaid is one whose void was lost so.
+func (c *catalogue) goneNotes(each func(g goneNote, unsaid bool)) {
+	again := uint64(1<<64 - 1) // indexes from here on were given again later
+	var out []func()
+	for _, n := range slices.Backward(c.notes) {
+		if n.Epoch != nil {
+			again = min(again, n.Epoch.First)
+		}
+		if n.Gone == nil || n.Gone.First >= again {
+			continue
+		}
+		g, unsaid := *n.Gone, n.Gone.Void >= again
+		g.Last = min(g.Last, again-1)
+		out = append(out, func() { each(g, unsaid) })
+	}
+	for _, do := range slices.Backward(out) {
+		do()
+	}
+}
+
 // gone are the stretches noted as gone for a reason that keep accepts.
 func (c *catalogue) gone(keep func(why mesh.Cause) bool) []stretch {
 	var out []stretch
-	for _, n := range c.notes {
-		if n.Gone != nil && keep(n.Gone.Why) {
-			out = append(out, stretch{n.Gone.First, n.Gone.Last})
+	c.goneNotes(func(g goneNote, _ bool) {
+		if keep(g.Why) {
+			out = append(out, stretch{g.First, g.Last})
 		}
-	}
+	})
 	return join(out)
 }
 
@@ -257,18 +279,16 @@ func (c *catalogue) gone(keep func(why mesh.Cause) bool) []stretch {
 func (c *catalogue) carried(lost []stretch) []stretch {
 	var said, kept []stretch
 	gone := c.gone(func(mesh.Cause) bool { return true })
-	for _, n := range c.notes {
-		if n.Gone == nil || n.Gone.Void == 0 {
-			continue
-		}
-		s, at := stretch{n.Gone.First, n.Gone.Last}, stretch{n.Gone.Void, n.Gone.Void}
+	c.goneNotes(func(g goneNote, unsaid bool) {
+		s, at := stretch{g.First, g.Last}, stretch{g.Void, g.Void}
 		switch {
-		case len(overlap(at, lost)) > 0:
+		case g.Void == 0:
+		case unsaid || len(overlap(at, lost)) > 0:
 			said = append(said, s)
 		case len(overlap(at, gone)) == 0:
 			kept = append(kept, s)
 		}
-	}
+	})
 	var out []stretch
 	for _, s := range join(said) {
 		out = append(out, s.without(join(kept))...)
@@ -278,13 +298,16 @@ func (c *catalogue) carried(lost []stretch) []stretch {
 
 // onTheWay reports whether something is gone that a reader lacks, and so is the
 // void that says so: it comes.
-func (c *catalogue) onTheWay(covered []stretch) bool {
-	for _, n := range c.notes {
-		if g := n.Gone; g != nil && g.Void > 0 && len((stretch{g.First, g.Last}).without(covered)) > 0 && len((stretch{g.Void, g.Void}).without(covered)) > 0 {
-			return true
+func (c *catalogue) onTheWay(covered []stretch) (yes bool) {
+	gone := c.gone(func(mesh.Cause) bool { return true })
+	c.goneNotes(func(g goneNote, unsaid bool) {
+		if g.Void == 0 || unsaid {
+			return
 		}
-	}
-	return false
+		void := stretch{g.Void, g.Void}
+		yes = yes || len((stretch{g.First, g.Last}).without(covered)) > 0 && len(void.without(join(append(gone, covered...)))) > 0
+	})
+	return yes
 }
 
 // parts are the sources that stretches of the log held something of, as far as

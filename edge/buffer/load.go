@@ -336,7 +336,9 @@ func (b *Buffer) reopen(all []found) error {
 
 // begin begins a new epoch and says in it what is missing.
 func (b *Buffer) begin() error {
-	missing := b.debt.missing
+	// What stood behind the end is lost too, and there may have been voids.
+	beyond := stretch{b.end + 1, 1<<64 - 2}
+	missing := join(append(b.notes.carried(append(slices.Clone(b.debt.missing), beyond)), b.debt.missing...))
 	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.notes.parts(missing))
 	if err != nil {
 		return err

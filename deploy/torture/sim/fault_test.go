@@ -45,6 +45,7 @@ const (
 	faultStreamBack
 	faultPublishFailed
 	faultPortAhead
+	faultDropped
 	faults
 )
 
@@ -54,7 +55,7 @@ func (f fault) String() string {
 		"receipt lost", "receipt doubled", "receipt reordered", "late data", "note redelivered", "device acknowledgement lost", "device dropped",
 		"worker killed", "buffer full", "cut", "agent killed", "agent crashed between writes", "agent power loss", "sync failed", "disk went back",
 		"segment damaged", "record quarantined", "disk cloned", "hub killed", "hub crashed between writes", "hub power loss", "commit failed",
-		"hub restored", "leader changed", "zombie spoke", "stream made anew", "stream went back", "publish failed", "port ahead of a restored hub",
+		"hub restored", "leader changed", "zombie spoke", "stream made anew", "stream went back", "publish failed", "port ahead of a restored hub", "oldest dropped by the buffer",
 	}[f]
 }
 
@@ -221,7 +222,8 @@ func (w *world) restoreHub(l *luck) {
 		return
 	}
 	w.hit(faultHubRestored)
-	w.revised = true
+	// A buffer that is half full keeps nothing for a hub that goes back.
+	w.revised, w.costly = true, w.costly || w.small
 	old := w.hub
 	if w.hub != nil && w.hub.store == w.store {
 		w.zombie = w.hub

@@ -74,6 +74,7 @@ type plan struct {
 	small  bool // the agent's budget is small
 	drops  bool // a full buffer drops its oldest
 	keep   bool // received records stay in the buffer
+	harm   int  // percent of messages something happens to, at first
 	events []event
 }
 
@@ -113,8 +114,11 @@ var ordinary = []op{
 // newPlan makes the schedule of a seed.
 func newPlan(seed uint64) plan {
 	l := luck(seed * 0x2545f4914f6cdd1d)
-	p := plan{seed: seed, small: l.below(6) == 0, keep: l.below(2) == 0}
+	p := plan{seed: seed, small: l.below(4) == 0, keep: l.below(2) == 0}
 	p.drops = p.small && l.below(2) == 0
+	if l.below(3) == 0 {
+		p.harm = 3 + l.below(30)
+	}
 	var faults []op
 	for i, g := range groups {
 		if most := 3; i >= rareFrom && l.below(5) == 0 || i < rareFrom && l.below(most) == 0 {

@@ -13,6 +13,7 @@ import (
 	"plantmesh/cloud/product/runner"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/meshtest"
+	"plantmesh/proto/wire"
 )
 
 // verdict is what became of a run.
@@ -126,7 +127,7 @@ func (w *world) round() (why string) {
 		w.commit(a)
 		a.reader.acknowledge(nil, false)
 	}
-	a.d.gone() // what was not acknowledged comes again
+	a.reader.dropped() // what was not acknowledged comes again
 	w.send(a, 200)
 	w.look(w.hub)
 	for w.deliver(w.hub, 64) > 0 {
@@ -190,6 +191,9 @@ func (w *world) judge() (v verdict) {
 func (w *world) count(v *verdict) {
 	for i := range w.store.now.entries {
 		e := &w.store.now.entries[i]
+		if x, err := wire.OpenVoid(e.Sealed); w.drops && err == nil && x.Cause == mesh.CauseDiskPolicy {
+			w.hit(faultDropped)
+		}
 		if e.Header.Kind != mesh.KindBatch {
 			continue
 		}

@@ -130,6 +130,7 @@ func newWorld(ctx context.Context, k kit, p plan, c control) *world {
 	}
 	w.port.got = map[string]uint64{}
 	w.stream = newBroker(w)
+	w.stream.harm = p.harm
 	w.store = newStore(&w.tap)
 	c.onStore(w.store)
 	w.startHub()
@@ -179,7 +180,7 @@ func (w *world) startAgent(a *agent) {
 		Dir: "/dev/null/none", Log: agentLog, Now: w.now, MaxBytes: 1 << 20, SegmentBytes: 3 << 10, Keep: &keep, Policy: buffer.PolicyBlock,
 	}
 	if w.small {
-		cfg.MaxBytes = 12 << 10
+		cfg.MaxBytes, cfg.SegmentBytes = 3<<10, 768
 	}
 	if w.drops {
 		cfg.Policy = buffer.PolicyDropOldest
