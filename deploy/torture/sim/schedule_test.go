@@ -1,6 +1,9 @@
 package sim
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // op is what can happen next.
 type op uint8
@@ -76,6 +79,18 @@ type plan struct {
 	keep   bool // received records stay in the buffer
 	harm   int  // percent of messages something happens to, at first
 	events []event
+}
+
+const planLine = "plan small=%t drops=%t keep=%t harm=%d\n"
+
+// String is the schedule as testdata/regressions.txt has it.
+func (p plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, planLine, p.small, p.drops, p.keep, p.harm)
+	for _, e := range p.events {
+		fmt.Fprintln(&b, e)
+	}
+	return b.String()
 }
 
 // fault groups, taken in or left out as a whole by each seed: a schedule in

@@ -46,7 +46,7 @@ func shrink(ctx context.Context, k kit, p plan, c control) plan {
 // tale is a run for people to read.
 func tale(ctx context.Context, k kit, p plan, c control) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, %s, %d events, small=%v drops=%v keep=%v\n", p.seed, c, len(p.events), p.small, p.drops, p.keep)
+	fmt.Fprintf(&b, "seed %d, %s, %d events\n%s", p.seed, c, len(p.events), p)
 	last, times := "", 0
 	say := func(line string) {
 		if line == last { // rounds without faults look alike
