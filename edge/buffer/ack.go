@@ -265,23 +265,23 @@ func (b *Buffer) dropEmpty() {
 }
 
 // tell answers a reader who lacks what is no longer kept: a void, once for each
-// of its epochs. Only what a reader had received before is meant; the rest has
-// its void already.
+// of its epochs. What has its void already is told again where the reader has
+// that void: it left out what the reader had then, before it went back.
 func (b *Buffer) tell(covered []stretch) error {
-	if b.reader.told == b.reader.by.Epoch {
+	if b.reader.told == b.reader.by.Epoch || b.notes.onTheWay(covered) {
 		return nil
 	}
 	was := b.reader.told
 	b.reader.told = b.reader.by.Epoch // a set of one epoch only grows
 	var lost []stretch
-	for _, g := range b.notes.gone(func(why mesh.Cause) bool { return why == "" }) {
+	for _, g := range b.notes.gone(func(mesh.Cause) bool { return true }) {
 		lost = append(lost, g.without(covered)...)
 	}
 	if len(lost) == 0 {
 		return nil
 	}
 	p := &plan{}
-	for _, v := range voids(b.chain, lost, mesh.CauseNotKept, "the reader had it once and it was deleted then", b.notes.parts(lost)) {
+	for _, v := range voids(b.chain, lost, mesh.CauseNotKept, "the reader had it once, and it is kept no more", b.notes.parts(lost)) {
 		if err := p.addVoid(v); err != nil {
 			return err
 		}

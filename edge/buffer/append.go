@@ -266,13 +266,14 @@ func (b *Buffer) fill(p *piece) {
 	if err := b.active.Trim(); err != nil {
 		b.log.Warn("segment keeps what was taken ahead", "segment", p.name, "err", err)
 	}
-	b.leave(p)
+	b.leave(p, nil)
 }
 
-// leave ends the active segment and touches nothing in it.
-func (b *Buffer) leave(p *piece) {
+// leave ends the active segment and touches nothing in it. states are those
+// that count where it may hold others.
+func (b *Buffer) leave(p *piece, states map[string][]byte) {
 	if p.last >= p.first {
-		b.noteFilled(p)
+		b.noteFilled(p, states)
 	}
 	seg := b.active
 	b.setActive(nil)
@@ -281,9 +282,9 @@ func (b *Buffer) leave(p *piece) {
 	}
 }
 
-func (b *Buffer) noteFilled(p *piece) {
+func (b *Buffer) noteFilled(p *piece, states map[string][]byte) {
 	p.filled = b.cfg.Now().Unix()
-	b.note(note{Filled: &filledNote{Segment: pieceName(p.number, p.first), First: p.first, Last: p.last, At: p.filled, Sources: p.tallies}})
+	b.note(note{Filled: &filledNote{Segment: pieceName(p.number, p.first), First: p.first, Last: p.last, At: p.filled, Sources: p.tallies, States: states}})
 }
 
 // abandon leaves the active segment after a failed commit.
@@ -295,11 +296,11 @@ func (b *Buffer) abandon(why error) {
 		b.active, b.readers[p] = nil, b.active // not closed: its locks may be held for ever
 		b.mu.Unlock()
 		if p.last >= p.first {
-			b.noteFilled(p)
+			b.noteFilled(p, b.states)
 		}
 		return
 	}
-	b.leave(p)
+	b.leave(p, b.states)
 }
 
 // rotate makes a new segment with all that is known, and writes p into it; with

@@ -119,7 +119,7 @@ func Open(cfg Config, log *slog.Logger) (*Buffer, error) {
 }
 
 func open(cfg Config, d disk, free func() (int64, error), log *slog.Logger) (*Buffer, error) {
-	notes, err := openCatalogue(cfg.Dir)
+	notes, err := openNotes(cfg.Dir, d)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func open(cfg Config, d disk, free func() (int64, error), log *slog.Logger) (*Bu
 		chain: &chain{log: cfg.Log}, readers: map[*piece]segment{}, states: map[string][]byte{},
 		descs: map[mesh.Hash]mesh.Descriptor{}, skips: map[uint64]bool{}, changed: make(chan struct{}),
 		reader:  reader{left: map[mesh.Epoch]bool{}},
-		reserve: &reserve{path: filepath.Join(cfg.Dir, "reserve"), size: int64(cfg.SegmentBytes)},
+		reserve: heldBack(cfg, d),
 		owing:   true,
 	}
 	if cfg.MinFree != nil {

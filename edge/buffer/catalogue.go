@@ -54,6 +54,9 @@ type filledNote struct {
 	Last    uint64           `json:"last"`
 	At      int64            `json:"at,omitempty"` // machine time, Unix seconds
 	Sources map[string]tally `json:"sources,omitempty"`
+	// States are those that count, where a commit failed: what stands in the
+	// segment may be the failed one's.
+	States map[string][]byte `json:"states,omitempty"`
 }
 
 type goneNote struct {
@@ -94,6 +97,7 @@ type catalogue struct {
 	size  int64
 	torn  bool // its last line has no end
 	notes []note
+	keep  func(lines []byte) error // nil: in the file at path
 }
 
 // catalogueLimit is the size above which old notes are let go at opening.
@@ -108,6 +112,17 @@ func openCatalogue(dir string) (*catalogue, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the catalogue: %w", err)
 	}
+	c.parse(b)
+	if len(b) > catalogueLimit {
+		// On a full disk it stays long: nothing depends on that.
+		if err := c.rewrite(true); err != nil && !errors.Is(full(err), ErrFull) {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (c *catalogue) parse(b []byte) {
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	lines.Buffer(nil, catalogueLimit)
 	for lines.Scan() {
@@ -117,13 +132,6 @@ func openCatalogue(dir string) (*catalogue, error) {
 		}
 	}
 	c.size, c.torn = int64(len(b)), len(b) > 0 && b[len(b)-1] != '\n'
-	if len(b) > catalogueLimit {
-		// On a full disk it stays long: nothing depends on that.
-		if err := c.rewrite(true); err != nil && !errors.Is(full(err), ErrFull) {
-			return c, err
-		}
-	}
-	return c, nil
 }
 
 // rewrite writes the notes anew; if halve, without the older half of those
@@ -166,7 +174,7 @@ func (c *catalogue) add(notes ...note) error {
 		}
 		b = append(append(b, line...), '\n')
 	}
-	if err := writeSynced(c.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, b); err != nil {
+	if err := c.write(b); err != nil {
 		c.torn = true // perhaps: an empty line more does no harm
 		return err
 	}
@@ -233,14 +241,36 @@ func parseEpoch(s string) (e mesh.Epoch) {
 	return e
 }
 
+// goneNotes are the stretches noted as gone, as far as their indexes still mean
+// the same: where the end of the log was lost, the next epoch gives indexes
+// again. unsaid is one whose void was lost so.
+func (c *catalogue) goneNotes(each func(g goneNote, unsaid bool)) {
+	again := uint64(1<<64 - 1) // indexes from here on were given again later
+	var out []func()
+	for _, n := range slices.Backward(c.notes) {
+		if n.Epoch != nil {
+			again = min(again, n.Epoch.First)
+		}
+		if n.Gone == nil || n.Gone.First >= again {
+			continue
+		}
+		g, unsaid := *n.Gone, n.Gone.Void >= again
+		g.Last = min(g.Last, again-1)
+		out = append(out, func() { each(g, unsaid) })
+	}
+	for _, do := range slices.Backward(out) {
+		do()
+	}
+}
+
 // gone are the stretches noted as gone for a reason that keep accepts.
 func (c *catalogue) gone(keep func(why mesh.Cause) bool) []stretch {
 	var out []stretch
-	for _, n := range c.notes {
-		if n.Gone != nil && keep(n.Gone.Why) {
-			out = append(out, stretch{n.Gone.First, n.Gone.Last})
+	c.goneNotes(func(g goneNote, _ bool) {
+		if keep(g.Why) {
+			out = append(out, stretch{g.First, g.Last})
 		}
-	}
+	})
 	return join(out)
 }
 
@@ -249,23 +279,35 @@ func (c *catalogue) gone(keep func(why mesh.Cause) bool) []stretch {
 func (c *catalogue) carried(lost []stretch) []stretch {
 	var said, kept []stretch
 	gone := c.gone(func(mesh.Cause) bool { return true })
-	for _, n := range c.notes {
-		if n.Gone == nil || n.Gone.Void == 0 {
-			continue
-		}
-		s, at := stretch{n.Gone.First, n.Gone.Last}, stretch{n.Gone.Void, n.Gone.Void}
+	c.goneNotes(func(g goneNote, unsaid bool) {
+		s, at := stretch{g.First, g.Last}, stretch{g.Void, g.Void}
 		switch {
-		case len(overlap(at, lost)) > 0:
+		case g.Void == 0:
+		case unsaid || len(overlap(at, lost)) > 0:
 			said = append(said, s)
 		case len(overlap(at, gone)) == 0:
 			kept = append(kept, s)
 		}
-	}
+	})
 	var out []stretch
 	for _, s := range join(said) {
 		out = append(out, s.without(join(kept))...)
 	}
 	return out
+}
+
+// onTheWay reports whether something is gone that a reader lacks, and so is the
+// void that says so: it comes.
+func (c *catalogue) onTheWay(covered []stretch) (yes bool) {
+	gone := c.gone(func(mesh.Cause) bool { return true })
+	c.goneNotes(func(g goneNote, unsaid bool) {
+		if g.Void == 0 || unsaid {
+			return
+		}
+		void := stretch{g.Void, g.Void}
+		yes = yes || len((stretch{g.First, g.Last}).without(covered)) > 0 && len(void.without(join(append(gone, covered...)))) > 0
+	})
+	return yes
 }
 
 // parts are the sources that stretches of the log held something of, as far as

@@ -45,6 +45,9 @@ func (b *Buffer) load() error {
 	b.follow(newest, all)
 	if newest.chain != nil {
 		b.states, b.descs = newest.states, newest.descs
+		if n := len(b.pieces); n > 0 {
+			b.uncommit(b.pieces[n-1])
+		}
 	}
 	for _, f := range all {
 		for _, i := range f.s.skips {
@@ -53,6 +56,16 @@ func (b *Buffer) load() error {
 	}
 	b.debt = debt{missing: b.missing(all), lost: newest.lost}
 	return b.reopen(all)
+}
+
+// uncommit takes back the states of a commit that failed, as its records are:
+// a source that believed them would not ask for those again.
+func (b *Buffer) uncommit(p *piece) {
+	for _, n := range b.notes.notes {
+		if f := n.Filled; f != nil && f.States != nil && f.First == p.first && f.Segment == pieceName(p.number, p.first) {
+			b.states = maps.Clone(f.States)
+		}
+	}
 }
 
 // examine looks into every file whose name could be a segment's.
@@ -323,7 +336,9 @@ func (b *Buffer) reopen(all []found) error {
 
 // begin begins a new epoch and says in it what is missing.
 func (b *Buffer) begin() error {
-	missing := b.debt.missing
+	// What stood behind the end is lost too, and there may have been voids.
+	beyond := stretch{b.end + 1, 1<<64 - 2}
+	missing := join(append(b.notes.carried(append(slices.Clone(b.debt.missing), beyond)), b.debt.missing...))
 	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.notes.parts(missing))
 	if err != nil {
 		return err

@@ -251,10 +251,16 @@ func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
 	}
 	raw := b.raw(p, i)
 	v := mesh.Void{Lost: []mesh.Range{{Epoch: at.Epoch, First: at.Seq, Last: at.Seq}}, Cause: cause, Note: why}
+	silenced := true // it may have been a void, which nobody will read now
 	if r, err := parse(raw); err == nil {
-		if h, err := wire.ParseHeader(r.Sealed); err == nil && h.About != "" {
+		h, err := wire.ParseHeader(r.Sealed)
+		if err == nil && h.About != "" {
 			v.Parts = []mesh.Part{{Source: h.About, Times: h.Times, Count: uint64(h.Count)}}
 		}
+		silenced = err != nil || h.Kind == mesh.KindVoid
+	}
+	if silenced {
+		v.Lost = b.unsaid(i)
 	}
 	if err := b.keepRaw(at, raw); err != nil {
 		b.log.Warn("raw bytes not kept", "at", at.String(), "err", err)
@@ -271,8 +277,21 @@ func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
 	if _, err := b.commitOwn(pl); err != nil {
 		return fmt.Errorf("quarantine %s: %w", at, err)
 	}
+	b.noteGone([]stretch{{i, i}}, cause, b.chain.at(b.end))
 	b.log.Error("record quarantined", "at", at.String(), "cause", string(cause), "why", why)
 	return nil
+}
+
+// unsaid is a record that can't be read, and what it may have been the only one
+// to say is lost.
+func (b *Buffer) unsaid(i uint64) (lost []mesh.Range) {
+	b.writing.Lock()
+	defer b.writing.Unlock()
+	at := stretch{i, i}
+	for _, s := range join(append(b.notes.carried([]stretch{at}), at)) {
+		lost = append(lost, b.chain.ranges(s.first, s.last)...)
+	}
+	return lost[max(0, len(lost)-maxLost):]
 }
 
 // raw are the bytes of a record as they lie on disk; nil where they can't be had.

@@ -35,6 +35,11 @@ func (r *Runner) resume(ctx context.Context) (err error) {
 		r.use(sites, always)
 		for _, e := range r.entities {
 			e.scratch = false
+			// Its rows reach from here on: a void may take this back before they are
+			// looked at again.
+			if known := e.feed.known(); len(known) > 0 {
+				e.dirty = known[0].From
+			}
 		}
 	}
 	r.resumed = true
