@@ -88,6 +88,16 @@ func r02(x *trial) {
 // r02s kills where a segment of the buffer begins and where one goes: it needs
 // text nobody can make small, and a small buffer.
 func r02s(x *trial) {
+	x.killAt(x.rig(options{faulty: true, sources: x.bulky(), buffer: shortMemory}), func(p point) bool { return p.text })
+}
+
+// shortMemory is a buffer that lets go what was received at once, a mebibyte at
+// a time.
+const shortMemory = "max_bytes: 8MiB, segment_bytes: 1MiB, keep: 0s"
+
+// bulky are sources of which one says text that nobody can make small, a
+// mebibyte in about a second.
+func (x *trial) bulky() []sourceSpec {
 	letters := rand.New(rand.NewPCG(x.seed, 1))
 	specs := defaultSources()
 	specs[0].signals, specs[0].every = 40, 100*time.Millisecond
@@ -98,8 +108,7 @@ func r02s(x *trial) {
 		}
 		return string(b)
 	}
-	r := x.rig(options{faulty: true, sources: specs, buffer: "max_bytes: 8MiB, segment_bytes: 1MiB, keep: 1s"})
-	x.killAt(r, func(p point) bool { return p.text })
+	return specs
 }
 
 // killAt goes through the points, each as often as there are rounds.

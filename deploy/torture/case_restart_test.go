@@ -57,6 +57,30 @@ func r01(x *trial) {
 	r.settle()
 }
 
+// r11old is r11 where the agent has let go of what the hub has lost: that is
+// missing, and each sample of it stands in a gap that says why.
+func r11old(x *trial) {
+	r := x.rig(options{sources: x.bulky(), buffer: shortMemory})
+	r.flow()
+	r.hub.stop()
+	copied := r.path("copy")
+	copyTree(x, r.hubData, copied)
+	gone := func() int { return strings.Count(r.edge.said(), "segment deleted") }
+	was := gone()
+	r.hub.start()
+	r.ready()
+	r.await("the agent lets segments go", time.Minute, func() bool { return gone() >= was+4 })
+	r.hub.kill()
+	replace(x, copied, r.hubData)
+	began := time.Now()
+	r.hub.start()
+	r.await("samples of now are in the products", settleWithin, func() bool { return r.known().After(began) })
+	x.healed(time.Since(began))
+	if r.settle("not_kept"); x.gap == 0 {
+		x.Error("nothing is missing: nothing was tested")
+	}
+}
+
 // r11 puts an older copy of the hub's folder back: the agent still has what the
 // hub has lost, and gives it again.
 func r11(x *trial) {

@@ -51,8 +51,9 @@ type gap struct {
 	cause    string
 }
 
+// has: rows cut instants to milliseconds, so the last of a gap may be in it.
 func (g gap) has(source string, at int64) bool {
-	return g.source == source && g.from <= at && at < g.to
+	return g.source == source && g.from <= at && at <= g.to
 }
 
 // text is a value as rows say it.

@@ -135,10 +135,11 @@ func r06(x *trial) {
 	r.settle()
 }
 
-// r07 cuts the power under the hub.
+// r07 cuts the power under the hub. The agent lets go at once what the hub has
+// received, so what the hub loses is lost.
 func r07(x *trial) {
 	d := x.disk(diskBytes)
-	r := x.rig(options{hubData: d.path("hub")})
+	r := x.rig(options{hubData: d.path("hub"), sources: x.bulky(), buffer: shortMemory})
 	r.flow()
 	for range x.rounds {
 		pause(x.between(200*time.Millisecond, time.Second))
