@@ -62,7 +62,7 @@ func Enroll(cfg Config, site, agent, publicKey string, now time.Time) (token str
 	if err := sameSite(cfg, site); err != nil {
 		return "", err
 	}
-	reg, err := registry.Open(filepath.Join(cfg.Data, "registry"))
+	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +74,7 @@ func Enroll(cfg Config, site, agent, publicKey string, now time.Time) (token str
 
 // Agents lists the enrolled agents.
 func Agents(cfg Config) ([]registry.Agent, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, "registry"))
+	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +112,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := unbroken(cfg.Data); err != nil {
+		return err
+	}
 	for {
 		err := run(ctx, cfg, log)
 		if !errors.Is(err, errStreams) || ctx.Err() != nil {
@@ -180,10 +183,10 @@ func (h *hub) open(ctx context.Context) (err error) {
 		}
 		h.now, h.plant = f.Now, f.Plant
 	}
-	if h.reg, err = registry.Open(filepath.Join(h.cfg.Data, "registry")); err != nil {
+	if h.reg, err = registry.Open(filepath.Join(h.cfg.Data, registryName)); err != nil {
 		return err
 	}
-	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, "hub.db"), h.log); err != nil {
+	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, databaseName), h.log); err != nil {
 		return err
 	}
 	h.ingest = ingest.New(ingest.Config{MaxBytes: int64(h.cfg.NATS.MaxStore) * (productShare - 1) / productShare}, h.store, h.log)

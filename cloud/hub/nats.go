@@ -50,7 +50,7 @@ func startNATS(ctx context.Context, c Config, trust registry.Trust, resolver ser
 	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "hub", Host: host, Port: port, NoSigs: true, MaxPayload: wire.MaxFrame, PingInterval: natsPing,
-		JetStream: true, StoreDir: filepath.Join(c.Data, "nats"), SyncAlways: true, JetStreamMaxStore: int64(c.NATS.MaxStore),
+		JetStream: true, StoreDir: filepath.Join(c.Data, natsFolder), SyncAlways: true, JetStreamMaxStore: int64(c.NATS.MaxStore),
 		TrustedOperators: []*jwt.OperatorClaims{trust.OperatorToken}, SystemAccount: trust.SystemKey, AccountResolver: resolver,
 	})
 	if err != nil {

@@ -47,7 +47,9 @@ var (
 )
 
 // FaultNames are the faults the demo knows.
-func FaultNames() []string { return []string{"kill-agent", "kill-worker", "kill-hub", "outage"} }
+func FaultNames() []string {
+	return []string{"kill-agent", "kill-worker", "kill-hub", "restore-hub", "outage"}
+}
 
 // plan is Options made definite.
 type plan struct {
@@ -105,6 +107,7 @@ type demo struct {
 	standing       chan struct{}
 	faultEvents    chan string
 	downs          []down
+	backups        int
 	outcome        Outcome
 }
 

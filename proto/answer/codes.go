@@ -46,7 +46,7 @@ func Codes() []Entry {
 		{Locked, 6, "another agent uses the same data folder"},
 		{Data, 6, "a data folder can't be used: another process has it, or it is not ours to write"},
 		{DemoMismatch, 7, "the products are not what the plant's truth says"},
-		{Damaged, 7, "a file of records holds bytes that can't be read"},
+		{Damaged, 7, "a file of records, or a backup, holds bytes that are not what was written"},
 	}
 }
 
