@@ -51,8 +51,12 @@ func Copy(ctx context.Context, path, folder string, log *slog.Logger) (out Copie
 		return out, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	return copyOut(ctx, src, path, folder)
+}
+
+func copyOut(ctx context.Context, src *Store, path, folder string) (out Copied, err error) {
 	c := &copier{src: src, path: path, to: filepath.Join(folder, filepath.Base(path)), done: map[int64]dayStat{}}
-	c.dst = &Store{folder: filepath.Join(folder, filepath.Base(src.folder)), log: log}
+	c.dst = &Store{folder: filepath.Join(folder, filepath.Base(src.folder)), log: src.log}
 	for n := 0; ; n++ {
 		again, err := c.round(ctx)
 		if err == nil && again && n == copyRounds {
@@ -115,6 +119,9 @@ func (s *stand) read(ctx context.Context, tx *sql.Tx) (err error) {
 func (c *copier) round(ctx context.Context) (again bool, err error) {
 	c.faults = nil
 	if err := c.database(ctx); err != nil {
+		return false, err
+	}
+	if err := c.src.halted("database copied"); err != nil {
 		return false, err
 	}
 	for day := range c.done {

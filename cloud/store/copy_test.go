@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -120,6 +121,50 @@ func (sc *scene) live(ctx context.Context, drop bool) {
 		if _, err := sc.s.Retain(ctx, Retention{Now: sc.now, Keep: 72 * time.Hour, Least: 48 * time.Hour}); err != nil && ctx.Err() == nil {
 			sc.t.Error(err)
 		}
+	}
+}
+
+// Days that go while they are copied are no fault of the copy, and what it says
+// is kept is there: strays too, of which no file goes.
+func TestCopy_BeginsAnewWhereDaysWereDropped(t *testing.T) {
+	sc := newScene(t, 5)
+	for range 20 {
+		sc.say("a", 30)
+		sc.now += mesh.Nanos(6 * time.Hour)
+	}
+	sc.stamped(noon-400*mesh.Nanos(dayNanos), noon-300*mesh.Nanos(dayNanos))
+	sc.compact(sc.end, 0)
+	src, err := OpenReading(t.Context(), sc.path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rounds := 0
+	src.halt = func(string) error {
+		if rounds++; rounds > 2 {
+			return nil
+		}
+		_, err := sc.s.Retain(t.Context(), Retention{Now: sc.now, Keep: time.Duration(5-rounds) * 24 * time.Hour, Least: 24 * time.Hour})
+		return err
+	}
+	folder := t.TempDir()
+	out, err := copyOut(t.Context(), src, sc.path, folder)
+	if err := errors.Join(err, src.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c := &scene{t: t, path: filepath.Join(folder, "hub.db"), m: newMaker(t), rng: rand.New(rand.NewPCG(1, 1))}
+	c.reopen()
+	is, err := c.s.Kept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := sc.s.Kept(t.Context())
+	if err != nil || is != want || rounds != 3 || len(out.Faults) > 0 {
+		t.Errorf("after %d rounds the copy is kept from %s, the hub from %s, faults %v, %v", rounds, is, want, out.Faults, err)
+	}
+	before, _ := sc.inFolder()
+	after, _ := c.inFolder()
+	if got, want := slices.Sorted(maps.Values(after)), slices.Sorted(maps.Values(before)); !slices.Equal(got, want) {
+		t.Errorf("the copy has %v, the hub %v", got, want)
 	}
 }
 
