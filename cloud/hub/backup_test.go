@@ -27,7 +27,7 @@ func stopped(t *testing.T) Config {
 		if err != nil {
 			return false
 		}
-		defer s.Close() //nolint:errcheck // it was read only
+		defer s.Close()
 		facts, err := s.Facts(t.Context(), 0)
 		return err == nil && len(facts) == 1
 	})

@@ -195,46 +195,58 @@ func (nowhere) Close() error { return nil }
 
 // readBackup gives the files of a backup to what put opens, and makes sure that
 // they are all there and whole.
-func readBackup(from string, put func(name string) (io.WriteCloser, error)) (m Manifest, err error) {
-	want := map[string]FileMark{}
-	err = eachFile(from, func(name string, r io.Reader) error {
-		if m.Format == 0 {
-			if m, err = readManifest(name, r); err != nil {
-				return err
-			}
-			for _, f := range m.Files {
-				want[f.Path] = f
-			}
-			return nil
-		}
-		is, ok := want[name]
-		if !ok {
-			return fmt.Errorf("%w: it holds %q, which its manifest doesn't name", ErrDamaged, name)
-		}
-		delete(want, name)
-		w, err := put(name)
-		if err != nil {
+func readBackup(from string, put func(name string) (io.WriteCloser, error)) (Manifest, error) {
+	r := reading{put: put}
+	if err := eachFile(from, r.file); err != nil {
+		return r.m, err
+	}
+	if r.m.Format == 0 {
+		return r.m, fmt.Errorf("%w: it has no manifest", ErrDamaged)
+	}
+	if len(r.want) > 0 {
+		return r.m, fmt.Errorf("%w: %d of the files its manifest names are missing", ErrDamaged, len(r.want))
+	}
+	return r.m, nil
+}
+
+// reading is a backup that is read.
+type reading struct {
+	m    Manifest
+	want map[string]FileMark // those that have not come
+	put  func(name string) (io.WriteCloser, error)
+}
+
+func (b *reading) file(name string, r io.Reader) (err error) {
+	if b.m.Format == 0 {
+		if b.m, err = readManifest(name, r); err != nil {
 			return err
 		}
-		got, err := markWhile(name, r, w)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		if err = errors.Join(err, w.Close()); err != nil {
-			return fmt.Errorf("read %s of the backup: %w", name, err)
-		}
-		if got != is {
-			return fmt.Errorf("%w: %s has %d bytes with SHA-256 %s, its manifest says %d and %s", ErrDamaged, name, got.Size, got.SHA256, is.Size, is.SHA256)
+		b.want = make(map[string]FileMark, len(b.m.Files))
+		for _, f := range b.m.Files {
+			b.want[f.Path] = f
 		}
 		return nil
-	})
-	if err == nil && m.Format == 0 {
-		err = fmt.Errorf("%w: it has no manifest", ErrDamaged)
 	}
-	if err == nil && len(want) > 0 {
-		err = fmt.Errorf("%w: %d of the files its manifest names are missing", ErrDamaged, len(want))
+	is, ok := b.want[name]
+	if !ok {
+		return fmt.Errorf("%w: it holds %q, which its manifest doesn't name", ErrDamaged, name)
 	}
-	return m, err
+	delete(b.want, name)
+	w, err := b.put(name)
+	if err != nil {
+		return err
+	}
+	got, err := markWhile(name, r, w)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		return fmt.Errorf("read %s of the backup: %w", name, err)
+	}
+	if got != is {
+		return fmt.Errorf("%w: %s has %d bytes with SHA-256 %s, its manifest says %d and %s", ErrDamaged, name, got.Size, got.SHA256, is.Size, is.SHA256)
+	}
+	return nil
 }
 
 func readManifest(name string, r io.Reader) (m Manifest, err error) {

@@ -35,6 +35,16 @@ func TakeOver(from, into string) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	agents, err := r.takeAgents(older)
+	if err != nil {
+		return agents, err
+	}
+	keys, err := r.takeRevoked(older)
+	return agents + keys, err
+}
+
+// takeAgents takes over agents that were enrolled since.
+func (r *Registry) takeAgents(older *Registry) (n int, err error) {
 	agents, err := older.Agents()
 	if err != nil {
 		return 0, err
@@ -48,30 +58,32 @@ func TakeOver(from, into string) (n int, err error) {
 			continue
 		}
 		a.Revoked = nil // is in the key's own file
-		if err := writeJSON(filepath.Join(into, agentsFolder, a.Site+"."+a.Name+".json"), a); err != nil {
+		if err := writeJSON(filepath.Join(r.dir, agentsFolder, a.Site+"."+a.Name+".json"), a); err != nil {
 			return n, err
 		}
 		n++
 	}
-	revoked, err := older.Revoked()
+	return n, nil
+}
+
+// takeRevoked takes over keys that were revoked since.
+func (r *Registry) takeRevoked(older *Registry) (n int, err error) {
+	keys, err := older.Revoked()
 	if err != nil {
-		return n, err
+		return 0, err
 	}
-	for _, key := range revoked {
+	for _, key := range keys {
 		var v Revocation
-		if has, err := readJSON(r.revocation(key), &v); err != nil || has {
-			if err != nil {
-				return n, err
+		has, err := readJSON(r.revocation(key), &v)
+		if err == nil && !has {
+			n++
+			if _, err = readJSON(older.revocation(key), &v); err == nil {
+				err = writeJSON(r.revocation(key), v)
 			}
-			continue
 		}
-		if _, err := readJSON(older.revocation(key), &v); err != nil {
+		if err != nil {
 			return n, err
 		}
-		if err := writeJSON(r.revocation(key), v); err != nil {
-			return n, err
-		}
-		n++
 	}
 	return n, nil
 }
