@@ -105,6 +105,10 @@ func (g *Ingest) session(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 	if err != nil {
 		return fmt.Errorf("read the ingest stream from %d: %w", from, err)
 	}
+	select {
+	case <-g.renew: // was asked of a session before
+	default:
+	}
 	g.trouble.Store(nil)
 	g.log.InfoContext(ctx, "reading the ingest stream", "stream", r.identity, "from", from, "last_seq", info.State.LastSeq)
 	group, ctx := errgroup.WithContext(ctx)
