@@ -263,3 +263,65 @@ func (p *paused) Take(ctx context.Context, t mesh.Take) (mesh.Position, error) {
 	defer p.mu.RUnlock()
 	return p.Store.Take(ctx, t)
 }
+
+// TestIngest_CanaryIsAccountedForAndLeavesNoTrace: a message of the hub's own
+// moves the place like any other, and is no record of anybody.
+func TestIngest_CanaryIsAccountedForAndLeavesNoTrace(t *testing.T) {
+	srv, st := startServer(t, t.TempDir()), newMemory()
+	h := runHub(t, st, connect(t, srv))
+	f := newField(t, srv, "gw-1")
+	f.publish(subject.Live, append(wire.AppendDescriptor(nil, f.table), frames(f.open(), f.batch(3))...))
+	f.awaitAll()
+	for _, said := range []string{"a", "b", "c"} {
+		_, _, next := h.g.Canary()
+		if _, err := f.js.Publish(t.Context(), subject.Canary, []byte(said)); err != nil {
+			t.Fatal(err)
+		}
+		<-next
+		if got, _, _ := h.g.Canary(); got != said {
+			t.Errorf("it said %q, not %q", got, said)
+		}
+	}
+	place, err := h.g.Place(t.Context())
+	if err != nil || place.Seq != 4 || st.place != place {
+		t.Errorf("the place is %+v, in the store %+v, %v", place, st.place, err)
+	}
+	s, err := f.js.Stream(t.Context(), subject.IngestStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all but the last is purged", func() bool {
+		info, err := s.Info(t.Context(), jetstream.WithSubjectFilter(subject.Canary))
+		return err == nil && info.State.Subjects[subject.Canary] == 1
+	})
+	f.publish(subject.Live, frames(f.batch(1)))
+	f.awaitAll()
+	h.end()
+	if s := h.g.Stats(); s.Messages != 2 || s.Foreign != 0 || s.Damaged != 0 {
+		t.Errorf("stats %+v", s)
+	}
+	r := &rig{t: t, store: st}
+	r.want(f.records...)
+}
+
+// TestIngest_RenewReadsOnThroughAnotherSession: nothing is lost or doubled, and
+// what was asked before a session began doesn't end it.
+func TestIngest_RenewReadsOnThroughAnotherSession(t *testing.T) {
+	srv, st := startServer(t, t.TempDir()), newMemory()
+	var log words
+	h := runHubWith(t, st, connect(t, srv), quick(), slog.New(slog.NewTextHandler(&log, nil)))
+	f := newField(t, srv, "gw-1")
+	f.publish(subject.Live, append(wire.AppendDescriptor(nil, f.table), frames(f.open())...))
+	f.awaitAll()
+	for n := range 3 {
+		h.g.Renew()
+		h.g.Renew()
+		f.publish(subject.Live, frames(f.batch(1)))
+		until(t, "another session reads", func() bool { return log.has("reading the ingest stream") == n+2 })
+		f.publish(subject.Live, frames(f.batch(1)))
+		f.awaitAll()
+	}
+	h.end()
+	r := &rig{t: t, store: st}
+	r.want(f.records...)
+}
