@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"plantmesh/cloud/ingest"
 	porthttp "plantmesh/cloud/port/http"
 	"plantmesh/proto/mesh"
 )
@@ -29,9 +30,33 @@ func (h *hub) checks() []porthttp.Check {
 			}
 			return h.unwell()
 		}},
+		{Name: "ingest", Run: func(context.Context) error { return h.ingest.Trouble() }},
+		{Name: "canary", Run: h.canary.well},
 		{Name: "store", Run: rarely(tryEvery, h.tryStore)},
 		{Name: "products", Run: func(context.Context) error { return h.troubles() }},
 		{Name: "history", Run: h.keeper.well},
+	}
+}
+
+// figures are the lines of /metrics that tell how the pipe is.
+func (h *hub) figures() []porthttp.Count {
+	in := func(name, help string, of func(ingest.Stats) uint64) porthttp.Count {
+		return porthttp.Count{Name: "ingest_" + name, Help: help, Value: func() uint64 { return of(h.ingest.Stats()) }}
+	}
+	return []porthttp.Count{
+		in("records_total", "Records put into the hub's log.", func(s ingest.Stats) uint64 { return s.Taken }),
+		in("samples_total", "Samples in them.", func(s ingest.Stats) uint64 { return s.Samples }),
+		in("repeats_total", "Records that were in the log already.", func(s ingest.Stats) uint64 { return s.Twice }),
+		in("damaged_total", "Frames or records that can't be read.", func(s ingest.Stats) uint64 { return s.Damaged }),
+		in("clashes_total", "Positions that came again with other bytes.", func(s ingest.Stats) uint64 { return s.Clashed }),
+		in("stream_drifts_total", "Times the ingest stream's configuration was not what it has to be.", func(s ingest.Stats) uint64 { return s.Drifted }),
+		in("stream_renewed_total", "Times the ingest stream was deleted and made anew.", func(s ingest.Stats) uint64 { return s.Renewed }),
+		in("stream_regressed_total", "Times the ingest stream ended before what was read of it.", func(s ingest.Stats) uint64 { return s.Regressed }),
+		in("stream_full_total", "Times the ingest stream ran full.", func(s ingest.Stats) uint64 { return s.RanFull }),
+		{Name: "canary_sent_total", Help: "Messages of the hub's own sent through the ingest stream.", Value: h.counts.sent.Load},
+		{Name: "canary_lost_total", Help: "Those that did not come back.", Value: h.counts.lost.Load},
+		{Name: "ingest_sessions_renewed_total", Help: "Times the stream was read through a new session for that.", Value: h.counts.renewed.Load},
+		{Name: "server_restarts_total", Help: "Times the embedded server was started anew.", Value: h.counts.restarted.Load},
 	}
 }
 

@@ -28,6 +28,8 @@ type Config struct {
 	Ingest IngestConfig `yaml:"ingest"`
 	// History is how the samples themselves are kept.
 	History HistoryConfig `yaml:"history"`
+	// Watch is how often the hub looks whether its own pipe works.
+	Watch WatchConfig `yaml:"watch"`
 	// PlantClock is the plant clock's file in a demo; empty: the wall clock.
 	PlantClock string `yaml:"plant_clock"`
 }
@@ -70,6 +72,41 @@ type HTTPConfig struct {
 	// Listen is host:port; the default is 127.0.0.1:8080. Only loopback is
 	// allowed until the hub has users.
 	Listen string `yaml:"listen"`
+}
+
+// WatchConfig is how often the hub looks at what agents send through.
+type WatchConfig struct {
+	// Canary is how often the hub sends a message of its own the way of the
+	// agents' records, up to the database; default 10s. One that doesn't come back
+	// is told at /readyz, the stream is read through a new session, and from the
+	// third on the embedded server is started anew.
+	Canary strict.Duration `yaml:"canary"`
+	// Stream is how often the ingest stream's configuration is looked at; default
+	// 1m. What somebody changed is set right or refused, and told.
+	Stream strict.Duration `yaml:"stream"`
+}
+
+const (
+	defaultCanary = 10 * time.Second
+	defaultStream = time.Minute
+	// minWatch: a canary costs a synced write of the stream and one of the database.
+	minWatch = time.Second
+)
+
+func (c *WatchConfig) complete(doc *strict.Doc) error {
+	for _, f := range []struct {
+		at   string
+		v    *strict.Duration
+		rule time.Duration
+	}{{"canary", &c.Canary, defaultCanary}, {"stream", &c.Stream, defaultStream}} {
+		if *f.v == 0 {
+			*f.v = strict.Duration(f.rule)
+		}
+		if *f.v < strict.Duration(minWatch) {
+			return doc.Fault("$.watch."+f.at, "at least 1s is needed")
+		}
+	}
+	return nil
 }
 
 const (
@@ -135,6 +172,9 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 		return err
 	}
 	if err := c.History.complete(doc); err != nil {
+		return err
+	}
+	if err := c.Watch.complete(doc); err != nil {
 		return err
 	}
 	if c.NATS.MaxStore < minMaxStore {

@@ -36,7 +36,7 @@ func (h *hub) deps() porthttp.Deps {
 			}
 			return 0
 		},
-		Checks: h.checks(),
+		Checks: h.checks(), Counts: h.figures(),
 		Parquet: func(w io.Writer, p porthttp.Product, columns []port.Column) (port.Table, error) {
 			return parquet.NewTable(w, p.ID, p.Version, columns)
 		},

@@ -71,7 +71,7 @@ func Export(ctx context.Context, cfg Config, r ExportRequest, log *slog.Logger) 
 			return nil, fmt.Errorf("%w: the site has no equipment %q", ErrUsage, id)
 		}
 	}
-	if x.store, err = store.OpenReading(ctx, filepath.Join(cfg.Data, "hub.db"), log); err != nil {
+	if x.store, err = store.OpenReading(ctx, filepath.Join(cfg.Data, databaseName), log); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrData, err)
 	}
 	defer func() { err = errors.Join(err, x.store.Close()) }()

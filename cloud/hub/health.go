@@ -50,7 +50,7 @@ func (h *hub) unwell() error {
 
 // writable tries whether the disk takes something.
 func (h *hub) writable() error {
-	path := filepath.Join(h.cfg.Data, "probe")
+	path := filepath.Join(h.cfg.Data, probeName)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("try the disk: %w", err)

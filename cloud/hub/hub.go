@@ -62,7 +62,7 @@ func Enroll(cfg Config, site, agent, publicKey string, now time.Time) (token str
 	if err := sameSite(cfg, site); err != nil {
 		return "", err
 	}
-	reg, err := registry.Open(filepath.Join(cfg.Data, "registry"))
+	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +74,7 @@ func Enroll(cfg Config, site, agent, publicKey string, now time.Time) (token str
 
 // Agents lists the enrolled agents.
 func Agents(cfg Config) ([]registry.Agent, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, "registry"))
+	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +95,8 @@ type hub struct {
 	defs   []*product.Definition
 	set    *runner.Set
 	keeper *keeper
+	canary *canary
+	counts *tally // over the lives of the embedded server
 	// accounts is what the embedded server asks for the accounts.
 	accounts *server.MemAccResolver
 	now      func() mesh.Nanos
@@ -112,21 +114,26 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := unbroken(cfg.Data); err != nil {
+		return err
+	}
+	counts := &tally{}
 	for {
-		err := run(ctx, cfg, log)
+		err := run(ctx, cfg, counts, log)
 		if !errors.Is(err, errStreams) || ctx.Err() != nil {
 			return err
 		}
+		counts.restarted.Add(1)
 		log.Warn("hub begins anew", "reason", err)
 	}
 }
 
-func run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err error) {
 	l, err := listenOn(ctx, cfg.HTTP.Listen)
 	if err != nil {
 		return err
 	}
-	h := &hub{cfg: cfg, log: log, accounts: &server.MemAccResolver{}}
+	h := &hub{cfg: cfg, log: log, counts: counts, accounts: &server.MemAccResolver{}}
 	defer func() { err = errors.Join(err, h.close()) }()
 	if err := h.open(ctx); err != nil {
 		return errors.Join(err, l.Close())
@@ -148,6 +155,7 @@ func run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	g.Go(func() error { return h.keeper.run(gctx) })
 	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
 	g.Go(func() error { return web.Watch(gctx) })
+	g.Go(func() error { return h.canary.run(gctx) })
 	g.Go(func() error { return watch(gctx, h.unwell, h.writable, time.Duration(cfg.NATS.CheckEvery)) })
 	g.Go(func() error {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -180,15 +188,16 @@ func (h *hub) open(ctx context.Context) (err error) {
 		}
 		h.now, h.plant = f.Now, f.Plant
 	}
-	if h.reg, err = registry.Open(filepath.Join(h.cfg.Data, "registry")); err != nil {
+	if h.reg, err = registry.Open(filepath.Join(h.cfg.Data, registryName)); err != nil {
 		return err
 	}
-	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, "hub.db"), h.log); err != nil {
+	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, databaseName), h.log); err != nil {
 		return err
 	}
 	h.ingest = ingest.New(ingest.Config{
 		MaxBytes:     int64(h.cfg.NATS.MaxStore) * (productShare - 1) / productShare,
 		ReceiptEvery: time.Duration(h.cfg.Ingest.ReceiptEvery), PurgeEvery: time.Duration(h.cfg.Ingest.PurgeEvery), ForkAfter: time.Duration(h.cfg.Ingest.ForkAfter),
+		AssertEvery: time.Duration(h.cfg.Watch.Stream),
 	}, h.store, h.log)
 	site := &siteLog{store: h.store, ingest: h.ingest, now: h.now, log: h.log}
 	if h.site, h.before, err = site.load(ctx, h.cfg.SiteFile); err != nil {
@@ -201,7 +210,10 @@ func (h *hub) open(ctx context.Context) (err error) {
 	if h.nats, err = startNATS(ctx, h.cfg, h.reg.Trust, h.accounts, h.log); err != nil {
 		return err
 	}
-	h.conn, err = connect(h.nats, h.reg)
+	if h.conn, err = connect(h.nats, h.reg); err != nil {
+		return err
+	}
+	h.canary, err = h.newCanary()
 	return err
 }
 

@@ -64,7 +64,7 @@ func testConfig(t *testing.T) Config {
 // opened is a hub whose ingest, products and revocations run; its page is not served.
 func opened(t *testing.T) *hub {
 	t.Helper()
-	h := &hub{cfg: testConfig(t), log: quiet(), accounts: &server.MemAccResolver{}}
+	h := &hub{cfg: testConfig(t), log: quiet(), counts: &tally{}, accounts: &server.MemAccResolver{}}
 	t.Cleanup(func() { check(t, h.close()) })
 	check(t, h.open(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())

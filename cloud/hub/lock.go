@@ -20,7 +20,7 @@ const lockPatience = 2 * time.Second
 // lockData takes the data folder for this process. The kernel gives it back
 // when the process dies.
 func lockData(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("%w: open the lock file: %w", ErrData, err)
 	}

@@ -48,7 +48,7 @@ func startNATS(ctx context.Context, c Config, trust registry.Trust, resolver ser
 	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "hub", Host: host, Port: port, NoSigs: true, MaxPayload: wire.MaxFrame, PingInterval: time.Duration(c.NATS.Ping),
-		JetStream: true, StoreDir: filepath.Join(c.Data, "nats"), SyncAlways: c.NATS.syncEvery == 0, SyncInterval: c.NATS.syncEvery, JetStreamMaxStore: int64(c.NATS.MaxStore),
+		JetStream: true, StoreDir: filepath.Join(c.Data, natsFolder), SyncAlways: c.NATS.syncEvery == 0, SyncInterval: c.NATS.syncEvery, JetStreamMaxStore: int64(c.NATS.MaxStore),
 		TrustedOperators: []*jwt.OperatorClaims{trust.OperatorToken}, SystemAccount: trust.SystemKey, AccountResolver: resolver,
 	})
 	if err != nil {

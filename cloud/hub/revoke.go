@@ -19,7 +19,7 @@ const revokeEvery = 2 * time.Second
 // Revoke ends what an agent's key may do; see registry. A hub that runs closes
 // its connection within revokeEvery.
 func Revoke(cfg Config, site, agent string, now time.Time) (registry.Revocation, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, "registry"))
+	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
 	if err != nil {
 		return registry.Revocation{}, err
 	}

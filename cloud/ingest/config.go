@@ -13,6 +13,8 @@ type Config struct {
 	MaxMessage   uint32        // told to agents in receipts; default wire.MaxFrame, less where the server takes less
 	ReceiptEvery time.Duration // receipts are repeated this often, as any may be lost; default 5 s
 	PurgeEvery   time.Duration // what is stored is purged from the stream this often; default 10 s
+	AssertEvery  time.Duration // the stream's configuration is looked at this often; default 1 min
+	Replicas     int           // of the stream; default 1
 	RetryFirst   time.Duration // first wait after an error, doubled up to RetryMost; default 200 ms
 	RetryMost    time.Duration // default 10 s
 	// ForkAfter is how long a log's branch must be silent before one that forks
@@ -37,6 +39,8 @@ func (c Config) withDefaults() Config {
 	}
 	set(&c.ReceiptEvery, 5*time.Second)
 	set(&c.PurgeEvery, 10*time.Second)
+	set(&c.AssertEvery, time.Minute)
+	c.Replicas = max(c.Replicas, 1)
 	set(&c.ForkAfter, 5*time.Minute)
 	set(&c.RetryFirst, 200*time.Millisecond)
 	set(&c.RetryMost, 10*time.Second)

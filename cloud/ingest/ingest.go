@@ -71,6 +71,10 @@ type Stats struct {
 	NoIsland        uint64 // left out: the set already has its islands
 	RolledBack      uint64 // openings that went back behind what had come
 	Reopened        uint64 // times the hub's log was opened
+	Drifted         uint64 // times the stream was not what it has to be
+	Renewed         uint64 // times it was deleted and made anew
+	Regressed       uint64 // times it ended before what was read of it
+	RanFull         uint64 // times it ran full
 }
 
 // Ingest is the only writer of one partition of the hub's log. Safe for
@@ -81,6 +85,13 @@ type Ingest struct {
 	log   *slog.Logger
 	share atomic.Uint32 // percent of the stream's bytes in use
 	takes atomic.Uint32 // bytes of a message the server takes; 0: not known yet
+
+	trouble atomic.Pointer[error] // why the stream is not read now; nil: it is
+	last    atomic.Pointer[error] // why a session ended last
+	full    atomic.Bool           // the stream takes no more
+	renew   chan struct{}         // asks for a session anew
+	canary  canary
+	counts  counts
 
 	mu       sync.Mutex // protects all below, and keeps one Take at a time
 	open     bool
@@ -105,7 +116,7 @@ type spoke struct {
 
 // New assembles an ingest; the log is opened at the first use.
 func New(cfg Config, store Store, log *slog.Logger) *Ingest {
-	return &Ingest{cfg: cfg.withDefaults(), store: store, log: log, heard: map[mesh.LogID]time.Time{}, spoke: map[mesh.LogID]spoke{}}
+	return &Ingest{cfg: cfg.withDefaults(), store: store, log: log, heard: map[mesh.LogID]time.Time{}, spoke: map[mesh.LogID]spoke{}, renew: make(chan struct{}, 1)}
 }
 
 // Open opens the hub's log anew, and takes it from whoever has it. Step and
@@ -161,7 +172,9 @@ func (g *Ingest) Heard(site, agent string) (at time.Time, ok bool) {
 func (g *Ingest) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.stats
+	s := g.stats
+	g.counts.into(&s)
+	return s
 }
 
 // Step takes messages, in the order of the stream, in one transaction. The
@@ -189,6 +202,7 @@ func (g *Ingest) Step(ctx context.Context, msgs []Message) ([]Answer, error) {
 		return nil, err
 	}
 	s.settle()
+	g.canary.passed(uint64(len(msgs)), s.canary)
 	answers, now := make([]Answer, 0, len(s.heard)), s.now
 	for _, h := range s.heard {
 		g.heard[h.log] = now

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -66,7 +65,7 @@ func (g *Ingest) Run(ctx context.Context, nc *nats.Conn) error {
 		if g.cfg.Now().Sub(began) > time.Minute {
 			wait = g.cfg.RetryFirst
 		}
-		g.log.WarnContext(ctx, "ingest interrupted, trying again", "wait", wait, "err", err)
+		g.interrupted(ctx, err, wait)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -84,7 +83,7 @@ func (g *Ingest) session(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 		return err
 	}
 	info := stream.CachedInfo()
-	r := &reading{g: g, nc: nc, stream: stream, identity: identity(info)}
+	r := &reading{g: g, nc: nc, js: js, stream: stream, identity: identity(info)}
 	place, err := g.Place(ctx)
 	if err != nil {
 		return err
@@ -93,8 +92,12 @@ func (g *Ingest) session(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 	switch {
 	case place.Stream == r.identity && place.Seq <= info.State.LastSeq:
 		from = place.Seq + 1
+	case place.Stream == r.identity:
+		g.counts.regressed.Add(1)
+		g.log.ErrorContext(ctx, "the ingest stream went back behind what was read of it, is it an old copy? It is read from its first message; agents send again what is not accounted", "stream", r.identity, "was_seq", place.Seq, "last_seq", info.State.LastSeq)
 	case place.Stream != "":
-		g.log.WarnContext(ctx, "stream is another or went back, read from its first message", "was", place.Stream, "was_seq", place.Seq, "is", r.identity, "last_seq", info.State.LastSeq)
+		g.counts.renewed.Add(1)
+		g.log.ErrorContext(ctx, "the ingest stream was deleted and made anew: agents send again what is not accounted", "was", place.Stream, "was_seq", place.Seq, "is", r.identity, "last_seq", info.State.LastSeq)
 	}
 	c, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
@@ -103,10 +106,16 @@ func (g *Ingest) session(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 	if err != nil {
 		return fmt.Errorf("read the ingest stream from %d: %w", from, err)
 	}
+	select {
+	case <-g.renew: // was asked of a session before
+	default:
+	}
+	g.trouble.Store(nil)
 	g.log.InfoContext(ctx, "reading the ingest stream", "stream", r.identity, "from", from, "last_seq", info.State.LastSeq)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.read(ctx, c) })
 	group.Go(func() error { return r.keep(ctx) })
+	group.Go(func() error { return r.guard(ctx) })
 	return group.Wait()
 }
 
@@ -117,14 +126,9 @@ func identity(i *jetstream.StreamInfo) string {
 
 // stream makes the ingest stream, or brings it to what it has to be.
 func (g *Ingest) stream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
-	want := jetstream.StreamConfig{
-		Name: subject.IngestStream, Description: "records on their way from the agents to the hub's log",
-		Subjects: []string{subject.IngestAll}, Storage: jetstream.FileStorage,
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: g.cfg.MaxBytes, DenyDelete: true,
-	}
-	s, err := js.Stream(ctx, want.Name)
+	s, err := js.Stream(ctx, subject.IngestStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if s, err = js.CreateStream(ctx, want); err != nil {
+		if s, err = js.CreateStream(ctx, g.wanted()); err != nil {
 			return nil, fmt.Errorf("make the ingest stream: %w", err)
 		}
 		return s, nil
@@ -132,28 +136,14 @@ func (g *Ingest) stream(ctx context.Context, js jetstream.JetStream) (jetstream.
 	if err != nil {
 		return nil, fmt.Errorf("find the ingest stream: %w", err)
 	}
-	is := s.CachedInfo().Config
-	if is.Storage != want.Storage || is.Retention != want.Retention {
-		return nil, fmt.Errorf("the ingest stream is kept as %s, %s: delete it, the agents send again", is.Storage, is.Retention)
-	}
-	same := len(is.Subjects) == 1 && is.Subjects[0] == want.Subjects[0] && is.Discard == want.Discard && is.MaxBytes == want.MaxBytes &&
-		is.MaxAge == 0 && is.MaxMsgs <= 0 && is.MaxMsgsPerSubject <= 0 && is.PersistMode == want.PersistMode
-	if same {
-		return s, nil
-	}
-	g.log.WarnContext(ctx, "ingest stream differs from what it has to be, setting it right", "max_bytes", want.MaxBytes)
-	is.Subjects, is.Discard, is.MaxBytes = want.Subjects, want.Discard, want.MaxBytes
-	is.MaxAge, is.MaxMsgs, is.MaxMsgsPerSubject, is.PersistMode = 0, -1, -1, want.PersistMode
-	if s, err = js.UpdateStream(ctx, is); err != nil {
-		return nil, fmt.Errorf("set the ingest stream right: %w", err)
-	}
-	return s, nil
+	return g.right(ctx, js, s)
 }
 
 // reading is one session's view of the stream.
 type reading struct {
 	g        *Ingest
 	nc       *nats.Conn
+	js       jetstream.JetStream
 	stream   jetstream.Stream
 	identity string
 	idle     atomic.Bool // waiting for a message
@@ -266,22 +256,17 @@ func (r *reading) keep(ctx context.Context) error {
 	receipts, purge := time.NewTicker(r.g.cfg.ReceiptEvery), time.NewTicker(r.g.cfg.PurgeEvery)
 	defer receipts.Stop()
 	defer purge.Stop()
-	// What was on its way when the connection broke is lost to this consumer.
-	broken := r.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
-	defer r.nc.RemoveStatusListener(broken)
 	var s standing
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case status := <-broken:
-			return fmt.Errorf("the connection is %s: %w", strings.ToLower(status.String()), errStalled)
 		case <-receipts.C:
-			place, err := r.look(ctx)
+			place, last, err := r.look(ctx)
 			if err != nil {
 				return err
 			}
-			if s.still(place, r.idle.Load() && place.Seq < r.stream.CachedInfo().State.LastSeq) {
+			if s.still(place, r.idle.Load() && place.Seq < last) {
 				return errStalled
 			}
 			answers, err := r.g.Receipts(ctx)
@@ -312,23 +297,21 @@ func (s *standing) still(place mesh.Place, behind bool) bool {
 	return s.looks >= 2
 }
 
-// look sees how full the stream is, and whether it is still the same.
-func (r *reading) look(ctx context.Context) (mesh.Place, error) {
+// look sees whether the stream is still the same.
+func (r *reading) look(ctx context.Context) (place mesh.Place, last uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	info, err := r.stream.Info(ctx)
 	if err != nil {
-		return mesh.Place{}, fmt.Errorf("look at the ingest stream: %w", err)
+		return place, 0, fmt.Errorf("look at the ingest stream: %w", err)
 	}
-	place, err := r.g.Place(ctx)
-	if err != nil {
-		return mesh.Place{}, err
+	if place, err = r.g.Place(ctx); err != nil {
+		return place, 0, err
 	}
 	if id := identity(info); id != r.identity || place.Stream == id && place.Seq > info.State.LastSeq {
-		return mesh.Place{}, fmt.Errorf("the stream is %s with %d messages, not %s: %w", id, info.State.LastSeq, r.identity, errStalled)
+		return place, 0, fmt.Errorf("the stream is %s with %d messages, not %s: %w", id, info.State.LastSeq, r.identity, errStalled)
 	}
-	r.g.share.Store(uint32(min(100, info.State.Bytes*100/uint64(r.g.cfg.MaxBytes))))
-	return place, nil
+	return place, info.State.LastSeq, nil
 }
 
 // purge removes of every agent and road what stands behind the place, and

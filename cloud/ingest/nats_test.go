@@ -47,7 +47,7 @@ func connect(t *testing.T, s *server.Server) *nats.Conn {
 }
 
 func quick() Config {
-	return Config{MaxBytes: 64 << 20, ReceiptEvery: 20 * time.Millisecond, PurgeEvery: 20 * time.Millisecond, RetryFirst: 5 * time.Millisecond, RetryMost: 50 * time.Millisecond}
+	return Config{MaxBytes: 64 << 20, ReceiptEvery: 20 * time.Millisecond, PurgeEvery: 20 * time.Millisecond, AssertEvery: 20 * time.Millisecond, RetryFirst: 5 * time.Millisecond, RetryMost: 50 * time.Millisecond}
 }
 
 // hub runs an ingest until the test stops it.
@@ -60,8 +60,13 @@ type hub struct {
 
 func runHub(t *testing.T, s Store, nc *nats.Conn) *hub {
 	t.Helper()
+	return runHubWith(t, s, nc, quick(), slog.New(slog.DiscardHandler))
+}
+
+func runHubWith(t *testing.T, s Store, nc *nats.Conn, cfg Config, log *slog.Logger) *hub {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	h := &hub{t: t, g: New(quick(), s, slog.New(slog.DiscardHandler)), stop: stop, done: make(chan error, 1)}
+	h := &hub{t: t, g: New(cfg, s, log), stop: stop, done: make(chan error, 1)}
 	go func() { h.done <- h.g.Run(ctx, nc) }()
 	t.Cleanup(stop)
 	return h

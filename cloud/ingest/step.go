@@ -48,6 +48,7 @@ type step struct {
 	asked    map[mesh.Position]bool   // positions sums was asked for
 	forks    map[mesh.Epoch]bool
 	now      time.Time // by the machine clock
+	canary   string    // what the newest message of the hub's own said; empty: none came
 }
 
 func newStep(g *Ingest) *step {
@@ -62,6 +63,10 @@ func newStep(g *Ingest) *step {
 // the fault count, but a batch whose verdict may be in what is lost does not,
 // because it would be stored as if no rule had found anything.
 func (s *step) read(ctx context.Context, m *Message) {
+	if subject.ParseCanary(m.Subject) {
+		s.canary = string(m.Data)
+		return
+	}
 	s.stats.Messages++
 	s.stats.Bytes += uint64(len(m.Data))
 	site, agent, _, err := subject.ParseIngest(m.Subject)

@@ -33,6 +33,13 @@ var (
 // operator enrols again, which keeps the name and the log.
 const lifetime = 90 * 24 * time.Hour
 
+// Names in the registry's folder.
+const (
+	keysFile      = "keys.json"
+	agentsFolder  = "agents"
+	revokedFolder = "revoked"
+)
+
 // agentRole names the scoped signing key that can make agents and nothing else.
 const agentRole = "agent"
 
@@ -76,13 +83,13 @@ type Registry struct {
 
 // Open reads the registry in dir, making keys at first use.
 func Open(dir string) (*Registry, error) {
-	for _, sub := range []string{"agents", "revoked"} {
+	for _, sub := range []string{agentsFolder, revokedFolder} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make the registry's folder: %w", err)
 		}
 	}
 	r := &Registry{dir: dir}
-	path := filepath.Join(dir, "keys.json")
+	path := filepath.Join(dir, keysFile)
 	ok, err := readJSON(path, &r.keys)
 	if err != nil {
 		return nil, err

@@ -49,7 +49,7 @@ var (
 
 // FaultNames are the faults the demo knows.
 func FaultNames() []string {
-	return []string{"kill-agent", "kill-worker", "kill-hub", "outage", "skew", "late"}
+	return []string{"kill-agent", "kill-worker", "kill-hub", "restore-hub", "outage", "skew", "late"}
 }
 
 // plan is Options made definite.
@@ -108,6 +108,7 @@ type demo struct {
 	standing       chan struct{}
 	faultEvents    chan string
 	downs          []down
+	backups        int
 	clocks         clock.Plant   // as the plant has it
 	skew           time.Duration // how far the agent's is ahead of that, and the hub's behind
 	outcome        Outcome

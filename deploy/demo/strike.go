@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,6 +22,8 @@ const (
 	workersWithin = time.Minute
 	// away is how long a killed process stays dead.
 	away = time.Second
+	// sinceBackup is what a restored hub has lost.
+	sinceBackup = 3 * time.Second
 	// outageFor is how long the link is down at a stretch, and clocks are off.
 	outageFor = 10 * time.Second
 )
@@ -139,6 +142,8 @@ func (d *demo) blow(ctx context.Context, fault string, rnd *rand.Rand) (time.Dur
 			return 0, err
 		}
 		return time.Since(began), d.waitHub(ctx)
+	case "restore-hub":
+		return d.restoreHub(ctx)
 	case "kill-worker":
 		return d.killWorkers(ctx)
 	case "outage":
@@ -156,6 +161,28 @@ func (d *demo) blow(ctx context.Context, fault string, rnd *rand.Rand) (time.Dur
 		return time.Since(began), err
 	}
 	return 0, fmt.Errorf("no such fault")
+}
+
+// restoreHub backs the hub up while it runs, lets it go on, and puts the backup
+// in the place of what it has by then.
+func (d *demo) restoreHub(ctx context.Context) (time.Duration, error) {
+	d.backups++
+	to := filepath.Join(d.dir, fmt.Sprintf("backup-%d.tar", d.backups))
+	if _, err := command(ctx, d.hub.path, "backup", "--config", d.hubConfig(), to).Output(); err != nil {
+		return 0, explain(err)
+	}
+	if err := pause(ctx, sinceBackup); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	d.hub.kill()
+	if _, err := command(ctx, d.hub.path, "restore", "--config", d.hubConfig(), "--force", to).Output(); err != nil {
+		return 0, explain(err)
+	}
+	if err := d.hub.start(ctx); err != nil {
+		return 0, err
+	}
+	return time.Since(began), d.waitHub(ctx)
 }
 
 // killWorkers kills every worker of the agent and waits until as many run again.

@@ -23,6 +23,7 @@ func samples() map[string]string {
 	return map[string]string{
 		"Ingest":    subject.Ingest("graz", "gw-1", subject.Live),
 		"IngestAll": subject.IngestAll,
+		"Canary":    subject.Canary,
 		"Product":   subject.Product("production", "oee", "v1", "graz", "line1", "line1-filler"), "ProductAll": subject.ProductAll,
 		"Receipt": subject.Receipt("graz", "gw-1"),
 		"Resume":  subject.Resume("graz", "gw-1"), "ResumeAll": subject.ResumeAll,
@@ -64,6 +65,8 @@ func TestSubjectRanksGrow(t *testing.T) {
 	for _, want := range []traffic{
 		{room: "edge/forward", name: "Ingest"},
 		{room: "cloud/ingest", name: "Ingest", reads: true},
+		{room: "cloud/hub", name: "Canary"},
+		{room: "cloud/ingest", name: "Canary", reads: true},
 		{room: "cloud/port", name: "Product"},
 		{room: "cloud/ingest", name: "Receipt"},
 		{room: "edge/forward", name: "Receipt", reads: true},

@@ -142,7 +142,7 @@ func (r *rig) write() {
 	if r.o.receipts != "" {
 		receipts = r.o.receipts
 	}
-	r.put("hub.yaml", fmt.Sprintf("data: %q\nsite_file: site.yaml\nnats: {listen: %q, ping: 1s, check_every: 2s%s}\nhttp: {listen: %q}\ningest: {%s}\n",
+	r.put("hub.yaml", fmt.Sprintf("data: %q\nsite_file: site.yaml\nnats: {listen: %q, ping: 1s, check_every: 2s%s}\nhttp: {listen: %q}\ningest: {%s}\nwatch: {canary: 2s, stream: 2s}\n",
 		r.hubData, r.nats, nats, r.http, receipts))
 	r.put("edge/edge.yaml", fmt.Sprintf(`agent: %s
 site: %s

@@ -48,7 +48,7 @@ func Codes() []Entry {
 		{Data, 6, "a data folder can't be used: another process has it, or it is not ours to write"},
 		{FileExists, 6, "what would be written is there already; nothing is ever written over"},
 		{DemoMismatch, 7, "the products are not what the plant's truth says"},
-		{Damaged, 7, "a file of records holds bytes that can't be read"},
+		{Damaged, 7, "a file of records, or a backup, holds bytes that are not what was written"},
 	}
 }
 

@@ -42,6 +42,13 @@ func ParseIngest(s string) (site, agent string, road Road, err error) {
 	return t[2], t[3], Road(t[4]), nil
 }
 
+// Canary is where a hub sends itself messages through the ingest stream, to see
+// that it works. No site is named so, and no agent may publish there.
+const Canary = "ingest.v1._canary"
+
+// ParseCanary reports whether a subject is Canary.
+func ParseCanary(s string) bool { return s == Canary }
+
 // Receipt is where the hub answers an agent.
 func Receipt(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.receipt", site, agent) }
 
@@ -101,6 +108,8 @@ func Token(name string) string {
 // only at a higher one. 0 is not on the walk (receipts carry positions only).
 func Rank(subject string) int {
 	switch {
+	case subject == Canary: // says nothing
+		return 0
 	case strings.HasPrefix(subject, "ingest.v1."):
 		return 1
 	case strings.HasPrefix(subject, "dp.v1."), strings.HasPrefix(subject, "gap.v1."):

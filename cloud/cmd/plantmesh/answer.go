@@ -54,6 +54,7 @@ func rules() []answer.Rule {
 		{Is: demo.ErrFindings, Code: answer.DemoMismatch},
 		{Is: syscall.EADDRINUSE, Code: answer.InUse},
 		{Is: hub.ErrListen, Code: answer.Listen},
+		{Is: hub.ErrDamaged, Code: answer.Damaged},
 		{Is: hub.ErrData, Code: answer.Data},
 		{Is: demo.ErrInUse, Code: answer.InUse},
 		{Is: hub.ErrIdentity, Code: answer.Rejected},

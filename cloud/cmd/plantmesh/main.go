@@ -23,6 +23,8 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Run a simulated plant, an agent and a hub on this machine and open the page."`
 	Agents  agentsCmd  `cmd:"" help:"Enrol, revoke and list agents."`
 	Export  exportCmd  `cmd:"" help:"Write the samples of whole days as Parquet files."`
+	Backup  backupCmd  `cmd:"" help:"Copy all that a hub keeps, while it runs or not."`
+	Restore restoreCmd `cmd:"" help:"Put a backup into the data folder of a hub that doesn't run."`
 	Version versionCmd `cmd:"" help:"Say which build this is."`
 }
 
@@ -48,7 +50,7 @@ type demoCmd struct {
 	Start  string        `placeholder:"RFC3339" help:"When the plant's 48 hours of history begin; default: counted back from now."`
 	Speed  float64       `default:"1" help:"Plant seconds in a second."`
 	For    time.Duration `placeholder:"2h" help:"Plant time after the history; default: until Ctrl-C."`
-	Fault  []string      `placeholder:"NAME" help:"Faults: kill-agent, kill-worker, kill-hub, outage, skew, late."`
+	Fault  []string      `placeholder:"NAME" help:"Faults: kill-agent, kill-worker, kill-hub, restore-hub, outage, skew, late."`
 	Assert bool          `help:"At the end compare every product with the plant's truth and exit 7 if they differ."`
 	Listen string        `default:"127.0.0.1:8080" help:"The page's address."`
 	Dir    string        `type:"path" help:"Keep all files in this empty folder; default: a folder that is removed at the end."`

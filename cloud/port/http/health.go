@@ -82,6 +82,10 @@ func newMetrics(s *server) *metrics {
 		Name: "plantmesh_http_live_feeds", Help: "Live feeds open now.",
 	}, func() float64 { return float64(s.feed.readers()) }))
 	m.registry.MustRegister(s.deps.Collectors...)
+	for _, c := range s.deps.Counts {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "plantmesh_" + c.Name, Help: c.Help},
+			func() float64 { return float64(c.Value()) }))
+	}
 	return m
 }
 

@@ -132,6 +132,13 @@ type Check struct {
 	Run  func(ctx context.Context) error
 }
 
+// Count is a figure of another room that only grows. Value is safe for
+// concurrent use.
+type Count struct {
+	Name, Help string // as Prometheus wants them, without the prefix plantmesh_
+	Value      func() uint64
+}
+
 // Deps is what the port reads. Every func is safe for concurrent use.
 type Deps struct {
 	Catalogue []Product
@@ -159,6 +166,8 @@ type Deps struct {
 	Checks []Check
 	// Collectors of other rooms, shown under /metrics.
 	Collectors []prometheus.Collector
+	// Counts of other rooms, shown there too.
+	Counts []Count
 }
 
 // server is the port. Its fields are never changed after New, but for what

@@ -219,16 +219,16 @@ func asserted(t *testing.T, within time.Duration, args ...string) {
 
 func TestDemo_AllKills(t *testing.T) {
 	t.Parallel()
-	asserted(t, 5*time.Minute, "--for", "20m", "--fault", "kill-agent,kill-worker,kill-hub")
+	asserted(t, 5*time.Minute, "--for", "20m", "--fault", "kill-agent,kill-worker,kill-hub,restore-hub")
 }
 
-// TestDemo_Bars is the whole matrix, 18 runs of two plant hours each. It takes
+// TestDemo_Bars is the whole matrix, 21 runs of two plant hours each. It takes
 // more than an hour, so somebody must ask for it.
 func TestDemo_Bars(t *testing.T) {
 	if os.Getenv("PLANTMESH_DEMO") != "full" {
 		t.Skip("takes more than an hour: make demo-bars, or PLANTMESH_DEMO=full")
 	}
-	for _, faults := range []string{"", "kill-agent", "kill-worker", "kill-hub", "kill-agent,kill-worker,kill-hub", "outage"} {
+	for _, faults := range []string{"", "kill-agent", "kill-worker", "kill-hub", "restore-hub", "kill-agent,kill-worker,kill-hub", "outage"} {
 		for seed := 1; seed <= 3; seed++ {
 			t.Run(fmt.Sprintf("seed %d %s", seed, faults), func(t *testing.T) {
 				args := []string{"--for", "2h", "--seed", strconv.Itoa(seed)}

@@ -44,8 +44,9 @@ type hop struct {
 
 	enc   *wire.Encoder
 	table mesh.Descriptor
-	next  int64 // the next value to be written
-	told  int64 // values below this are durable in the agent's log
+	keep  *strict.Duration // how long the agent keeps what was received; nil: as by default
+	next  int64            // the next value to be written
+	told  int64            // values below this are durable in the agent's log
 }
 
 type hub struct {
@@ -140,7 +141,7 @@ func (h *hop) startAgent() {
 	ctx, stop := context.WithCancel(h.t.Context())
 	a := &agent{stop: stop}
 	var err error
-	cfg := buffer.Config{Dir: filepath.Join(h.dir, "agent"), Log: agentLog}
+	cfg := buffer.Config{Dir: filepath.Join(h.dir, "agent"), Log: agentLog, Keep: h.keep, MaxBytes: 1 << 30, SegmentBytes: 1 << 20}
 	check(h.t, cfg.Validate())
 	a.buffer, err = buffer.Open(cfg, h.quiet)
 	check(h.t, err)
@@ -198,11 +199,11 @@ func (h *hop) write(batches, samples int) {
 // settle waits until the hub has all of the agent's log.
 func (h *hop) settle() {
 	h.t.Helper()
-	end := h.agent.buffer.End()
 	ctx, cancel := context.WithTimeout(h.t.Context(), 60*time.Second)
 	defer cancel()
 	for {
 		changed := h.hub.store.Changed()
+		end := h.agent.buffer.End() // it may have something to say of its own
 		acc, ok, err := h.hub.store.Account(ctx, agentLog)
 		check(h.t, err)
 		if ok && acc.Set.Through == end && len(acc.Set.Islands) == 0 {

@@ -65,6 +65,9 @@ func (h *hub) through(w *walk) mesh.Position {
 // startAgent opens the agent's log and starts a worker for every source.
 func (w *walk) startAgent() {
 	keep := strict.Duration(0) // what the hub has is deleted at once
+	if w.putBack > 0 {
+		keep = strict.Duration(24 * time.Hour)
+	}
 	cfg := buffer.Config{
 		Dir: filepath.Join(w.dir, "agent"), Log: agentLog, Now: w.now,
 		MaxBytes: 64 << 20, SegmentBytes: 1 << 20, Keep: &keep,

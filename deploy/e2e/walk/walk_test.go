@@ -46,6 +46,8 @@ type plan struct {
 	seed   uint64
 	faulty bool
 	lie    lie
+	// putBack is how often the hub is put back to a copy; the agent keeps all then.
+	putBack int
 }
 
 // world is what the plant does in a plan: made once, walked several times.
@@ -120,6 +122,7 @@ type walk struct {
 	due     []comeback
 	events  int
 	faults  map[string]int
+	copied  string                // where a copy of the hub lies
 	open    map[string]mesh.Nanos // gaps that reach to the end, by source
 }
 
@@ -218,6 +221,7 @@ func (w *walk) event() {
 	if w.faulty && w.hub != nil && w.press.IntN(300) == 0 {
 		w.compact()
 	}
+	w.putBackSometimes()
 	r := w.readers[w.world.sources[w.luck.IntN(len(w.world.sources))]]
 	switch n := w.luck.IntN(100); {
 	case n < 64 && r != nil:

@@ -1,0 +1,89 @@
+package registry
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// TakeOver puts into a registry that was read from a backup what the one at from
+// knows beside it: keys that were revoked since, and agents that were enrolled
+// since. It says how many. A registry of another hub, or none, gives nothing.
+func TakeOver(from, into string) (n int, err error) {
+	was, err := os.ReadFile(filepath.Join(from, keysFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the registry's keys: %w", err)
+	}
+	is, err := os.ReadFile(filepath.Join(into, keysFile))
+	if err != nil {
+		return 0, fmt.Errorf("read the registry's keys: %w", err)
+	}
+	if !bytes.Equal(was, is) {
+		return 0, nil
+	}
+	older, err := Open(from)
+	if err != nil {
+		return 0, err
+	}
+	r, err := Open(into)
+	if err != nil {
+		return 0, err
+	}
+	agents, err := r.takeAgents(older)
+	if err != nil {
+		return agents, err
+	}
+	keys, err := r.takeRevoked(older)
+	return agents + keys, err
+}
+
+// takeAgents takes over agents that were enrolled since.
+func (r *Registry) takeAgents(older *Registry) (n int, err error) {
+	agents, err := older.Agents()
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range agents {
+		have, ok, err := r.agent(a.Site, a.Name)
+		if err != nil {
+			return n, err
+		}
+		if ok && !have.Enrolled.Before(a.Enrolled) {
+			continue
+		}
+		a.Revoked = nil // is in the key's own file
+		if err := writeJSON(filepath.Join(r.dir, agentsFolder, a.Site+"."+a.Name+".json"), a); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// takeRevoked takes over keys that were revoked since.
+func (r *Registry) takeRevoked(older *Registry) (n int, err error) {
+	keys, err := older.Revoked()
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range keys {
+		var v Revocation
+		has, err := readJSON(r.revocation(key), &v)
+		if err == nil && !has {
+			n++
+			if _, err = readJSON(older.revocation(key), &v); err == nil {
+				err = writeJSON(r.revocation(key), v)
+			}
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
