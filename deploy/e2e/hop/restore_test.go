@@ -1,6 +1,7 @@
 package hop
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
@@ -9,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"plantmesh/cloud/store"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
+	"plantmesh/proto/subject"
 	"plantmesh/proto/wire"
 )
 
@@ -78,6 +82,7 @@ func TestHop_RestoredHubIsToldWhatIsKeptNoMore(t *testing.T) {
 	h.fill(3 << 20)
 	h.settle()
 	h.awaitDeleted()
+	h.awaitPurged() // what the stream still has the restored hub reads again
 	h.stopHub()
 	h.restore(was)
 	h.startHub()
@@ -138,6 +143,35 @@ func (h *hop) awaitDeleted() {
 		case <-look.C:
 		case <-late:
 			h.t.Fatalf("the agent keeps all from %v on", part)
+		}
+	}
+}
+
+// awaitPurged waits until the stream holds nothing but the last of each subject.
+func (h *hop) awaitPurged() {
+	h.t.Helper()
+	js, err := jetstream.New(h.hub.nc)
+	check(h.t, err)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
+	defer cancel()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for {
+		s, err := js.Stream(ctx, subject.IngestStream)
+		check(h.t, err)
+		info, err := s.Info(ctx, jetstream.WithSubjectFilter(subject.IngestAll))
+		check(h.t, err)
+		waiting := false
+		for _, n := range info.State.Subjects {
+			waiting = waiting || n > 1
+		}
+		if !waiting {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			h.t.Fatalf("the stream keeps %v", info.State.Subjects)
 		}
 	}
 }
