@@ -29,6 +29,7 @@ func cases() []torture {
 		{id: "R09", what: "power cut under both at once", quick: 0, long: 30, needs: []need{root, loop}, run: r09},
 		{id: "R11", what: "an older copy of the hub's folder put back", quick: 1, long: 1, run: r11},
 		{id: "R11o", what: "the same, and the agent has let go of what is lost", quick: 1, long: 10, run: r11old},
+		{id: "R11n", what: "the same with a hub that knows nothing any more", quick: 1, long: 10, run: r11none},
 		{id: "R12", what: "the stream deleted by an operator", quick: 2, long: 20, run: r12},
 		{id: "R19", what: "two agents on one folder, two with one identity", quick: 1, long: 1, run: r19},
 		{id: "D05", what: "fdatasync of the agent fails now and then", quick: 1, long: 30, needs: []need{root, strace}, run: d05},
