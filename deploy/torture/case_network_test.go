@@ -54,7 +54,7 @@ func n01(x *trial) {
 	now := time.Now()
 	r.load.backlog(now.Add(-time.Hour), now, every)
 	r.load.hold(false)
-	r.await("the agent has all of the hour", 10*time.Minute, func() bool { return r.load.waiting() < 5_000 })
+	r.await("the agent has all of the hour", r.patience(), func() bool { return r.load.waiting() < 5_000 })
 	pause(time.Second)
 	r.link.Cut(false)
 	began := time.Now()
