@@ -10,10 +10,16 @@ import (
 const CauseUnproven = "unproven"
 
 // CoverageDrafts are the rows of product coverage for one source: each gap
-// inside what is known, and an open one where a void reaches beyond its end.
+// inside what is known, one before it where a void says since when, and an open
+// one where a void reaches beyond its end.
 func (d *Definition) CoverageDrafts(source string, v *Voices) (out []Draft) {
 	spans := v.Spans()
-	_, end := Extent(spans)
+	first, end := Extent(spans)
+	if from, ok := v.lostSince(first); ok {
+		gap := mesh.Span{From: from, To: first}
+		why, _ := v.cause(gap)
+		out = append(out, d.coverageDraft(source, gap, why))
+	}
 	for i := 1; i < len(spans); i++ {
 		gap := mesh.Span{From: spans[i-1].To, To: spans[i].From}
 		why, _ := v.cause(gap)

@@ -102,3 +102,17 @@ func (v *Voices) cause(gap mesh.Span) (why Lost, ok bool) {
 	}
 	return why, ok
 }
+
+// lostSince is where the earliest void before an instant begins: a hub that lost
+// everything is told so of what its agents keep no more. One that doesn't say
+// since when names nothing.
+func (v *Voices) lostSince(first mesh.Nanos) (from mesh.Nanos, ok bool) {
+	for _, k := range v.Of {
+		for _, l := range k.Voids {
+			if l.From > 0 && l.From < first && (!ok || l.From < from) {
+				from, ok = l.From, true
+			}
+		}
+	}
+	return from, ok
+}

@@ -65,6 +65,27 @@ func r11old(x *trial) {
 	r.hub.stop()
 	copied := r.path("copy")
 	copyTree(x, r.hubData, copied)
+	r.forgotten(x, copied)
+}
+
+// r11none is r11old with a copy from before the agent ever called: what is
+// missing lies before all that the hub then knows.
+func r11none(x *trial) {
+	r := x.assemble(options{sources: x.bulky(), buffer: shortMemory})
+	copied := r.path("copy")
+	copyTree(x, r.hubData, copied) // the registry alone
+	r.hub.start()
+	r.ready()
+	r.edge.start()
+	r.flow()
+	r.hub.stop()
+	r.forgotten(x, copied)
+}
+
+// forgotten starts the hub, puts the copy in its place once the agent has let
+// go of what came since, and compares.
+func (r *rig) forgotten(x *trial, copied string) {
+	x.Helper()
 	gone := func() int { return strings.Count(r.edge.said(), "segment deleted") }
 	was := gone()
 	r.hub.start()

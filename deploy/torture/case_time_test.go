@@ -133,6 +133,7 @@ func (r *rig) hours(x *trial) map[string]hour {
 	err := r.lines("production-rate", url.Values{"window": {"hour"}}, func(b []byte) error {
 		var row struct {
 			hour
+
 			Equipment string `json:"equipment"`
 		}
 		err := json.Unmarshal(b, &row)

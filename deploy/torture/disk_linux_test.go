@@ -23,7 +23,7 @@ func (x *trial) disk(size int64) *disk {
 	if _, err := os.Stat(parent); err != nil {
 		parent = os.TempDir()
 	}
-	dir, err := os.MkdirTemp(parent, "pmt-disk-") //nolint:usetesting // see parent
+	dir, err := os.MkdirTemp(parent, "pmt-disk-")
 	if err != nil {
 		x.Fatal(err)
 	}

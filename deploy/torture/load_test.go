@@ -57,6 +57,7 @@ type server interface {
 // feed is one source as it runs.
 type feed struct {
 	sourceSpec
+
 	server server
 	index  uint64
 	rounds uint64
@@ -239,13 +240,6 @@ func (l *load) hold(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = on
-}
-
-// speak begins again.
-func (l *load) speak() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.quiet = false
 }
 
 // waiting is how many samples the agent has not acknowledged.

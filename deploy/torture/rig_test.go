@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,7 +65,7 @@ func (x *trial) rig(o options) *rig {
 // assemble makes a chain whose sources and link run, and whose programs don't.
 func (x *trial) assemble(o options) *rig {
 	x.Helper()
-	dir, err := os.MkdirTemp("", "pmt-") //nolint:usetesting // too long for a socket
+	dir, err := os.MkdirTemp("", "pmt-") // t.TempDir is too long for a socket
 	if err != nil {
 		x.Fatal(err)
 	}
@@ -233,7 +234,7 @@ type sightings struct {
 func (s *sightings) hear(b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := append(s.rest, b...)
+	all := slices.Concat(s.rest, b)
 	if n := bytes.Count(all, s.word); n > 0 {
 		s.count += n
 		s.last = time.Now()

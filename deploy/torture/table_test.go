@@ -23,16 +23,23 @@ func cases() []torture {
 		{id: "R01", what: "kill -9 the agent, again and again", quick: 20, long: 200, run: r01},
 		{id: "R02", what: "killed at every point of the hand-over", quick: 1, long: 20, run: r02},
 		{id: "R02s", what: "killed where segments begin and go", quick: 1, long: 20, run: r02s},
+		{id: "R03", what: "kill -9 the hub, again and again", quick: 5, long: 50, run: r03},
+		{id: "R04", what: "kill -9 both together", quick: 3, long: 50, run: r04},
 		{id: "R06", what: "power cut under the agent", quick: 3, long: 30, needs: []need{root, loop}, run: r06},
 		{id: "R07", what: "power cut under the hub", quick: 3, long: 30, needs: []need{root, loop}, run: r07},
 		{id: "R08", what: "power cut under a hub whose stream does not sync", quick: 1, long: 10, needs: []need{root, loop}, run: r08},
 		{id: "R09", what: "power cut under both at once", quick: 0, long: 30, needs: []need{root, loop}, run: r09},
 		{id: "R11", what: "an older copy of the hub's folder put back", quick: 1, long: 1, run: r11},
 		{id: "R11o", what: "the same, and the agent has let go of what is lost", quick: 1, long: 10, run: r11old},
+		{id: "R11n", what: "the same with a hub that knows nothing any more", quick: 1, long: 10, run: r11none},
 		{id: "R12", what: "the stream deleted by an operator", quick: 2, long: 20, run: r12},
+		{id: "R13", what: "the agent stands still", quick: 1, long: 10, run: r13},
+		{id: "R14", what: "the hub stands still", quick: 1, long: 10, run: r14},
+		{id: "R15", what: "one worker stands still", quick: 0, long: 1, run: r15},
+		{id: "R17", what: "the agent asked to end while there is no hub", quick: 1, long: 5, run: r17},
 		{id: "R19", what: "two agents on one folder, two with one identity", quick: 1, long: 1, run: r19},
 		{id: "D05", what: "fdatasync of the agent fails now and then", quick: 1, long: 30, needs: []need{root, strace}, run: d05},
-		{id: "N01", what: "no link for an hour's worth of samples", quick: 1, long: 1, run: n01},
+		{id: "N01", what: "no link for an hour's worth of samples", quick: 1, long: 1, alone: true, run: n01},
 		{id: "N03", what: "a half-open link", quick: 1, long: 10, run: n03},
 		{id: "N05", what: "answers held back", quick: 1, long: 1, run: n05},
 		{id: "N06", what: "answers lost, connected again when all was due again", quick: 1, long: 10, run: n06},
@@ -192,6 +199,7 @@ func TestTorture(t *testing.T) {
 	began := time.Now()
 	one := func(c torture, seed uint64) func(*testing.T) {
 		return func(t *testing.T) {
+			t.Helper()
 			if !c.alone {
 				t.Parallel()
 			}
@@ -225,7 +233,7 @@ func TestTorture(t *testing.T) {
 		for _, alone := range []bool{true, false} {
 			t.Run(map[bool]string{true: "alone", false: "together"}[alone], func(t *testing.T) {
 				for _, c := range cases() {
-					if c.alone == alone && (tier == "full" && c.long > 0 || c.quick > 0) {
+					if c.alone == alone && (tier != "full" && c.quick > 0 || tier == "full" && c.long > 0) {
 						t.Run(c.id, one(c, seed))
 					}
 				}
@@ -236,6 +244,7 @@ func TestTorture(t *testing.T) {
 }
 
 func state(t *testing.T) string {
+	t.Helper()
 	switch {
 	case t.Failed():
 		return "FAIL"

@@ -138,6 +138,12 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"edge: other agent":     {edgeCommand, "edge.yaml", "gw-1", "gw-2", `edge.yaml:1: agent is "gw-2", and the hub signed it as "gw-1"; write that, or enrol again: `},
 		"edge: other key":       {edgeCommand, "agent.nk", seed, "SUAPE7PMYUWGTTT3Z7RWTEFN24EN6SWL6VIDABW4P5C6ZFOHUSPTKNIMRA\n", `edge.yaml:7: DIR/agent.jwt was signed for the key U`},
 
+		"edge: ping":        {edgeCommand, "edge.yaml", "  key: agent.nk", "  ping: 1ms\n  key: agent.nk", `edge.yaml:6: at least 100ms is needed`},
+		"edge: hub timeout": {edgeCommand, "edge.yaml", "  key: agent.nk", "  timeout: 1ms\n  key: agent.nk", `edge.yaml:6: at least 100ms is needed`},
+		"edge: resend":      {edgeCommand, "edge.yaml", "window:", "forward:\n  resend_after: 1ms\nwindow:", `edge.yaml:11: forward.resend_after must be at least 100ms`},
+		"edge: message":     {edgeCommand, "edge.yaml", "window:", "forward:\n  max_message: 1KiB\nwindow:", `edge.yaml:11: forward.max_message must lie between 4KiB and 8MiB`},
+		"edge: share":       {edgeCommand, "edge.yaml", "window:", "forward:\n  backlog_share: 101\nwindow:", `edge.yaml:11: forward.backlog_share is a percentage, 1 to 100`},
+
 		"opcua: unknown key":    {edgeCommand, "sources.d/a.yaml", "publishing_interval", "publishing_intervall", `sources.d/a.yaml:5: unknown key "publishing_intervall"; did you mean "publishing_interval"?`},
 		"opcua: wrong unit":     {edgeCommand, "sources.d/a.yaml", "100ms", "100 apples", `sources.d/a.yaml:5: "100 apples" is no duration: write a number with ms, s, m or h, such as 10s`},
 		"opcua: out of range":   {edgeCommand, "sources.d/a.yaml", "100ms", "1ms", `sources.d/a.yaml:5: publishing_interval must lie between 10ms and 1m`},
@@ -159,10 +165,13 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"rules: wrong type":   {edgeCommand, "rules.d/r.yaml", "120", "hot", `rules.d/r.yaml:6: "hot" is no number`},
 		"rules: unknown kind": {edgeCommand, "rules.d/r.yaml", "kind: range", "kind: rang", `rules.d/r.yaml:4: kind "rang" is none of range, enumeration, stale, backwards`},
 
+		"hub: ping":             {hubCommand, "hub.yaml", "  max_store: 1GiB", "  max_store: 1GiB\n  ping: 1ms", `hub.yaml:6: at least 100ms is needed`},
+		"hub: receipts":         {hubCommand, "hub.yaml", "http:", "ingest:\n  receipt_every: 1ms\nhttp:", `hub.yaml:7: at least 100ms is needed`},
+		"hub: sync":             {hubCommand, "hub.yaml", "  max_store: 1GiB", "  max_store: 1GiB\n  sync_interval: never", `hub.yaml:6: "never" is neither always nor a time such as 2m`},
 		"hub: canary too often": {hubCommand, "hub.yaml", "http:\n", "watch: {canary: 10ms}\nhttp:\n", `hub.yaml:6: at least 1s is needed`},
 		"hub: watch unknown":    {hubCommand, "hub.yaml", "http:\n", "watch: {canaries: 10s}\nhttp:\n", `hub.yaml:6: unknown key "canaries"; did you mean "canary"?`},
 		"hub: unknown key":      {hubCommand, "hub.yaml", "site_file", "sitefile", `hub.yaml:2: unknown key "sitefile"; did you mean "site_file"?`},
-		"hub: key of nobody":    {hubCommand, "hub.yaml", "data: hub\n", "data: hub\nsite: graz\n", `hub.yaml:2: unknown key "site"; allowed here: data, history, http, nats, plant_clock, site_file, watch [config.unknown_key]`},
+		"hub: key of nobody":    {hubCommand, "hub.yaml", "data: hub\n", "data: hub\nsite: graz\n", `hub.yaml:2: unknown key "site"; allowed here: data, history, http, ingest, nats, plant_clock, site_file, watch [config.unknown_key]`},
 		"hub: wrong unit":       {hubCommand, "hub.yaml", "1GiB", "1G", `hub.yaml:5: "1G" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB`},
 		"hub: too small":        {hubCommand, "hub.yaml", "1GiB", "1MiB", `hub.yaml:5: at least 64MiB are needed`},
 		"hub: wrong type":       {hubCommand, "hub.yaml", "nats:\n  listen: 127.0.0.1:0\n  max_store: 1GiB\n", "nats: yes\n", `hub.yaml:3: `},
