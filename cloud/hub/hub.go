@@ -252,7 +252,7 @@ func (h *hub) stream(ctx context.Context) (*stream.Stream, error) {
 			cfg.Products = append(cfg.Products, stream.Product{ID: d.ID, Version: d.Version, Columns: d.Columns})
 		}
 	}
-	return stream.New(cfg, h.store, js, h.log), nil
+	return stream.New(cfg, h.store, h.store, js, h.log), nil
 }
 
 // lineOf is the line of an equipment, or of the first one a source serves; of
