@@ -1,11 +1,9 @@
 package hub
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -36,14 +34,6 @@ func small(t *testing.T, mib int) string {
 	}
 	t.Cleanup(func() { check(t, syscall.Unmount(dir, 0)) })
 	return dir
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	check(t, err)
-	defer func() { check(t, l.Close()) }()
-	return l.Addr().String()
 }
 
 // gateway is an agent that publishes one record after the other until each is
@@ -143,22 +133,6 @@ func (g *gateway) push(bytes int) bool {
 		g.fails[err.Error()]++
 	}
 	return err == nil
-}
-
-// ready is what /readyz says.
-func ready(t *testing.T, cfg Config) (code int, said string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+cfg.HTTP.Listen+"/readyz?verbose", http.NoBody)
-	check(t, err)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer func() { check(t, resp.Body.Close()) }()
-	var b bytes.Buffer
-	_, err = b.ReadFrom(resp.Body)
-	check(t, err)
-	return resp.StatusCode, b.String()
 }
 
 // ballast fills the disk to its last byte.

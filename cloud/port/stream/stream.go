@@ -28,8 +28,9 @@ type Outputs interface {
 	Out(ctx context.Context, product string, after mesh.Position, most int) ([]mesh.Row, error)
 	// PortPlace is the place last acknowledged; zero where none was.
 	PortPlace(ctx context.Context, port, product string) (mesh.Position, error)
-	// AckPort makes the place durable before it returns.
-	AckPort(ctx context.Context, port, product string, at mesh.Position) error
+	// AckPort makes the place durable before it returns; mesh.ErrMoved where the
+	// place is not the one it was moved from.
+	AckPort(ctx context.Context, port, product string, was, at mesh.Position) error
 }
 
 // Rows are the rows as they are now. Safe for concurrent use.
@@ -177,7 +178,11 @@ func (s *Stream) product(ctx context.Context, p Product) (int, error) {
 
 // ack keeps the place.
 func (s *Stream) ack(ctx context.Context, p Product, at mesh.Position) error {
-	if err := s.out.AckPort(ctx, s.cfg.Name, p.ID, at); err != nil {
+	if err := s.out.AckPort(ctx, s.cfg.Name, p.ID, s.places[p.ID], at); err != nil {
+		if errors.Is(err, mesh.ErrMoved) { // somebody else went on: from there
+			delete(s.places, p.ID)
+			delete(s.anew, p.ID)
+		}
 		return fmt.Errorf("keep the place of %s: %w", p.ID, err)
 	}
 	s.places[p.ID] = at
@@ -200,7 +205,7 @@ func (s *Stream) goOnAnew(ctx context.Context, p Product, a *anew) (int, error) 
 		return sent, nil
 	}
 	if err := s.ack(ctx, p, a.end); err != nil {
-		return 0, err
+		return 0, err // the last page comes again
 	}
 	delete(s.anew, p.ID)
 	return sent, nil

@@ -94,9 +94,12 @@ func (l *logs) PortPlace(_ context.Context, port, product string) (mesh.Position
 	return l.places[port+product], nil
 }
 
-func (l *logs) AckPort(_ context.Context, port, product string, at mesh.Position) error {
+func (l *logs) AckPort(_ context.Context, port, product string, was, at mesh.Position) error {
 	if l.ackErr != nil {
 		return l.ackErr
+	}
+	if l.places[port+product] != was {
+		return mesh.ErrMoved
 	}
 	l.places[port+product] = at
 	return nil
@@ -229,6 +232,24 @@ func TestStream_GonePlaceSendsEveryRowAsItIs(t *testing.T) {
 				t.Errorf("the place is %v", l.places)
 			}
 		})
+	}
+}
+
+// TestStream_APausedOneGoesOnWhereAnotherIs: it can't put the place back.
+func TestStream_APausedOneGoesOnWhereAnotherIs(t *testing.T) {
+	l, p := newLogs(4), &pipe{}
+	paused := New(config(), l, l, p, slog.New(slog.DiscardHandler))
+	drain(t, paused)
+	l.add(8)
+	drain(t, New(config(), l, l, p, slog.New(slog.DiscardHandler)))
+	at := l.places["streamoee"]
+	l.add(1)
+	if _, err := paused.Step(t.Context()); !errors.Is(err, mesh.ErrMoved) || l.places["streamoee"] != at {
+		t.Errorf("%v; the place is %v", err, l.places)
+	}
+	drain(t, paused)
+	if l.places["streamoee"].Seq != 13 || len(p.ids) != 13 {
+		t.Errorf("the place is %v, %d rows went out", l.places, len(p.ids))
 	}
 }
 
