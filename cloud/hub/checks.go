@@ -67,7 +67,7 @@ func (h *hub) tryStore(ctx context.Context) error {
 	if err := h.writable(); err != nil {
 		return err
 	}
-	if err := h.store.AckPort(ctx, "readyz", "probe", mesh.Position{}); err != nil {
+	if err := h.store.AckPort(ctx, "readyz", "probe", mesh.Position{}, mesh.Position{}); err != nil {
 		return fmt.Errorf("try the database: %w", err)
 	}
 	return nil

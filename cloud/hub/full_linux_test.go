@@ -1,11 +1,9 @@
 package hub
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,14 +36,6 @@ func small(t *testing.T, mib int) string {
 	return dir
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	check(t, err)
-	defer func() { check(t, l.Close()) }()
-	return l.Addr().String()
-}
-
 // gateway is an agent that publishes one record after the other until each is
 // accounted for.
 type gateway struct {
@@ -62,12 +52,6 @@ type gateway struct {
 func newGateway(t *testing.T, cfg Config) *gateway {
 	t.Helper()
 	seed, pub := key(t)
-	_, err := Enroll(cfg, "graz", "gw-1", pub, time.Now())
-	check(t, err)
-	reg, err := os.ReadFile(filepath.Join(cfg.Data, registryName, "keys.json"))
-	if err != nil || len(reg) == 0 {
-		t.Fatal(err)
-	}
 	token, err := Enroll(cfg, "graz", "gw-1", pub, time.Now())
 	check(t, err)
 	jwt, err := jwtOf(token)
@@ -145,22 +129,6 @@ func (g *gateway) push(bytes int) bool {
 	return err == nil
 }
 
-// ready is what /readyz says.
-func ready(t *testing.T, cfg Config) (code int, said string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+cfg.HTTP.Listen+"/readyz?verbose", http.NoBody)
-	check(t, err)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer func() { check(t, resp.Body.Close()) }()
-	var b bytes.Buffer
-	_, err = b.ReadFrom(resp.Body)
-	check(t, err)
-	return resp.StatusCode, b.String()
-}
-
 // ballast fills the disk to its last byte.
 func ballast(t *testing.T, dir string) (free func()) {
 	t.Helper()
@@ -199,8 +167,10 @@ func TestHub_HealsAfterItsDiskWasFull(t *testing.T) {
 	}()
 	until(t, 30*time.Second, "the hub is up", func() bool { code, _ := ready(t, cfg); return code == http.StatusOK })
 	g := newGateway(t, cfg)
-	if !g.send(20*time.Second) || !g.send(20*time.Second) {
-		t.Fatalf("nothing goes before: %v", g.fails)
+	for range 2 {
+		if !g.send(20 * time.Second) {
+			t.Fatalf("nothing goes before: %v", g.fails)
+		}
 	}
 	free := ballast(t, disk)
 	for n := 0; g.send(5 * time.Second); n++ {

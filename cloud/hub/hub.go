@@ -173,6 +173,9 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 		return nil
 	})
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		if errors.Is(err, mesh.ErrMoved) {
+			return fmt.Errorf("%w: another hub has opened the database in %s meanwhile, and this one wrote nothing since: see that one hub uses it, and start that: %w", ErrData, cfg.Data, err)
+		}
 		return err
 	}
 	log.Info("hub is down")
@@ -254,7 +257,7 @@ func (h *hub) stream(ctx context.Context) (*stream.Stream, error) {
 			cfg.Products = append(cfg.Products, stream.Product{ID: d.ID, Version: d.Version, Columns: d.Columns})
 		}
 	}
-	return stream.New(cfg, h.store, js, h.log), nil
+	return stream.New(cfg, h.store, h.store, js, h.log), nil
 }
 
 // lineOf is the line of an equipment, or of the first one a source serves; of

@@ -2,8 +2,10 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	porthttp "plantmesh/cloud/port/http"
+	"plantmesh/cloud/store"
+	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 	"plantmesh/proto/subject"
 )
@@ -83,5 +87,33 @@ func TestConfig_Watch(t *testing.T) {
 	c := testConfig(t)
 	if c.Watch.Canary != strict.Duration(10*time.Second) || c.Watch.Stream != strict.Duration(time.Minute) {
 		t.Errorf("defaults %+v", c.Watch)
+	}
+}
+
+// TestRun_EndsInWordsWhereAnotherHubWrites: a hub that was paused, or whose lock
+// its file system didn't hold, finds that another has opened its log. It writes
+// nothing any more and says why it ends, even where no agent speaks.
+func TestRun_EndsInWordsWhereAnotherHubWrites(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Watch.Canary = strict.Duration(100 * time.Millisecond)
+	cfg.HTTP.Listen = freePort(t)
+	done := make(chan error, 1)
+	go func() { done <- Run(t.Context(), cfg, quiet()) }()
+	until(t, 20*time.Second, "the hub is up", func() bool { code, _ := ready(t, cfg); return code == http.StatusOK })
+	other, err := store.Open(t.Context(), filepath.Join(cfg.Data, databaseName), quiet())
+	check(t, err)
+	defer func() { check(t, other.Close()) }()
+	o, err := other.OpenLog(t.Context(), 0)
+	check(t, err)
+	select {
+	case err := <-done:
+		if !errors.Is(err, ErrData) || !errors.Is(err, mesh.ErrMoved) || !strings.Contains(err.Error(), "another hub has opened the database in "+cfg.Data) {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on")
+	}
+	if tip, err := other.Tip(t.Context(), 0); err != nil || tip != o.End {
+		t.Errorf("the log ends at %s, the other left it at %s: %v", tip, o.End, err)
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"strings"
 	"sync"
+	"testing"
 )
 
 // words is a log that can be read while it is written.
@@ -33,3 +36,27 @@ func (w *words) String() string {
 }
 
 func loud(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	defer func() { check(t, l.Close()) }()
+	return l.Addr().String()
+}
+
+// ready is what /readyz says.
+func ready(t *testing.T, cfg Config) (code int, said string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+cfg.HTTP.Listen+"/readyz?verbose", http.NoBody)
+	check(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { check(t, resp.Body.Close()) }()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(resp.Body)
+	check(t, err)
+	return resp.StatusCode, b.String()
+}

@@ -17,7 +17,9 @@ import (
 )
 
 // errFull is why agents are refused.
-var errFull = errors.New("the ingest stream is full: agents hold what they have until the hub has stored what is in it")
+var errFull = errors.New(saysFull)
+
+const saysFull = "the ingest stream is full: agents hold what they have until the hub has stored what is in it"
 
 // Trouble is why agents' records don't come in now, in words; nil: they do.
 // Safe for concurrent use, also while the store hangs.
@@ -109,7 +111,7 @@ func (g *Ingest) fill(ctx context.Context, info *jetstream.StreamInfo) {
 		return
 	}
 	g.counts.ranFull.Add(1)
-	g.log.ErrorContext(ctx, errFull.Error(), "bytes", info.State.Bytes, "max_bytes", most, "messages", info.State.Msgs)
+	g.log.ErrorContext(ctx, saysFull, "bytes", info.State.Bytes, "max_bytes", most, "messages", info.State.Msgs)
 }
 
 // counts are what is counted beside the log's lock.

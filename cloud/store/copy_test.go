@@ -226,3 +226,42 @@ func TestCopy_TellsWhatWasLostBefore(t *testing.T) {
 		t.Errorf("%d days of %d", out.Days, len(files))
 	}
 }
+
+// A hub put back to a copy makes revisions that the lost one had made too; by
+// their positions nobody takes one for the other, and a port that is ahead finds
+// its place gone.
+func TestCopy_RevisionsOfBothBranchesDontCollide(t *testing.T) {
+	sc := newScene(t, 3)
+	lost := newRig(t, sc.s)
+	lost.commit([]mesh.Row{row("m1", "a", 0, 10, mesh.RowFinal, 3)})
+	if err := sc.s.AckPort(t.Context(), "stream", product, mesh.Position{}, lost.end); err != nil {
+		t.Fatal(err)
+	}
+	was := lost.end
+	c, _ := copyOf(t, sc.path)
+	back := newRig(t, c.s)
+	for revision := range uint32(2) {
+		for _, r := range []*rig{lost, back} {
+			r.commit([]mesh.Row{row("m1", "a", 0, 10, mesh.RowFinal, 4+revision)})
+		}
+	}
+	if place, err := c.s.PortPlace(t.Context(), "stream", product); err != nil || place != was {
+		t.Errorf("the port of the copy is at %s, not %s: %v", place, was, err)
+	}
+	gone, err := sc.s.Out(t.Context(), product, was, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := c.s.Out(t.Context(), product, was, 10)
+	if err != nil || len(now) != 2 || len(gone) != 2 {
+		t.Fatalf("%d and %d rows, %v", len(gone), len(now), err)
+	}
+	for i := range now {
+		if now[i].Revision != gone[i].Revision || now[i].At == gone[i].At {
+			t.Errorf("revision %d at %s, and %d at %s", gone[i].Revision, gone[i].At, now[i].Revision, now[i].At)
+		}
+	}
+	if _, err := c.s.Out(t.Context(), product, lost.end, 10); !errors.Is(err, mesh.ErrGone) {
+		t.Errorf("a port that is ahead: %v", err)
+	}
+}

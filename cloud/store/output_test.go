@@ -239,11 +239,19 @@ func TestStore_PortPlace(t *testing.T) {
 	if p, err := s.PortPlace(t.Context(), "stream", product); err != nil || !p.IsZero() {
 		t.Fatalf("place %s, %v", p, err)
 	}
+	was := mesh.Position{}
 	for seq := range uint64(3) {
 		want := mesh.Position{Log: "out/oee/0", Epoch: mesh.Epoch{7}, Seq: seq + 1}
-		if err := s.AckPort(t.Context(), "stream", product, want); err != nil {
+		// One that was paused meanwhile starts from where another has gone on.
+		for _, from := range []mesh.Position{{Log: "out/oee/0", Epoch: mesh.Epoch{8}, Seq: 1}, want} {
+			if err := s.AckPort(t.Context(), "stream", product, from, want); !errors.Is(err, mesh.ErrMoved) {
+				t.Errorf("from %s: %v", from, err)
+			}
+		}
+		if err := s.AckPort(t.Context(), "stream", product, was, want); err != nil {
 			t.Fatal(err)
 		}
+		was = want
 		if p, err := s.PortPlace(t.Context(), "stream", product); err != nil || p != want {
 			t.Fatalf("place %s, %v", p, err)
 		}

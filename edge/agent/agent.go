@@ -226,6 +226,7 @@ func (a *agent) answer(ctx context.Context) error {
 
 func (a *agent) snapshot() status.Snapshot {
 	b, f := a.buffer.Stats(), a.forward.Status()
+	f.LastError = cmp.Or(f.LastError, f.Waits)
 	if !f.Connected {
 		f.LastError = cmp.Or(a.link.Trouble(), f.LastError)
 	}

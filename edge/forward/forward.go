@@ -232,6 +232,7 @@ type Status struct {
 	Backlog     bool      // older records are still being sent
 	LastReceipt time.Time // zero: none yet
 	LastError   string    // of the last publish, else Never; empty: all goes well
+	Waits       string    // why what could be sent is not, without an error; empty: nothing waits
 	Never       string    // why a record was set aside, the newest
 	SetAside    uint64    // records that can never pass
 	Sent        uint64    // messages
@@ -283,13 +284,18 @@ func (f *Forward) Run(ctx context.Context) error {
 	const tick = 200 * time.Millisecond // resends and holds are looked at this often
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
-	for ctx.Err() == nil {
+	for told := ""; ctx.Err() == nil; {
 		changed := f.queue.Changed()
 		worked, err := f.Step(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && err.Error() != told {
+			told = err.Error() // once, however often it is tried
 			f.log.Warn("sending is held up", "err", err)
 		}
 		if worked {
+			if told != "" && f.fails == 0 {
+				told = ""
+				f.log.Info("sending goes on")
+			}
 			continue
 		}
 		select {
@@ -364,6 +370,10 @@ func (f *Forward) report() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status.Connected, f.status.Backlog = f.up, len(f.jobs)+len(f.again) > 0
+	f.status.Waits = ""
+	if share := int(f.limits.BacklogShare); f.up && len(f.jobs) > 0 && share >= f.cfg.BacklogShare {
+		f.status.Waits = fmt.Sprintf("older data waits: the hub's stream is %d %% full, below %d %% it is sent", share, f.cfg.BacklogShare)
+	}
 	f.status.Flights = len(f.roads[subject.Live].flights) + len(f.roads[subject.Backlog].flights)
 }
 

@@ -168,8 +168,14 @@ func TestForward_BacklogWaitsWhileTheStreamIsFull(t *testing.T) {
 	if n := r.sent(subject.Live); n == 0 {
 		t.Error("the live road waits too")
 	}
+	if says := r.f.Status().Waits; says != "older data waits: the hub's stream is 70 % full, below 70 % it is sent" {
+		t.Errorf("the status says %q", says)
+	}
 	r.hub.share = 69
 	r.settle(3)
+	if says := r.f.Status().Waits; says != "" {
+		t.Errorf("in the end the status says %q", says)
+	}
 }
 
 func TestForward_LiveRoadThatFallsBehindJumps(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -148,6 +149,35 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// untakenError is why the hub took no message, in words.
+type untakenError struct {
+	words string
+	cause error
+}
+
+func (e *untakenError) Error() string { return e.words }
+func (e *untakenError) Unwrap() error { return e.cause }
+
+// codeStoreFailed is the server's JSStreamStoreFailed.
+const codeStoreFailed = 10077
+
+// untaken says why the hub took no message, and that nothing is lost by it.
+func untaken(err error) string {
+	const kept = "; everything is kept here and sent later"
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &api) && api.ErrorCode == codeStoreFailed && strings.HasPrefix(api.Description, "maximum "):
+		return "the hub's stream is full: it takes no more until the hub has stored what is in it" + kept
+	case errors.As(err, &api) && api.ErrorCode == codeStoreFailed:
+		return fmt.Sprintf("the hub can't store what is sent (%s)%s", api.Description, kept)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("the hub is connected and did not say within %s that it has stored a message: is its disk full, or slow?%s", publishTimeout, kept)
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return "the hub has no stream to take messages: it is just starting, or its stream was deleted" + kept
+	}
+	return err.Error()
+}
+
 func (n *NATS) move(state string, err error) {
 	n.log.Info("connection to the hub", "state", state, "url", n.cfg.URL, "err", err)
 	select {
@@ -166,7 +196,7 @@ func (n *NATS) Publish(ctx context.Context, subj string, data []byte) (mesh.Plac
 	// No retry inside: it would reorder. No message id: its memory proves nothing.
 	ack, err := n.js.PublishMsg(ctx, &nats.Msg{Subject: subj, Data: data}, jetstream.WithRetryAttempts(0))
 	if err != nil {
-		return mesh.Place{}, err
+		return mesh.Place{}, &untakenError{untaken(err), err}
 	}
 	return mesh.Place{Stream: ack.Stream, Seq: ack.Sequence}, nil
 }

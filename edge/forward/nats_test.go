@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -127,4 +128,23 @@ func TestNATS_NothingIsLostOverARestartOfTheBroker(t *testing.T) {
 	broker(t, dir, port)
 	log.batches(10)
 	arrived("after the restart")
+}
+
+// TestUntaken_IsInWords: what a technician reads says why nothing goes, and that
+// nothing is lost by it.
+func TestUntaken_IsInWords(t *testing.T) {
+	for want, err := range map[string]error{
+		"the hub's stream is full: ":                                         &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "maximum bytes exceeded"},
+		"the hub can't store what is sent (no space left on device)":         &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "no space left on device"},
+		"the hub is connected and did not say within 10s that it has stored": context.DeadlineExceeded,
+		"the hub has no stream to take messages: ":                           jetstream.ErrNoStreamResponse,
+	} {
+		got := &untakenError{untaken(err), err}
+		if !strings.HasPrefix(got.Error(), want) || !strings.HasSuffix(got.Error(), "; everything is kept here and sent later") || !errors.Is(got, err) {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+	if other := errors.New("something else"); untaken(other) != "something else" {
+		t.Error(untaken(other))
+	}
 }

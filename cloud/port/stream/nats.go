@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,7 +24,10 @@ const (
 )
 
 // JetStream publishes to the product stream of a NATS server.
-type JetStream struct{ js jetstream.JetStream }
+type JetStream struct {
+	js       jetstream.JetStream
+	maxBytes int64
+}
 
 // Open makes sure of the product stream and returns its publisher. The stream
 // is a copy for consumers, the output logs are the truth: when it is full, the
@@ -33,19 +37,34 @@ func Open(ctx context.Context, nc *nats.Conn, maxBytes int64) (*JetStream, error
 	if err != nil {
 		return nil, fmt.Errorf("open the product stream: %w", err)
 	}
-	if _, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	j := &JetStream{js: js, maxBytes: maxBytes}
+	return j, j.ensure(ctx)
+}
+
+// ensure makes the product stream what it has to be.
+func (j *JetStream) ensure(ctx context.Context) error {
+	_, err := j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: subject.ProductStream, Subjects: []string{subject.ProductAll}, Storage: jetstream.FileStorage,
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxBytes: maxBytes, Duplicates: duplicates,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxBytes: j.maxBytes, Duplicates: duplicates,
 		Description: "changed rows of all products, in the order of each output log",
-	}); err != nil {
-		return nil, fmt.Errorf("make sure of the product stream: %w", err)
+	})
+	if err != nil {
+		return fmt.Errorf("make sure of the product stream: %w", err)
 	}
-	return &JetStream{js: js}, nil
+	return nil
 }
 
 // Publish implements Publisher. All messages are on their way at once; a wait
 // for each would cost one sync of the server's disk a row.
 func (j *JetStream) Publish(ctx context.Context, messages []Message) (stored int, err error) {
+	if stored, err = j.publish(ctx, messages); err != nil && ctx.Err() == nil {
+		// Somebody may have deleted or changed the stream: the next try finds it.
+		err = errors.Join(err, j.ensure(ctx))
+	}
+	return stored, err
+}
+
+func (j *JetStream) publish(ctx context.Context, messages []Message) (stored int, err error) {
 	waits := make([]jetstream.PubAckFuture, 0, len(messages))
 	for _, m := range messages {
 		wait, sendErr := j.js.PublishMsgAsync(&nats.Msg{

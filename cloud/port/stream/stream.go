@@ -29,8 +29,18 @@ type Outputs interface {
 	Out(ctx context.Context, product string, after mesh.Position, most int) ([]mesh.Row, error)
 	// PortPlace is the place last acknowledged; zero where none was.
 	PortPlace(ctx context.Context, port, product string) (mesh.Position, error)
-	// AckPort makes the place durable before it returns.
-	AckPort(ctx context.Context, port, product string, at mesh.Position) error
+	// AckPort makes the place durable before it returns; mesh.ErrMoved where the
+	// place is not the one it was moved from.
+	AckPort(ctx context.Context, port, product string, was, at mesh.Position) error
+}
+
+// Rows are the rows as they are now. Safe for concurrent use.
+type Rows interface {
+	// Rows reads current rows page by page, see mesh.RowQuery.
+	Rows(ctx context.Context, q mesh.RowQuery) (rows []mesh.Row, next string, err error)
+	// End is the position of the newest record of an output log; zero where none
+	// is kept.
+	End(ctx context.Context, product string) (mesh.Position, error)
 }
 
 // Message is one row on its way.
@@ -70,13 +80,23 @@ type Config struct {
 type Stream struct {
 	cfg    Config
 	out    Outputs
+	rows   Rows
 	pub    Publisher
 	log    *slog.Logger
 	places map[string]mesh.Position // as acknowledged; a product absent was not asked yet
+	// anew are products of which every row goes out as it is now, because the
+	// place is gone.
+	anew map[string]*anew
+}
+
+// anew is how far that has come.
+type anew struct {
+	end  mesh.Position // of the output log when it began: it goes on from there
+	next string        // cursor
 }
 
 // New assembles the port.
-func New(cfg Config, out Outputs, pub Publisher, log *slog.Logger) *Stream {
+func New(cfg Config, out Outputs, rows Rows, pub Publisher, log *slog.Logger) *Stream {
 	if cfg.Name == "" {
 		cfg.Name = "stream"
 	}
@@ -86,7 +106,7 @@ func New(cfg Config, out Outputs, pub Publisher, log *slog.Logger) *Stream {
 	if cfg.Retry <= 0 {
 		cfg.Retry = 2 * time.Second
 	}
-	return &Stream{cfg: cfg, out: out, pub: pub, log: log, places: map[string]mesh.Position{}}
+	return &Stream{cfg: cfg, out: out, rows: rows, pub: pub, log: log, places: map[string]mesh.Position{}, anew: map[string]*anew{}}
 }
 
 // Run publishes until ctx ends. Changed gives a channel that is closed at the
@@ -132,12 +152,20 @@ func (s *Stream) product(ctx context.Context, p Product) (int, error) {
 		}
 		s.places[p.ID] = place
 	}
+	if a := s.anew[p.ID]; a != nil {
+		return s.goOnAnew(ctx, p, a)
+	}
 	rows, err := s.out.Out(ctx, p.ID, place, s.cfg.Batch)
 	if errors.Is(err, mesh.ErrGone) {
-		// The hub went back to a backup, or pruned past us: everything that is
-		// kept goes out again. Consumers tell repeats by (key, revision).
-		s.log.WarnContext(ctx, "the place is gone, publish all that is kept", "product", p.ID, "place", place.String())
-		rows, err = s.out.Out(ctx, p.ID, mesh.Position{}, s.cfg.Batch)
+		// The hub went back to a backup, or the port was away for so long that
+		// what it had not read yet was pruned.
+		s.log.WarnContext(ctx, "the place is off the log or no longer kept: every row goes out as it is now", "product", p.ID, "place", place.String())
+		end, err := s.rows.End(ctx, p.ID)
+		if err != nil {
+			return 0, fmt.Errorf("find the end of %s: %w", p.ID, err)
+		}
+		s.anew[p.ID] = &anew{end: end}
+		return s.goOnAnew(ctx, p, s.anew[p.ID])
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read the output of %s: %w", p.ID, err)
@@ -148,12 +176,42 @@ func (s *Stream) product(ctx context.Context, p Product) (int, error) {
 	if sent == 0 {
 		return 0, err
 	}
-	at := rows[sent-1].At
-	if ackErr := s.out.AckPort(ctx, s.cfg.Name, p.ID, at); ackErr != nil {
-		return 0, errors.Join(err, fmt.Errorf("keep the place of %s: %w", p.ID, ackErr))
+	return sent, errors.Join(err, s.ack(ctx, p, rows[sent-1].At))
+}
+
+// ack keeps the place.
+func (s *Stream) ack(ctx context.Context, p Product, at mesh.Position) error {
+	if err := s.out.AckPort(ctx, s.cfg.Name, p.ID, s.places[p.ID], at); err != nil {
+		if errors.Is(err, mesh.ErrMoved) { // somebody else went on: from there
+			delete(s.places, p.ID)
+			delete(s.anew, p.ID)
+		}
+		return fmt.Errorf("keep the place of %s: %w", p.ID, err)
 	}
 	s.places[p.ID] = at
-	return sent, err
+	return nil
+}
+
+// goOnAnew sends the next page of a product's rows as they are now, withdrawn
+// ones too: of a row that changed while nobody read, that is what must be known.
+// A row that changes meanwhile comes again from the output log.
+func (s *Stream) goOnAnew(ctx context.Context, p Product, a *anew) (int, error) {
+	rows, next, err := s.rows.Rows(ctx, mesh.RowQuery{Product: p.ID, After: a.next, Limit: s.cfg.Batch, Withdrawn: true})
+	if err != nil {
+		return 0, fmt.Errorf("read the rows of %s: %w", p.ID, err)
+	}
+	sent, err := s.publish(ctx, p, rows)
+	if err != nil {
+		return 0, err // this page again: its ids are the same
+	}
+	if a.next = next; next != "" {
+		return sent, nil
+	}
+	if err := s.ack(ctx, p, a.end); err != nil {
+		return 0, err // the last page comes again
+	}
+	delete(s.anew, p.ID)
+	return sent, nil
 }
 
 // publish sends rows in order, and tells how many the stream has.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -44,6 +45,21 @@ func (l *logs) add(n int) {
 	}
 }
 
+// again is another revision of a row.
+func (l *logs) again(n int, state mesh.RowState) {
+	r := l.rows[n-1]
+	r.At.Seq, r.Revision, r.State = uint64(len(l.rows)+1), r.Revision+1, state
+	l.rows = append(l.rows, r)
+}
+
+func (l *logs) current() map[string]mesh.Row {
+	current := map[string]mesh.Row{}
+	for _, r := range l.rows {
+		current[r.Key] = r
+	}
+	return current
+}
+
 func (l *logs) Out(_ context.Context, _ string, after mesh.Position, most int) ([]mesh.Row, error) {
 	if !after.IsZero() && (after.Epoch != l.epoch || after.Seq < l.kept) {
 		return nil, mesh.ErrGone
@@ -52,13 +68,38 @@ func (l *logs) Out(_ context.Context, _ string, after mesh.Position, most int) (
 	return rest[:min(most, len(rest))], nil
 }
 
+// Rows are current rows: of a key the newest revision.
+func (l *logs) Rows(_ context.Context, q mesh.RowQuery) (out []mesh.Row, next string, err error) {
+	current := l.current()
+	for _, key := range slices.Sorted(maps.Keys(current)) {
+		if key <= q.After || !q.Withdrawn && current[key].State == mesh.RowWithdrawn {
+			continue
+		}
+		if len(out) == q.Limit {
+			return out, out[len(out)-1].Key, nil
+		}
+		out = append(out, current[key])
+	}
+	return out, "", nil
+}
+
+func (l *logs) End(context.Context, string) (p mesh.Position, err error) {
+	if n := len(l.rows); n > int(l.kept) {
+		p = l.rows[n-1].At
+	}
+	return p, nil
+}
+
 func (l *logs) PortPlace(_ context.Context, port, product string) (mesh.Position, error) {
 	return l.places[port+product], nil
 }
 
-func (l *logs) AckPort(_ context.Context, port, product string, at mesh.Position) error {
+func (l *logs) AckPort(_ context.Context, port, product string, was, at mesh.Position) error {
 	if l.ackErr != nil {
 		return l.ackErr
+	}
+	if l.places[port+product] != was {
+		return mesh.ErrMoved
 	}
 	l.places[port+product] = at
 	return nil
@@ -67,6 +108,7 @@ func (l *logs) AckPort(_ context.Context, port, product string, at mesh.Position
 // pipe keeps what was published once per id, and fails on command.
 type pipe struct {
 	ids      []string
+	keys     []string // of the rows, beside ids
 	subjects []string
 	calls    int
 	failAt   int  // this call fails; 0: none
@@ -81,7 +123,11 @@ func (p *pipe) Publish(_ context.Context, messages []Message) (int, error) {
 			if !json.Valid(m.Data) {
 				return i, errors.New("the row is no JSON")
 			}
-			p.ids, p.subjects = append(p.ids, m.ID), append(p.subjects, m.Subject)
+			var row struct{ N int }
+			if err := json.Unmarshal(m.Data, &row); err != nil {
+				return i, err
+			}
+			p.ids, p.subjects, p.keys = append(p.ids, m.ID), append(p.subjects, m.Subject), append(p.keys, strconv.Itoa(row.N))
 		}
 		if fails {
 			return i, errors.New("no answer")
@@ -121,10 +167,10 @@ func TestStream_PublishesEachRowOnceInOrder(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l, p := newLogs(10), &pipe{}
 			c.set(l, p)
-			s := New(config(), l, p, slog.New(slog.DiscardHandler))
+			s := New(config(), l, l, p, slog.New(slog.DiscardHandler))
 			if _, err := s.Step(t.Context()); err != nil {
 				l.ackErr = nil
-				s = New(config(), l, p, slog.New(slog.DiscardHandler)) // as after a crash
+				s = New(config(), l, l, p, slog.New(slog.DiscardHandler)) // as after a crash
 			}
 			drain(t, s)
 			if len(p.ids) != 10 || l.places["streamoee"].Seq != 10 {
@@ -142,17 +188,98 @@ func TestStream_PublishesEachRowOnceInOrder(t *testing.T) {
 	}
 }
 
-func TestStream_PlaceGonePublishesWhatIsKept(t *testing.T) {
-	l, p := newLogs(10), &pipe{}
-	l.places["streamoee"] = mesh.Position{Log: "out/oee/0", Epoch: mesh.NewEpoch(), Seq: 99}
-	l.kept = 6
-	drain(t, New(config(), l, p, slog.New(slog.DiscardHandler)))
-	if len(p.ids) != 4 {
-		t.Errorf("%d rows published, want the 4 kept", len(p.ids))
+// TestStream_GonePlaceSendsEveryRowAsItIs: the port was away for so long that
+// changes it has not read were pruned, or its place is of a branch that is gone.
+// What changed in between goes out too, and nothing that is out of date after it.
+func TestStream_GonePlaceSendsEveryRowAsItIs(t *testing.T) {
+	for name, place := range map[string]mesh.Position{
+		"off the log":    {Log: "out/oee/0", Epoch: mesh.NewEpoch(), Seq: 99},
+		"no longer kept": {Log: "out/oee/0", Seq: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, p := newLogs(10), &pipe{}
+			if place.Epoch.IsZero() {
+				place.Epoch = l.epoch
+			}
+			l.places["streamoee"] = place
+			l.again(3, mesh.RowFinal)     // row 3 has a second revision
+			l.again(5, mesh.RowWithdrawn) // row 5 is withdrawn
+			l.kept = 11
+			s := New(config(), l, l, p, slog.New(slog.DiscardHandler))
+			if _, err := s.Step(t.Context()); err != nil { // a first page
+				t.Fatal(err)
+			}
+			l.again(1, mesh.RowFinal) // sent already
+			l.add(1)
+			p.failAt = p.calls + 2
+			if _, err := s.Step(t.Context()); err == nil {
+				t.Fatal("a publish that fails is no error")
+			}
+			drain(t, s)
+			last := map[string]string{}
+			for i, key := range p.keys {
+				last[key] = p.ids[i]
+			}
+			if len(last) != 11 {
+				t.Errorf("%d rows went out", len(last))
+			}
+			for key, r := range l.current() {
+				if want := fmt.Sprintf("out/oee/0/%x/%d", l.epoch[:], r.At.Seq); last[key] != want {
+					t.Errorf("the last that went out of row %s is %s, want %s", key, last[key], want)
+				}
+			}
+			if l.places["streamoee"].Seq != uint64(len(l.rows)) {
+				t.Errorf("the place is %v", l.places)
+			}
+		})
 	}
 }
 
-func TestStream_OverRealJetStream(t *testing.T) {
+// TestStream_APausedOneGoesOnWhereAnotherIs: it can't put the place back.
+func TestStream_APausedOneGoesOnWhereAnotherIs(t *testing.T) {
+	l, p := newLogs(4), &pipe{}
+	paused := New(config(), l, l, p, slog.New(slog.DiscardHandler))
+	drain(t, paused)
+	l.add(8)
+	drain(t, New(config(), l, l, p, slog.New(slog.DiscardHandler)))
+	at := l.places["streamoee"]
+	l.add(1)
+	if _, err := paused.Step(t.Context()); !errors.Is(err, mesh.ErrMoved) || l.places["streamoee"] != at {
+		t.Errorf("%v; the place is %v", err, l.places)
+	}
+	drain(t, paused)
+	if l.places["streamoee"].Seq != 13 || len(p.ids) != 13 {
+		t.Errorf("the place is %v, %d rows went out", l.places, len(p.ids))
+	}
+}
+
+// TestStream_ADeletedStreamIsMadeAnew: without a restart.
+func TestStream_ADeletedStreamIsMadeAnew(t *testing.T) {
+	js := realJetStream(t)
+	l := newLogs(3)
+	cfg := config()
+	s := New(cfg, l, l, js, slog.New(slog.DiscardHandler))
+	drain(t, s)
+	if err := js.js.DeleteStream(t.Context(), subject.ProductStream); err != nil {
+		t.Fatal(err)
+	}
+	l.add(2)
+	if _, err := s.Step(t.Context()); err == nil {
+		t.Error("a publish into no stream is no error")
+	}
+	drain(t, s)
+	str, err := js.js.Stream(t.Context(), subject.ProductStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := str.CachedInfo().State.Msgs; n != 2 || l.places["streamoee"].Seq != 5 {
+		t.Errorf("%d messages in the stream, place %v", n, l.places)
+	}
+}
+
+// realJetStream is a publisher to a server of its own.
+func realJetStream(t *testing.T) *JetStream {
+	t.Helper()
 	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
 	if err != nil {
 		t.Fatal(err)
@@ -171,11 +298,16 @@ func TestStream_OverRealJetStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return js
+}
+
+func TestStream_OverRealJetStream(t *testing.T) {
+	js := realJetStream(t)
 	l := newLogs(10)
-	drain(t, New(config(), l, js, slog.New(slog.DiscardHandler)))
+	drain(t, New(config(), l, l, js, slog.New(slog.DiscardHandler)))
 	delete(l.places, "streamoee") // as if the process had died before it kept the place
 	l.add(2)
-	drain(t, New(config(), l, js, slog.New(slog.DiscardHandler)))
+	drain(t, New(config(), l, l, js, slog.New(slog.DiscardHandler)))
 	str, err := js.js.Stream(t.Context(), subject.ProductStream)
 	if err != nil {
 		t.Fatal(err)

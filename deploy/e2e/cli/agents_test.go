@@ -31,6 +31,9 @@ func TestHub_OneOnADataFolder(t *testing.T) {
 	first := begin(t, dir, nil, "plantmesh", "serve", "--config", hub)
 	first.says(first.err, "hub is up", 30*time.Second)
 	oneLine(t, run(t, nil, "plantmesh", "serve", "--config", hub), exitState, filepath.Join(dir, "hub"), "in use by another hub (pid ", "stop that one")
+	first.signal(syscall.SIGSTOP) // one that is paused holds it too
+	oneLine(t, run(t, nil, "plantmesh", "serve", "--config", hub), exitState, "in use by another hub (pid ")
+	first.signal(syscall.SIGCONT)
 	must(t, "plantmesh", "agents", "list", "--config", hub) // which a running hub doesn't hinder
 	first.signal(syscall.SIGTERM)
 	if code := first.ends(20 * time.Second); code != 0 {

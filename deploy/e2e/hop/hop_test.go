@@ -3,6 +3,7 @@
 package hop
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -45,6 +46,8 @@ type hop struct {
 	enc   *wire.Encoder
 	table mesh.Descriptor
 	keep  *strict.Duration // how long the agent keeps what was received; nil: as by default
+	most  int64            // of the stream; 0: 256 MiB
+	gate  sync.RWMutex     // held while the hub's log takes nothing
 	next  int64            // the next value to be written
 	told  int64            // values below this are durable in the agent's log
 }
@@ -57,10 +60,11 @@ type hub struct {
 }
 
 type agent struct {
-	buffer *buffer.Buffer
-	link   *forward.NATS
-	stop   context.CancelFunc
-	done   sync.WaitGroup
+	buffer  *buffer.Buffer
+	link    *forward.NATS
+	forward *forward.Forward
+	stop    context.CancelFunc
+	done    sync.WaitGroup
 }
 
 func check(t *testing.T, err error) {
@@ -118,13 +122,27 @@ func (h *hop) startHub() {
 	check(h.t, err)
 	u.nc, err = nats.Connect(h.broker.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	check(h.t, err)
-	in := ingest.New(ingest.Config{MaxBytes: 256 << 20, ReceiptEvery: 50 * time.Millisecond, PurgeEvery: 100 * time.Millisecond, RetryFirst: 10 * time.Millisecond, RetryMost: 100 * time.Millisecond}, u.store, h.quiet)
+	in := ingest.New(ingest.Config{MaxBytes: cmp.Or(h.most, 256<<20), ReceiptEvery: 50 * time.Millisecond, PurgeEvery: 100 * time.Millisecond, RetryFirst: 10 * time.Millisecond, RetryMost: 100 * time.Millisecond}, gated{u.store, &h.gate}, h.quiet)
 	u.done.Go(func() {
 		if err := in.Run(ctx, u.nc); err != nil {
 			h.t.Errorf("ingest ends: %v", err)
 		}
 	})
 	h.hub = u
+}
+
+// gated is a store that can be made to wait.
+type gated struct {
+	*store.Store
+
+	gate *sync.RWMutex
+}
+
+// Take implements ingest.Store.
+func (g gated) Take(ctx context.Context, t mesh.Take) (mesh.Position, error) {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	return g.Store.Take(ctx, t)
 }
 
 func (h *hop) stopHub() {
@@ -159,6 +177,7 @@ func (h *hop) startAgent() {
 			h.t.Errorf("link ends: %v", err)
 		}
 	})
+	a.forward = f
 	h.agent = a
 }
 
