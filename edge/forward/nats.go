@@ -162,7 +162,7 @@ func (e *untakenError) Unwrap() error { return e.cause }
 const codeStoreFailed = 10077
 
 // untaken says why the hub took no message, and that nothing is lost by it.
-func untaken(err error) string {
+func untaken(err error, within time.Duration) string {
 	const kept = "; everything is kept here and sent later"
 	var api *jetstream.APIError
 	switch {
@@ -171,7 +171,7 @@ func untaken(err error) string {
 	case errors.As(err, &api) && api.ErrorCode == codeStoreFailed:
 		return fmt.Sprintf("the hub can't store what is sent (%s)%s", api.Description, kept)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("the hub is connected and did not say within %s that it has stored a message: is its disk full, or slow?%s", publishTimeout, kept)
+		return fmt.Sprintf("the hub is connected and did not say within %s that it has stored a message: is its disk full, or slow?%s", within, kept)
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return "the hub has no stream to take messages: it is just starting, or its stream was deleted" + kept
 	}
@@ -196,7 +196,7 @@ func (n *NATS) Publish(ctx context.Context, subj string, data []byte) (mesh.Plac
 	// No retry inside: it would reorder. No message id: its memory proves nothing.
 	ack, err := n.js.PublishMsg(ctx, &nats.Msg{Subject: subj, Data: data}, jetstream.WithRetryAttempts(0))
 	if err != nil {
-		return mesh.Place{}, &untakenError{untaken(err), err}
+		return mesh.Place{}, &untakenError{untaken(err, n.cfg.Timeout), err}
 	}
 	return mesh.Place{Stream: ack.Stream, Seq: ack.Sequence}, nil
 }

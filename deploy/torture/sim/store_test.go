@@ -426,6 +426,14 @@ func (s *store) Out(_ context.Context, product string, after mesh.Position, most
 	return log[n:min(len(log), n+most)], nil
 }
 
+// End implements stream.Rows.
+func (s *store) End(_ context.Context, product string) (mesh.Position, error) {
+	if log := s.now.out(product).log; len(log) > 0 {
+		return log[len(log)-1].At, nil
+	}
+	return mesh.Position{}, nil
+}
+
 func portKey(port, product string) string { return port + "\x00" + product }
 
 // PortPlace implements stream.Outputs.
@@ -434,8 +442,11 @@ func (s *store) PortPlace(_ context.Context, port, product string) (mesh.Positio
 }
 
 // AckPort implements stream.Outputs.
-func (s *store) AckPort(_ context.Context, port, product string, at mesh.Position) error {
+func (s *store) AckPort(_ context.Context, port, product string, was, at mesh.Position) error {
 	return s.write(func(t *tableSet) error {
+		if t.ports[portKey(port, product)] != was {
+			return mesh.ErrMoved
+		}
 		t.ports[portKey(port, product)] = at
 		return nil
 	})

@@ -251,7 +251,7 @@ func (w *world) newHub(s *store) *hub {
 	if h.port = w.ahead; h.port == nil {
 		h.port = stream.New(stream.Config{Domain: "production", Site: site, Products: []stream.Product{
 			{ID: "coverage", Version: "1.0.0"}, {ID: "production-rate", Version: "1.0.0"},
-		}, Batch: 8}, outputs{w}, &w.port, w.quiet)
+		}, Batch: 8}, outputs{w}, outputs{w}, &w.port, w.quiet)
 	}
 	w.ahead = nil
 	return h
@@ -268,8 +268,16 @@ func (o outputs) PortPlace(ctx context.Context, port, product string) (mesh.Posi
 	return o.w.store.PortPlace(ctx, port, product)
 }
 
-func (o outputs) AckPort(ctx context.Context, port, product string, at mesh.Position) error {
-	return o.w.store.AckPort(ctx, port, product, at)
+func (o outputs) AckPort(ctx context.Context, port, product string, was, at mesh.Position) error {
+	return o.w.store.AckPort(ctx, port, product, was, at)
+}
+
+func (o outputs) Rows(ctx context.Context, q mesh.RowQuery) ([]mesh.Row, string, error) {
+	return o.w.store.Rows(ctx, q)
+}
+
+func (o outputs) End(ctx context.Context, product string) (mesh.Position, error) {
+	return o.w.store.End(ctx, product)
 }
 
 // startHub starts the hub's process; a new database is given the site's file.
