@@ -5,7 +5,7 @@ LINT := .cache/golangci-lint
 # -race needs a C compiler; without one the tests run without it and say so.
 RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build run test seeds bench demo-bars torture-quick torture lint console clean
+.PHONY: help build run test seeds simulate bench demo-bars torture-quick torture lint console clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -20,11 +20,14 @@ test: build ## everything this machine can run; what it skips, it names
 	@if [ -z "$(RACE)" ]; then echo "make test: no C compiler here, so the tests run without -race"; fi
 	$(GO) vet ./...
 	$(GO) test $(RACE) -shuffle=on -timeout 15m ./...
-	@# Under -race the walk takes short days and no clock is read; here it takes whole ones.
-	if [ -n "$(RACE)" ]; then $(GO) test -count=1 ./deploy/e2e/walk ./deploy/bench; fi
+	@# Under -race the walk takes short days, the simulation few schedules, and no clock is read; here they take all.
+	if [ -n "$(RACE)" ]; then $(GO) test -count=1 ./deploy/e2e/walk ./deploy/torture/sim ./deploy/bench; fi
 
 seeds: build ## 50 seeds of the whole walk in one process, 26 plant hours each, against the truth
 	PLANTMESH_SEEDS=50 $(GO) test -run 'TestWalk$$' -count=1 -v -timeout 60m ./deploy/e2e/walk
+
+simulate: ## a million schedules of the hops over models of disk, store and stream, on all cores (FROM=1)
+	PLANTMESH_SIM=1000000 PLANTMESH_SIM_FROM=$(or $(FROM),1) $(GO) test -run 'TestSimulate$$' -count=1 -v -timeout 0 ./deploy/torture/sim
 
 bench: ## what a value costs in bytes, time and memory: name, value, unit, bar, ratio
 	PLANTMESH_BENCH=1 $(GO) test -run TestBench -count=1 -v -timeout 30m ./deploy/bench

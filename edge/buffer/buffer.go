@@ -149,6 +149,9 @@ func (b *Buffer) resume() error {
 	if err := b.load(); err != nil {
 		return err
 	}
+	if n := b.notes.unnoted(b.chain); len(n) > 0 {
+		b.note(n...)
+	}
 	b.recallThrough()
 	err := b.begin()
 	if errors.Is(err, ErrFull) && len(b.chain.eras) > 0 {

@@ -56,7 +56,7 @@ type filledNote struct {
 	Sources map[string]tally `json:"sources,omitempty"`
 	// States are those that count, where a commit failed: what stands in the
 	// segment may be the failed one's.
-	States map[string][]byte `json:"states,omitempty"`
+	States map[string][]byte `json:"states,omitzero"`
 }
 
 type goneNote struct {
@@ -221,6 +221,17 @@ func (c *catalogue) eras(log mesh.LogID) (out []era) {
 			e.parent = mesh.Position{Log: log, Epoch: parseEpoch(n.Epoch.Parent), Seq: n.Epoch.ParentSeq}
 		}
 		out = append(out, e)
+	}
+	return out
+}
+
+// unnoted are the epochs that a kill kept from being noted.
+func (c *catalogue) unnoted(on *chain) (out []note) {
+	noted := c.eras(on.log)
+	for _, e := range on.eras {
+		if !slices.ContainsFunc(noted, func(n era) bool { return n.epoch == e.epoch }) {
+			out = append(out, noteEra(e))
+		}
 	}
 	return out
 }

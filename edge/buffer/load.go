@@ -309,6 +309,11 @@ func (b *Buffer) missing(all []found) []stretch {
 		if n.Filled != nil {
 			lowest = min(lowest, n.Filled.First)
 		}
+		if n.Made != nil { // a kill may have come between taking it away and noting that
+			if _, first, ok := parseName(n.Made.Segment); ok {
+				lowest = min(lowest, first)
+			}
+		}
 	}
 	if len(all) == 0 {
 		lowest = min(lowest, 1)

@@ -8,13 +8,21 @@ import (
 
 // The seam below the log by its outward names: deploy puts a model of a disk
 // there, and holds it to the real one.
-type (
-	Disk    = disk
-	Segment = segment
-	Tx      = tx
-	Mode    = mode
-	Space   = space
-)
+
+// Disk holds segments by name.
+type Disk = disk
+
+// Segment is one file of records.
+type Segment = segment
+
+// Tx is one transaction.
+type Tx = tx
+
+// Mode says how a segment is opened.
+type Mode = mode
+
+// Space is a keyspace of a segment.
+type Space = space
 
 // How a segment is opened.
 const (

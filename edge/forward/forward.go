@@ -348,11 +348,23 @@ func (f *Forward) Step(ctx context.Context) (worked bool, err error) {
 	for _, h := range m.descs {
 		m.road.descs[h] = true
 	}
+	f.given(place.Seq)
 	if len(m.runs) > 0 {
 		m.road.flights = append(m.road.flights, flight{seq: place.Seq, at: now, runs: m.runs, tries: m.tries})
 	}
 	f.count(m)
 	return true, nil
+}
+
+// given takes that the stream gave a sequence. Where it gave it before, or one
+// behind it, it went back: those messages are gone, and the hub has passed them
+// as soon as it has passed this one.
+func (f *Forward) given(seq uint64) {
+	for _, r := range f.roads {
+		for i := range r.flights {
+			r.flights[i].seq = min(r.flights[i].seq, seq)
+		}
+	}
 }
 
 func (f *Forward) next() (e event, ok bool) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -178,7 +179,7 @@ func fill(x buffer.Tx, l *luck, from uint64, refuse bool) error {
 	for range 3 {
 		key := []byte{byte('a' + l.below(5))}
 		s := allSpaces[1+l.below(len(allSpaces)-1)]
-		if err := x.Put(s, key, []byte(fmt.Sprint(l.below(1000)))); err != nil {
+		if err := x.Put(s, key, strconv.AppendInt(nil, int64(l.below(1000)), 10)); err != nil {
 			return err
 		}
 		if x.Get(s, key) == nil {
@@ -216,11 +217,11 @@ func dump(s buffer.Segment) string {
 	return b.String() + kindOf(err)
 }
 
-func same(t *testing.T, seed uint64, model, real []string) {
+func same(t *testing.T, seed uint64, model, actual []string) {
 	t.Helper()
-	for i := range max(len(model), len(real)) {
-		if i >= len(model) || i >= len(real) || model[i] != real[i] {
-			t.Fatalf("seed %d: answer %d differs\nmodel %.900s\nreal  %.900s", seed, i, at(model, i), at(real, i))
+	for i := range max(len(model), len(actual)) {
+		if i >= len(model) || i >= len(actual) || model[i] != actual[i] {
+			t.Fatalf("seed %d: answer %d differs\nmodel %.900s\nreal  %.900s", seed, i, at(model, i), at(actual, i))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"plantmesh/cloud/ingest"
@@ -196,11 +197,12 @@ func (r *storeRun) read() {
 	r.say("descriptor: %v %s %d", ok, kindOf(err), len(d.Content))
 }
 
-func (r *storeRun) entries(all []mesh.Entry) (s string) {
+func (r *storeRun) entries(all []mesh.Entry) string {
+	var s strings.Builder
 	for _, e := range all {
-		s += fmt.Sprintf("%s of %s %d %d %s %d; ", r.names.of(e.At), r.names.of(e.Of), e.Ord, e.Through, e.Header.Kind, len(e.Sealed))
+		fmt.Fprintf(&s, "%s of %s %d %d %s %d; ", r.names.of(e.At), r.names.of(e.Of), e.Ord, e.Through, e.Header.Kind, len(e.Sealed))
 	}
-	return s
+	return s.String()
 }
 
 func (r *storeRun) readRows() {
@@ -234,11 +236,12 @@ func (r *storeRun) readRows() {
 	r.say("port acknowledges: %s", kindOf(r.db.AckPort(r.ctx, "x", "p", at, r.outEnd)))
 }
 
-func (r *storeRun) rows(all []mesh.Row) (s string) {
+func (r *storeRun) rows(all []mesh.Row) string {
+	var s strings.Builder
 	for _, x := range all {
-		s += fmt.Sprintf("%s/%s %d-%d %d r%d %s %s; ", x.Entity, x.Key, x.From, x.To, x.State, x.Revision, r.names.of(x.At), x.Body)
+		fmt.Fprintf(&s, "%s/%s %d-%d %d r%d %s %s; ", x.Entity, x.Key, x.From, x.To, x.State, x.Revision, r.names.of(x.At), x.Body)
 	}
-	return s
+	return s.String()
 }
 
 func storeScript(t *testing.T, p storePlace, seed uint64) []string {

@@ -26,14 +26,18 @@ type pipe interface {
 	link() forward.Link
 	// read gives what is there behind a sequence, and the newest sequence.
 	read(behind uint64) (got []string, last uint64)
-	// identity is another after renew.
-	identity() string
-	renew()
+	broken
+}
+
+// broken is what becomes of it.
+type broken interface {
+	// renew deletes it and makes it anew: another says that it is another then.
+	renew() (another bool)
 	// purge takes away what is at or before a sequence.
 	purge(through uint64)
 	// restart stops and starts the broker: with nothing lost, or as it was at
 	// the last backup.
-	restart(restored bool)
+	restart(restored bool) (same bool)
 	backup()
 }
 
@@ -48,8 +52,12 @@ func newModelPipe(*testing.T) pipe {
 }
 
 func (p *modelPipe) link() forward.Link { return p.u }
-func (p *modelPipe) identity() string   { return p.s.id }
-func (p *modelPipe) renew()             { p.s.renew() }
+
+func (p *modelPipe) renew() bool {
+	was := p.s.id
+	p.s.renew()
+	return was != p.s.id
+}
 
 func (p *modelPipe) read(behind uint64) (got []string, last uint64) {
 	for _, m := range p.s.from(behind, 1000) {
@@ -69,9 +77,9 @@ func (p *modelPipe) backup() {
 }
 
 // restart: what goes back in the simulation loses its newest messages.
-func (p *modelPipe) restart(restored bool) {
+func (p *modelPipe) restart(restored bool) bool {
 	if !restored || p.kept == nil || p.kept.id != p.s.id {
-		return
+		return true
 	}
 	n := slices.IndexFunc(p.s.msgs, func(m ingest.Message) bool { return m.Place.Seq > p.kept.seq })
 	if n >= 0 {
@@ -79,6 +87,7 @@ func (p *modelPipe) restart(restored bool) {
 	}
 	p.s.seq = p.kept.seq
 	p.s.msgs = slices.Clone(p.kept.msgs)
+	return true
 }
 
 // natsPipe is the embedded server.
@@ -94,6 +103,7 @@ type natsPipe struct {
 }
 
 func newNATSPipe(t *testing.T) pipe {
+	t.Helper()
 	p := &natsPipe{t: t, dir: t.TempDir(), port: server.RANDOM_PORT}
 	p.start()
 	t.Cleanup(p.stop)
@@ -185,9 +195,11 @@ func (p *natsPipe) read(behind uint64) (got []string, last uint64) {
 	return got, last
 }
 
-func (p *natsPipe) renew() {
+func (p *natsPipe) renew() bool {
+	was := p.identity()
 	p.must(p.js.DeleteStream(p.t.Context(), subject.IngestStream))
 	p.create()
+	return was != p.identity()
 }
 
 func (p *natsPipe) purge(through uint64) {
@@ -204,14 +216,16 @@ func (p *natsPipe) backup() {
 	p.start()
 }
 
-func (p *natsPipe) restart(restored bool) {
-	restored = restored && p.kept != "" && p.keptID == p.identity()
+func (p *natsPipe) restart(restored bool) bool {
+	was := p.identity()
+	restored = restored && p.kept != "" && p.keptID == was
 	p.stop()
 	if restored {
 		p.dir = filepath.Join(p.t.TempDir(), "again")
 		p.must(os.CopyFS(p.dir, os.DirFS(p.kept)))
 	}
 	p.start()
+	return was == p.identity()
 }
 
 func streamScript(t *testing.T, p pipe, seed uint64) (out []string) {
@@ -230,9 +244,7 @@ func streamScript(t *testing.T, p pipe, seed uint64) (out []string) {
 			got, last := p.read(behind)
 			say("behind %d of %d: %q", behind, last, got)
 		case o < 9:
-			was := p.identity()
-			p.renew()
-			say("made anew: another %v", was != p.identity())
+			say("made anew: another %v", p.renew())
 		case o < 10:
 			_, last := p.read(0)
 			p.purge(uint64(l.below(int(last) + 1)))
@@ -240,10 +252,9 @@ func streamScript(t *testing.T, p pipe, seed uint64) (out []string) {
 			p.backup()
 			_, kept = p.read(0)
 		default:
-			was, restored := p.identity(), l.below(2) == 0
-			p.restart(restored)
+			same := p.restart(l.below(2) == 0)
 			got, last := p.read(0)
-			say("restarted, backup at %d: the same %v, %d: %q", kept, was == p.identity(), last, got)
+			say("restarted, backup at %d: the same %v, %d: %q", kept, same, last, got)
 		}
 	}
 	return out

@@ -194,7 +194,7 @@ func (r *reader) commit(ctx context.Context) error {
 		return nil
 	}
 	w := r.d.w
-	o := mesh.Offer{Source: r.d.source, Descriptors: []mesh.Descriptor{w.kit.table}}
+	o := mesh.Offer{Source: r.d.source, Descriptors: []mesh.Descriptor{w.table}}
 	next := r.state
 	for i := 0; i < len(r.taken); {
 		n := i + 1
@@ -226,7 +226,7 @@ func (r *reader) commit(ctx context.Context) error {
 // seal makes one batch of notes without a break between them.
 func (r *reader) seal(notes []*note, next *sourceState) ([]byte, error) {
 	d, last := r.d, notes[len(notes)-1]
-	b := mesh.Batch{Source: d.source, Table: d.w.kit.table.Hash(), Complete: last.complete}
+	b := mesh.Batch{Source: d.source, Table: d.w.table.Hash(), Complete: last.complete}
 	b.Proven = mesh.Span{From: notes[0].pub, To: last.pub}
 	if notes[0].seq == next.next { // nothing is missing since the last proof
 		b.Proven.From = next.proven
@@ -244,7 +244,7 @@ func (r *reader) seal(notes []*note, next *sourceState) ([]byte, error) {
 			b.Samples = append(b.Samples, mesh.Sample{Signal: 1, Time: d.at(s), Source: d.at(s), Agent: n.pub, Value: mesh.Int(int64(s))})
 		}
 	}
-	sealed, err := d.w.kit.enc.Seal(&b)
+	sealed, err := d.w.enc.Seal(&b)
 	if err == nil {
 		d.w.ledger.sealed(d, sealed, all)
 	}

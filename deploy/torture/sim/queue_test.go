@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"plantmesh/edge/buffer"
 	"plantmesh/edge/forward"
 	"plantmesh/proto/mesh"
@@ -99,9 +101,9 @@ func deep(all []epochAt, p mesh.Position) mesh.Position {
 	if len(all) == 0 || p.Epoch != all[0].epoch {
 		return p
 	}
-	for i := len(all) - 1; i >= 0; i-- {
-		if p.Seq >= all[i].first {
-			return mesh.Position{Log: p.Log, Epoch: all[i].epoch, Seq: p.Seq - all[i].first + 1}
+	for _, e := range slices.Backward(all) {
+		if p.Seq >= e.first {
+			return mesh.Position{Log: p.Log, Epoch: e.epoch, Seq: p.Seq - e.first + 1}
 		}
 	}
 	return p

@@ -36,7 +36,7 @@ func shrink(ctx context.Context, k kit, p plan, c control) plan {
 			}
 			from += size
 		}
-		if size = size / 2; size == 0 && taken {
+		if size /= 2; size == 0 && taken {
 			size = 1
 		}
 	}

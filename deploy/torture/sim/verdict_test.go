@@ -25,7 +25,7 @@ type verdict struct {
 	said  []string
 }
 
-func (v verdict) ok() bool { return v.Report.OK() && v.stuck == "" && v.early == 0 }
+func (v verdict) ok() bool { return v.OK() && v.stuck == "" && v.early == 0 }
 
 // kind names what is wrong first.
 func (v verdict) kind() string {
@@ -96,7 +96,7 @@ func (w *world) settle() (v verdict) {
 	}
 	w.note()
 	v = w.judge()
-	if why != "" && !(w.cloned && w.waits(w.agents[0])) {
+	if why != "" && (!w.cloned || !w.waits(w.agents[0])) {
 		v.stuck = why
 	}
 	return v
