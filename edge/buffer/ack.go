@@ -261,17 +261,19 @@ func (b *Buffer) dropEmpty() {
 }
 
 // tell answers a reader who lacks what is no longer kept: a void, once for each
-// of its epochs. Only what a reader had received before is meant; the rest has
-// its void already.
+// of its epochs. Of what went for another reason than that a reader had it the
+// void stands in the log already. Whether a note says so or none does (old ones
+// are let go, and the catalogue may be lost): nothing else fills the hole.
 func (b *Buffer) tell(covered []stretch) error {
 	if b.reader.told == b.reader.by.Epoch {
 		return nil
 	}
 	was := b.reader.told
 	b.reader.told = b.reader.by.Epoch // a set of one epoch only grows
+	said := b.notes.gone(func(why mesh.Cause) bool { return why != "" })
 	var lost []stretch
-	for _, g := range b.notes.gone(func(why mesh.Cause) bool { return why == "" }) {
-		lost = append(lost, g.without(covered)...)
+	for _, s := range (stretch{1, b.oldest() - 1}).without(said) {
+		lost = append(lost, s.without(covered)...)
 	}
 	if len(lost) == 0 {
 		return nil
