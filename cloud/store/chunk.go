@@ -145,7 +145,7 @@ func (s *Store) writeChunks(ctx context.Context, w *work) error {
 		}
 		cw := &chunkWriter{work: w, enc: enc, day: day}
 		if err := s.writeDay(ctx, day, w.days[day], func(tx *sql.Tx) error { return cw.write(ctx, tx, rest[:n]) }); err != nil {
-			return err
+			return s.spoil(day, err)
 		}
 		w.wrote[day] = cw.stat
 		w.chunks += int(cw.stat.chunks)

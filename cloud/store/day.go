@@ -259,7 +259,7 @@ type asker interface {
 // check says whether a file is the one that is known, and holds nothing else of
 // passes up to one.
 func (d dayStat) check(ctx context.Context, db asker, day, upTo int64) error {
-	var version, last, next int64
+	var version, last, from, next int64
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
 	}
@@ -269,11 +269,14 @@ func (d dayStat) check(ctx context.Context, db asker, day, upTo int64) error {
 	if day == strayDay && d.chunks > 0 && d.pass == 0 {
 		return nil // of layout 3, when the last chunk might be dropped
 	}
-	err := db.QueryRowContext(ctx, `SELECT coalesce((SELECT pass FROM chunk WHERE id = ?1), 0), coalesce((SELECT min(pass) FROM chunk WHERE id = ?1 + 1), ?2)`, d.chunks, int64(math.MaxInt64)).Scan(&last, &next)
+	// Two files of one pass may be alike in all but the day of what is in them, and
+	// without their kinds no chunks are found.
+	err := db.QueryRowContext(ctx, `SELECT coalesce(max(c.pass), 0), coalesce(max(c.t_from), 0), coalesce((SELECT min(pass) FROM chunk WHERE id = ?1 + 1), ?2)
+		FROM chunk c JOIN kind k ON k.n = c.kind WHERE c.id = ?1`, d.chunks, int64(math.MaxInt64)).Scan(&last, &from, &next)
 	if err != nil {
 		return err
 	}
-	if d.chunks > 0 && last == 0 || d.pass != 0 && last != d.pass || next <= upTo {
+	if d.chunks > 0 && (last == 0 || day != strayDay && dayOf(mesh.Nanos(from)) != day) || d.pass != 0 && last != d.pass || next <= upTo {
 		return errDay
 	}
 	return nil

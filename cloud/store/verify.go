@@ -23,7 +23,7 @@ func (s *Store) verify(ctx context.Context, w *work) error {
 	back := map[*pile]*found{}
 	for day := range w.wrote {
 		if err := s.readBack(ctx, w, day, back); err != nil {
-			return fmt.Errorf("verify %s: %w", s.dayFile(day), err)
+			return s.spoil(day, fmt.Errorf("verify %s: %w", s.dayFile(day), err))
 		}
 	}
 	for _, k := range w.kinds {
