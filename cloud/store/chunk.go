@@ -39,9 +39,10 @@ func (w *work) pieces() (out []piece) {
 			}
 		}
 	}
+	to := w.strayed()
 	for i := range out {
 		if day := out[i].day; w.stray(day, perDay[day]) {
-			out[i].day = strayDay
+			out[i].day = to
 		}
 	}
 	slices.SortStableFunc(out, func(a, b piece) int { return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.kind, b.kind)) })

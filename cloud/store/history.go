@@ -147,8 +147,8 @@ func daysIn(ctx context.Context, tx *sql.Tx, span mesh.Span) (map[int64]dayStat,
 	if to > math.MinInt64 {
 		to--
 	}
-	return dayStats(ctx, tx, `SELECT day, chunks, samples, pass FROM day WHERE day BETWEEN ? AND ? UNION ALL SELECT day, chunks, samples, pass FROM day WHERE day = ?`,
-		dayOf(span.From), dayOf(to), int64(strayDay))
+	return dayStats(ctx, tx, `SELECT day, chunks, samples, pass FROM day WHERE day BETWEEN ? AND ? UNION ALL SELECT day, chunks, samples, pass FROM day WHERE day < ?`,
+		dayOf(span.From), dayOf(to), int64(strayDay+strays))
 }
 
 // dayReader reads chunks of one source from one day's file.
