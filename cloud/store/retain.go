@@ -79,6 +79,9 @@ func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err erro
 		out.Days, out.Samples, out.Bytes = append(out.Days, name), out.Samples+days[day].samples, out.Bytes-sizes[day]
 	}
 	out.Over = r.MaxBytes > 0 && out.Bytes > r.MaxBytes
+	if err := s.holdBack(); err != nil {
+		s.log.WarnContext(ctx, "no space is held back for dropping days on a full disk", "reason", err.Error())
+	}
 	return out, stray
 }
 
@@ -95,15 +98,17 @@ func (s *Store) dayBytes(day int64) (int64, error) {
 
 // dropDay takes a day out of hub.db first: then nobody looks for its file.
 func (s *Store) dropDay(ctx context.Context, begun map[int64]bool, day int64, known dayStat) error {
-	err := s.base.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO going (day, chunks, pass) VALUES (?, ?, ?)`, day, known.chunks, known.pass)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM day WHERE day = ?`, day); err != nil {
-			return err
-		}
-		return keepFrom(ctx, tx, dayEnd(day))
+	err := s.mustFit(func() error {
+		return s.base.write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO going (day, chunks, pass) VALUES (?, ?, ?)`, day, known.chunks, known.pass)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `DELETE FROM day WHERE day = ?`, day); err != nil {
+				return err
+			}
+			return keepFrom(ctx, tx, dayEnd(day))
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("drop a day of the history: %w", err)
