@@ -126,6 +126,16 @@ func (x *export) mayWrite(ctx context.Context, day time.Time) error {
 	return nil
 }
 
+// stillKept refuses a file of which retention took a part while it was written:
+// what was read before is in it, the rest is not.
+func (x *export) stillKept(ctx context.Context, day time.Time, was mesh.Nanos) error {
+	kept, err := x.store.Kept(ctx)
+	if err == nil && kept > was && kept > mesh.NanosOf(day) {
+		err = fmt.Errorf("the history of %s was dropped while it was exported, and no file is made of what was left: begin with %s", day.Format(time.DateOnly), kept.Time().UTC().Format(time.DateOnly))
+	}
+	return err
+}
+
 // list finds the tags that are wanted: those of every table that samples of a
 // span may have, whether the site has their source or not.
 func (x *export) list(ctx context.Context, span mesh.Span) error {
@@ -195,6 +205,10 @@ func (x *export) day(ctx context.Context, day time.Time) (out Exported, err erro
 	defer func() { err = errors.Join(err, f.Abort()) }()
 	from := mesh.NanosOf(day)
 	span := mesh.Span{From: from, To: from.Add(24 * time.Hour)}
+	kept, err := x.store.Kept(ctx)
+	if err != nil {
+		return out, err
+	}
 	if err := x.list(ctx, span); err != nil {
 		return out, err
 	}
@@ -214,10 +228,10 @@ func (x *export) day(ctx context.Context, day time.Time) (out Exported, err erro
 	if out.LeftOut = len(x.left); out.LeftOut > 0 {
 		x.log.WarnContext(ctx, "batches can't be read: their samples are not in the file", "day", day.Format(time.DateOnly), "batches", out.LeftOut)
 	}
-	if out.Rows == 0 {
-		return out, nil
+	if err := x.stillKept(ctx, day, kept); err != nil || out.Rows == 0 {
+		return out, err
 	}
-	if err := x.mayWrite(ctx, day); err != nil { // retention may have come since
+	if err := x.mayWrite(ctx, day); err != nil {
 		return out, err
 	}
 	out.Path, out.Rows, out.Bytes, err = f.Commit()

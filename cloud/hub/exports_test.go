@@ -161,3 +161,32 @@ func TestExport_LeavesADroppedDayAlone(t *testing.T) {
 		t.Errorf("%d late rows in another folder", got)
 	}
 }
+
+// Of a day that retention drops while it is read no file is made: it would have a
+// part of it and not say so. What was dropped before doesn't matter.
+func TestExport_OfADayThatIsDroppedMeanwhile(t *testing.T) {
+	cfg := testConfig(t)
+	p := newSpeaker(t, cfg)
+	later := p.first.Add(60 * 24 * time.Hour)
+	for _, from := range []mesh.Nanos{p.first, later} {
+		p.put(p.seal("press", mesh.Sample{Signal: 1, Time: from, Value: mesh.Int(1)}))
+		p.compact(from)
+	}
+	x := &export{store: p.s}
+	was, err := p.s.Kept(t.Context())
+	check(t, err)
+	check(t, x.stillKept(t.Context(), p.day, was))
+	dropped, err := p.s.Retain(t.Context(), store.Retention{Now: later, Keep: 30 * 24 * time.Hour, Least: 14 * 24 * time.Hour})
+	check(t, err)
+	if len(dropped.Days) != 1 {
+		t.Fatalf("%+v", dropped)
+	}
+	if err := x.stillKept(t.Context(), p.day, was); err == nil {
+		t.Error("a part of a dropped day is a file")
+	}
+	check(t, x.stillKept(t.Context(), later.Time(), was))
+	if was, err = p.s.Kept(t.Context()); err == nil {
+		err = x.stillKept(t.Context(), p.day, was)
+	}
+	check(t, err)
+}

@@ -39,9 +39,10 @@ func (w *work) pieces() (out []piece) {
 			}
 		}
 	}
+	to := w.strayed()
 	for i := range out {
 		if day := out[i].day; w.stray(day, perDay[day]) {
-			out[i].day = strayDay
+			out[i].day = to
 		}
 	}
 	slices.SortStableFunc(out, func(a, b piece) int { return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.kind, b.kind)) })
@@ -145,7 +146,7 @@ func (s *Store) writeChunks(ctx context.Context, w *work) error {
 		}
 		cw := &chunkWriter{work: w, enc: enc, day: day}
 		if err := s.writeDay(ctx, day, w.days[day], func(tx *sql.Tx) error { return cw.write(ctx, tx, rest[:n]) }); err != nil {
-			return err
+			return s.spoil(day, err)
 		}
 		w.wrote[day] = cw.stat
 		w.chunks += int(cw.stat.chunks)

@@ -421,10 +421,12 @@ func TestDay_Names(t *testing.T) {
 			t.Errorf("%s is of day %d %v", name, day, ok)
 		}
 	}
-	if day, ok := dayOfFile(filepath.Base(s.dayFile(strayDay))); !ok || day != strayDay {
-		t.Error("stray")
+	for want, name := range []string{"stray.db", "stray-2.db", "stray-3.db"} {
+		if day, ok := dayOfFile(filepath.Base(s.dayFile(strayDay + int64(want)))); !ok || day != strayDay+int64(want) || filepath.Base(s.dayFile(day)) != name {
+			t.Errorf("%s is %d", name, day)
+		}
 	}
-	for _, name := range []string{"2026-03-01.db-journal", "x.db", "2026-03-01.db.set-aside"} {
+	for _, name := range []string{"stray-1.db", "stray-9.db", "2026-03-01.db-journal", "x.db", "2026-03-01.db.set-aside"} {
 		if _, ok := dayOfFile(name); ok {
 			t.Errorf("%s passes for a day", name)
 		}

@@ -19,10 +19,13 @@ import (
 // of a day is an unlink. Chunks are appended; nothing in a file changes.
 //
 // strayDay is a file for samples whose day has too few for a file of its own:
-// a clock that jumps must not fill the disk with files.
+// a clock that jumps must not fill the disk with files. There are more of them,
+// each used while those before it can't be: where a whole folder was lost or put
+// back every file is one that can't, and passes must go on.
 const (
 	strayDay  = math.MinInt64
 	strayName = "stray"
+	strays    = 8
 	dayNanos  = int64(24 * time.Hour)
 
 	// dayPageBytes: a chunk of an hour at 1 Hz is some 6 KB and lies in a page
@@ -71,10 +74,17 @@ func dayOf(t mesh.Nanos) int64 {
 	return d
 }
 
+// isStray says whether a file is of no day.
+func isStray(day int64) bool { return day < strayDay+strays }
+
 // dayFile is the path of a day's file.
 func (s *Store) dayFile(day int64) string {
 	name := strayName
-	if day != strayDay {
+	switch {
+	case day == strayDay:
+	case isStray(day):
+		name = fmt.Sprintf("%s-%d", strayName, day-strayDay+1)
+	default:
 		name = time.Unix(day*(dayNanos/1e9), 0).UTC().Format(time.DateOnly)
 	}
 	return filepath.Join(s.folder, name+".db")
@@ -83,8 +93,13 @@ func (s *Store) dayFile(day int64) string {
 // dayOfFile is the day whose file has this name.
 func dayOfFile(name string) (day int64, ok bool) {
 	name, ok = strings.CutSuffix(name, ".db")
-	if !ok || name == strayName {
-		return strayDay, ok
+	if !ok {
+		return strayDay, false
+	}
+	for day := int64(strayDay); isStray(day); day++ {
+		if n := day - strayDay + 1; name == strayName && n == 1 || n > 1 && name == fmt.Sprintf("%s-%d", strayName, n) {
+			return day, true
+		}
 	}
 	t, err := time.Parse(time.DateOnly, name)
 	return t.Unix() / (dayNanos / 1e9), err == nil
@@ -151,7 +166,7 @@ func (s *Store) changeDay(ctx context.Context, day int64, do func(*sql.Tx) error
 	}
 	path := s.dayFile(day)
 	pragmas := []string{fmt.Sprintf("page_size(%d)", dayPageBytes), "synchronous(full)"}
-	if day == strayDay {
+	if isStray(day) {
 		pragmas = append(pragmas, "auto_vacuum(incremental)") // the one file of which parts are dropped
 	}
 	db, err := sql.Open("sqlite", dsn(path, "immediate", "delete", pragmas...))
@@ -195,14 +210,24 @@ const (
 	maxDays = 8192
 )
 
+// strayed is the file of no day that can be used.
+func (w *work) strayed() int64 {
+	for day := int64(strayDay); isStray(day); day++ {
+		if !w.bad[day] {
+			return day
+		}
+	}
+	return strayDay // all of them are told; the pass will say so too
+}
+
 // stray says whether samples of a day, so many in this pass, go into the file
 // that is of no day.
 func (w *work) stray(day int64, samples int) bool {
 	if w.bad[day] {
 		return true
 	}
-	if _, has := w.days[day]; has || w.bad[strayDay] {
-		return false // rather a file too many than a pass that fails
+	if _, has := w.days[day]; has {
+		return false
 	}
 	now := dayOf(w.Now)
 	switch {
@@ -259,21 +284,24 @@ type asker interface {
 // check says whether a file is the one that is known, and holds nothing else of
 // passes up to one.
 func (d dayStat) check(ctx context.Context, db asker, day, upTo int64) error {
-	var version, last, next int64
+	var version, last, from, next int64
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
 	}
 	if version != dayVersion {
 		return errDay // nothing was ever laid out in it
 	}
-	if day == strayDay && d.chunks > 0 && d.pass == 0 {
+	if isStray(day) && d.chunks > 0 && d.pass == 0 {
 		return nil // of layout 3, when the last chunk might be dropped
 	}
-	err := db.QueryRowContext(ctx, `SELECT coalesce((SELECT pass FROM chunk WHERE id = ?1), 0), coalesce((SELECT min(pass) FROM chunk WHERE id = ?1 + 1), ?2)`, d.chunks, int64(math.MaxInt64)).Scan(&last, &next)
+	// Two files of one pass may be alike in all but the day of what is in them, and
+	// without their kinds no chunks are found.
+	err := db.QueryRowContext(ctx, `SELECT coalesce(max(c.pass), 0), coalesce(max(c.t_from), 0), coalesce((SELECT min(pass) FROM chunk WHERE id = ?1 + 1), ?2)
+		FROM chunk c JOIN kind k ON k.n = c.kind WHERE c.id = ?1`, d.chunks, int64(math.MaxInt64)).Scan(&last, &from, &next)
 	if err != nil {
 		return err
 	}
-	if d.chunks > 0 && last == 0 || d.pass != 0 && last != d.pass || next <= upTo {
+	if d.chunks > 0 && (last == 0 || !isStray(day) && dayOf(mesh.Nanos(from)) != day) || d.pass != 0 && last != d.pass || next <= upTo {
 		return errDay
 	}
 	return nil

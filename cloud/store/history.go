@@ -125,7 +125,7 @@ func (s *Store) history(ctx context.Context, source string, span mesh.Span, pick
 		}
 		out = nil
 		for _, day := range slices.Sorted(maps.Keys(days)) {
-			r := dayReader{source: source, span: span, pass: pass, pick: pick}
+			r := dayReader{source: source, span: span, pass: pass, last: days[day].chunks, pick: pick}
 			if err = s.readDay(ctx, day, days[day], &r); err != nil {
 				break
 			}
@@ -147,8 +147,8 @@ func daysIn(ctx context.Context, tx *sql.Tx, span mesh.Span) (map[int64]dayStat,
 	if to > math.MinInt64 {
 		to--
 	}
-	return dayStats(ctx, tx, `SELECT day, chunks, samples, pass FROM day WHERE day BETWEEN ? AND ? UNION ALL SELECT day, chunks, samples, pass FROM day WHERE day = ?`,
-		dayOf(span.From), dayOf(to), int64(strayDay))
+	return dayStats(ctx, tx, `SELECT day, chunks, samples, pass FROM day WHERE day BETWEEN ? AND ? UNION ALL SELECT day, chunks, samples, pass FROM day WHERE day < ?`,
+		dayOf(span.From), dayOf(to), int64(strayDay+strays))
 }
 
 // dayReader reads chunks of one source from one day's file.
@@ -156,6 +156,7 @@ type dayReader struct {
 	source string
 	span   mesh.Span
 	pass   int64 // the last that counts
+	last   int64 // chunk that counts
 	pick   picker
 	out    []mesh.Entry
 }
@@ -242,13 +243,13 @@ func (r *dayReader) kinds(ctx context.Context, db *sql.DB) (out []numbered, err 
 
 // Chunks of a kind that meet a span, those of one signal, and those of several.
 const (
-	chunksOfAll = `SELECT id, signal, sealed, marks FROM chunk WHERE kind = ? AND t_from < ? AND t_to > ? AND pass <= ?`
+	chunksOfAll = `SELECT id, pass, signal, t_from, t_to, sealed, marks FROM chunk WHERE kind = ? AND t_from < ? AND t_to > ? AND id <= ?`
 	chunksOfOne = chunksOfAll + ` AND signal = ? AND last = signal`
 	chunksMixed = chunksOfAll + ` AND last > signal AND signal <= ? AND last >= ?`
 )
 
 func (r *dayReader) chunks(ctx context.Context, db *sql.DB, k numbered, take func(int64, mesh.Entry), query string, which ...any) (err error) {
-	args := append([]any{k.n, int64(r.span.To), int64(r.span.From), r.pass}, which...)
+	args := append([]any{k.n, int64(r.span.To), int64(r.span.From), r.last}, which...)
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
@@ -256,14 +257,15 @@ func (r *dayReader) chunks(ctx context.Context, db *sql.DB, k numbered, take fun
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		var (
-			id, signal int64
-			e          mesh.Entry
-			marks      []byte
+			id, pass, signal int64
+			at               mesh.Span
+			e                mesh.Entry
+			marks            []byte
 		)
-		if err := rows.Scan(&id, &signal, &e.Sealed, &marks); err != nil {
+		if err := rows.Scan(&id, &pass, &signal, &at.From, &at.To, &e.Sealed, &marks); err != nil {
 			return err
 		}
-		if e.Header, err = wire.ParseHeader(e.Sealed); err == nil && (e.Header.About != k.source || len(e.Header.Needs) != 1 || e.Header.Needs[0] != k.table) {
+		if e.Header, err = wire.ParseHeader(e.Sealed); err == nil && (e.Header.About != k.source || len(e.Header.Needs) != 1 || e.Header.Needs[0] != k.table || e.Header.Times.From != at.From || pass > r.pass) {
 			err = wire.ErrFormat
 		}
 		if err == nil && k.judged {

@@ -127,7 +127,7 @@ func putEntries(ctx context.Context, tx *sql.Tx, partition int, at spot, entries
 	return st.Close()
 }
 
-const entryColumns = `e.log, e.epoch, h.seq, coalesce(a.log, ''), h.of_epoch, h.of_seq, h.ord, h.through, h.sealed, h.verdict
+const entryColumns = `e.log, e.epoch, h.seq, coalesce(a.log, ''), h.of_epoch, h.of_seq, h.ord, h.through, h.kind, h.source, h.t_from, h.t_to, h.sealed, h.verdict
 	FROM hub_log h JOIN epoch e ON e.n = h.epoch LEFT JOIN account a ON a.n = h.of_log`
 
 // Peek reads up to most entries behind a position, in log order; the zero
@@ -201,29 +201,46 @@ func readEntries(ctx context.Context, tx *sql.Tx, query string, args ...any) (ou
 	for rows.Next() {
 		var (
 			e                        mesh.Entry
+			said                     mesh.Header
 			epoch, ofEpoch, verdict  []byte
 			seq, ofSeq, ord, through int64
 		)
-		if err := rows.Scan(&e.At.Log, &epoch, &seq, &e.Of.Log, &ofEpoch, &ofSeq, &ord, &through, &e.Sealed, &verdict); err != nil {
+		if err := rows.Scan(&e.At.Log, &epoch, &seq, &e.Of.Log, &ofEpoch, &ofSeq, &ord, &through, &said.Kind, &said.About, &said.Times.From, &said.Times.To, &e.Sealed, &verdict); err != nil {
 			return nil, err
 		}
 		copy(e.At.Epoch[:], epoch)
 		copy(e.Of.Epoch[:], ofEpoch)
 		e.At.Seq, e.Of.Seq, e.Ord, e.Through = uint64(seq), uint64(ofSeq), mesh.Ordinal(ord), mesh.Ordinal(through)
-		if e.Header, err = wire.ParseHeader(e.Sealed); err != nil {
-			return nil, fmt.Errorf("read %s: %w", e.At, mesh.Permanent(err))
-		}
-		if verdict != nil {
-			v, err := wire.OpenVerdict(verdict)
-			if err != nil {
-				return nil, fmt.Errorf("read the verdict of %s: %w", e.At, mesh.Permanent(err))
-			}
-			e.Verdict = &v
-		}
+		openEntry(&e, said, verdict)
 		out = append(out, e)
 	}
 	return out, rows.Err()
 }
+
+// openEntry reads an entry's header and verdict. One damaged record must not
+// hold up all that reads the log: it has what its row says of it, and bytes that
+// can't be opened, so that whoever opens them calls it damaged. One whose verdict
+// is damaged too: without it, what rules set aside would count.
+func openEntry(e *mesh.Entry, said mesh.Header, verdict []byte) {
+	var err error
+	if e.Header, err = wire.ParseHeader(e.Sealed); err != nil {
+		said.Count = 1 // not known; with none nobody would look
+		e.Header, e.Sealed = said, unreadable()
+		return
+	}
+	if verdict == nil {
+		return
+	}
+	v, err := wire.OpenVerdict(verdict)
+	if err != nil {
+		e.Sealed = unreadable()
+		return
+	}
+	e.Verdict = &v
+}
+
+// unreadable are no sealed bytes; an entry without any is compacted.
+func unreadable() []byte { return []byte{0} }
 
 // Descriptor is the descriptor of this name; ok is false where none is stored.
 func (s *Store) Descriptor(ctx context.Context, h mesh.Hash) (d mesh.Descriptor, ok bool, err error) {

@@ -60,11 +60,11 @@ func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err erro
 		}
 		out.Bytes += sizes[day]
 	}
-	freed, stray := s.dropStray(ctx, r, days, out.Bytes) // which holds the oldest there is
+	freed, stray := s.dropStrays(ctx, r, days, out.Bytes) // which hold the oldest there is
 	out.Bytes -= freed
 	for _, day := range slices.Sorted(maps.Keys(days)) {
 		end := dayEnd(day)
-		if day == strayDay || end > r.Now.Add(-r.Least) {
+		if isStray(day) || end > r.Now.Add(-r.Least) {
 			continue
 		}
 		old := r.Keep > 0 && end <= r.Now.Add(-r.Keep)
@@ -79,6 +79,9 @@ func (s *Store) Retain(ctx context.Context, r Retention) (out Retained, err erro
 		out.Days, out.Samples, out.Bytes = append(out.Days, name), out.Samples+days[day].samples, out.Bytes-sizes[day]
 	}
 	out.Over = r.MaxBytes > 0 && out.Bytes > r.MaxBytes
+	if err := s.holdBack(); err != nil {
+		s.log.WarnContext(ctx, "no space is held back for dropping days on a full disk", "reason", err.Error())
+	}
 	return out, stray
 }
 
@@ -95,15 +98,17 @@ func (s *Store) dayBytes(day int64) (int64, error) {
 
 // dropDay takes a day out of hub.db first: then nobody looks for its file.
 func (s *Store) dropDay(ctx context.Context, begun map[int64]bool, day int64, known dayStat) error {
-	err := s.base.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO going (day, chunks, pass) VALUES (?, ?, ?)`, day, known.chunks, known.pass)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM day WHERE day = ?`, day); err != nil {
-			return err
-		}
-		return keepFrom(ctx, tx, dayEnd(day))
+	err := s.mustFit(func() error {
+		return s.base.write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO going (day, chunks, pass) VALUES (?, ?, ?)`, day, known.chunks, known.pass)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `DELETE FROM day WHERE day = ?`, day); err != nil {
+				return err
+			}
+			return keepFrom(ctx, tx, dayEnd(day))
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("drop a day of the history: %w", err)
@@ -124,7 +129,7 @@ func boundNow(now mesh.Nanos, days map[int64]dayStat) mesh.Nanos {
 	for day := range days {
 		newest = max(newest, day)
 	}
-	if newest == strayDay {
+	if isStray(newest) {
 		return now
 	}
 	return min(now, dayEnd(newest))
@@ -138,15 +143,24 @@ func dayEnd(day int64) mesh.Nanos {
 	return mesh.Nanos((day + 1) * dayNanos)
 }
 
-// dropStray drops of the file that is of no day what is too old or before all
+// dropStrays drops of every file that is of no day.
+func (s *Store) dropStrays(ctx context.Context, r Retention, days map[int64]dayStat, bytes int64) (freed int64, err error) {
+	for day := range days {
+		if !isStray(day) {
+			continue
+		}
+		n, drop := s.dropStray(ctx, r, days, day, bytes-freed)
+		freed, err = freed+n, errors.Join(err, drop)
+	}
+	return freed, err
+}
+
+// dropStray drops of a file that is of no day what is too old or before all
 // that is kept anyway, and, where there are too many bytes, what is older than
 // every day.
-func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]dayStat, bytes int64) (freed int64, err error) {
-	known, ok := days[strayDay]
-	if !ok {
-		return 0, nil
-	}
-	before, err := s.dayBytes(strayDay)
+func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]dayStat, day, bytes int64) (freed int64, err error) {
+	known := days[day]
+	before, err := s.dayBytes(day)
 	if err != nil {
 		return 0, err
 	}
@@ -163,14 +177,14 @@ func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]daySt
 	// The last one stays: it tells that this is the file that is known. One whose
 	// end is before its beginning reaches to the end of time.
 	const old = ` FROM chunk WHERE t_to <= ?1 AND t_to > t_from AND id < ?2`
-	last, err := s.lastStray(ctx, known, `SELECT coalesce(max(t_to), ?3)`+old, int64(through), known.chunks, int64(math.MinInt64))
+	last, err := s.lastStray(ctx, day, known, `SELECT coalesce(max(t_to), ?3)`+old, int64(through), known.chunks, int64(math.MinInt64))
 	if err != nil || last == math.MinInt64 {
 		return 0, err
 	}
 	if err := s.base.write(ctx, func(tx *sql.Tx) error { return keepFrom(ctx, tx, last) }); err != nil {
 		return 0, fmt.Errorf("drop what is too old: %w", err)
 	}
-	err = s.writeDay(ctx, strayDay, known, func(tx *sql.Tx) error {
+	err = s.writeDay(ctx, day, known, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE`+old, int64(last), known.chunks); err != nil {
 			return err
 		}
@@ -180,7 +194,7 @@ func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]daySt
 	if err != nil {
 		return 0, err
 	}
-	after, err := s.dayBytes(strayDay)
+	after, err := s.dayBytes(day)
 	return before - after, err
 }
 
@@ -188,23 +202,23 @@ func (s *Store) dropStray(ctx context.Context, r Retention, days map[int64]daySt
 func firstDay(days map[int64]dayStat) mesh.Nanos {
 	first := math.MaxInt64 / dayNanos
 	for day := range days {
-		if day != strayDay {
+		if !isStray(day) {
 			first = min(first, day)
 		}
 	}
 	return dayEnd(first - 1)
 }
 
-func (s *Store) lastStray(ctx context.Context, known dayStat, query string, args ...any) (last mesh.Nanos, err error) {
-	db, err := s.openDay(ctx, strayDay)
+func (s *Store) lastStray(ctx context.Context, day int64, known dayStat, query string, args ...any) (last mesh.Nanos, err error) {
+	db, err := s.openDay(ctx, day)
 	if err != nil {
 		return 0, err
 	}
-	if err = known.check(ctx, db, strayDay, 0); err == nil {
+	if err = known.check(ctx, db, day, 0); err == nil {
 		err = db.QueryRowContext(ctx, query, args...).Scan(&last)
 	}
 	if err := errors.Join(plain(err), db.Close()); err != nil {
-		return 0, fmt.Errorf("read %s: %w", s.dayFile(strayDay), err)
+		return 0, fmt.Errorf("read %s: %w", s.dayFile(day), err)
 	}
 	return last, nil
 }

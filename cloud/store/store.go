@@ -39,8 +39,9 @@ type Store struct {
 
 	folder     string                // the folder of the day files
 	halt       func(at string) error // breaks a pass off: for tests
-	bad        map[int64]bool        // days whose files are not as they should be; see compacting
 	compacting sync.Mutex            // one pass at a time; protects what follows
+	bad        map[int64]bool        // days whose files are not as they should be
+	spoilt     map[int64]bool        // days whose files could be looked at, and not written
 	swept      bool                  // the history was looked through since a pass broke off
 	leftOut    bool                  // it was told that newest samples are left out
 }
@@ -66,7 +67,7 @@ func OpenReading(ctx context.Context, path string, log *slog.Logger) (*Store, er
 }
 
 func storeOn(b base, path string, log *slog.Logger) *Store {
-	s := &Store{base: b, log: log, newest: newestCache{held: map[string]*heldNewest{}}, folder: filepath.Join(filepath.Dir(path), "history")}
+	s := &Store{base: b, log: log, newest: newestCache{held: map[string]*heldNewest{}}, spoilt: map[int64]bool{}, folder: filepath.Join(filepath.Dir(path), "history")}
 	s.keep.Store(defaultKeep)
 	return s
 }

@@ -92,6 +92,9 @@ func (s *Store) sweep(ctx context.Context, w *work) error {
 	w.bad = map[int64]bool{}
 	for _, day := range slices.Sorted(maps.Keys(look)) {
 		err := s.sweepDay(ctx, w, day)
+		if err == nil && s.spoilt[day] {
+			err = s.wholeDay(ctx, day)
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -103,6 +106,48 @@ func (s *Store) sweep(ctx context.Context, w *work) error {
 		}
 	}
 	s.swept, s.bad = true, w.bad
+	return nil
+}
+
+// spoil remembers a day whose file can't be written or read, though it looked as
+// it should: one page in it is enough. The next pass does without that day; else
+// no pass would ever end.
+func (s *Store) spoil(day int64, err error) error {
+	if damaged(err) || refused(err) {
+		s.spoilt[day] = true
+	}
+	return err
+}
+
+// wholeDay looks at every page of a day's file, and whether it can be written.
+func (s *Store) wholeDay(ctx context.Context, day int64) error {
+	err := s.everyPage(ctx, day)
+	if err == nil {
+		err = s.changeDay(ctx, day, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", dayVersion))
+			return err
+		})
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		delete(s.spoilt, day)
+		return nil
+	}
+	return err
+}
+
+func (s *Store) everyPage(ctx context.Context, day int64) (err error) {
+	db, err := s.openDay(ctx, day)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var said string
+	if err := db.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&said); err != nil {
+		return plain(err)
+	}
+	if said != "ok" {
+		return fmt.Errorf("it is damaged: %s", said)
+	}
 	return nil
 }
 
@@ -234,12 +279,23 @@ func (s *Store) contents(ctx context.Context, day int64) (passes []int64, err er
 // damaged says whether a file can't be read and never will be, or is of
 // something else.
 func damaged(err error) bool {
+	code := codeOf(err)
+	return code == codeCorrupt || code == codeNoDB || code == codeError
+}
+
+// refused says whether the disk, or who owns the file, refuses it.
+func refused(err error) bool {
+	code := codeOf(err)
+	return code == codeIO || code == codeCantOpen || code == codeReadOnly
+}
+
+// codeOf is SQLite's primary code; 0 where the error is none of its own.
+func codeOf(err error) int {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
-		return false
+		return 0
 	}
-	code := e.Code() & 0xff
-	return code == codeCorrupt || code == codeNoDB || code == codeError
+	return e.Code() & 0xff
 }
 
 // setAside renames a file that hub.db doesn't know, and what SQLite may have

@@ -321,3 +321,40 @@ func TestSweep_StrayDamaged(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 }
+
+// Where every file is lost at once, those of no day too, passes go on all the
+// same, and the files can be put back.
+func TestSweep_TheWholeHistoryIsLost(t *testing.T) {
+	sc := newScene(t, 1)
+	far := noon - 3000*mesh.Nanos(dayNanos)
+	sc.stamped(noon, far)
+	sc.compact(sc.end, 0)
+	var away []string
+	for round := range 3 { // the files that were made instead are lost as well
+		to := filepath.Join(t.TempDir(), "history")
+		if err := os.Rename(sc.s.folder, to); err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(filepath.Join(to, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		away = append(away, files...)
+		sc.reopen()
+		sc.stamped(noon+mesh.Nanos(round)+1, far+mesh.Nanos(round)+1)
+		if done := sc.compact(sc.end, 0); done.BadDays != 2+round || done.Batches != 1 {
+			t.Fatalf("round %d: %+v", round, done)
+		}
+		if _, err := sc.s.History(t.Context(), "a", ever()); err == nil {
+			t.Errorf("round %d: what is left is read without a word", round)
+		}
+	}
+	for _, f := range away {
+		if err := os.Rename(f, filepath.Join(sc.s.folder, filepath.Base(f))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done := sc.compact(sc.end, 0); done.BadDays != 0 || len(sc.history("a", ever())) != 8 {
+		t.Errorf("put back: %+v, %d samples", done, len(sc.history("a", ever())))
+	}
+}

@@ -23,7 +23,7 @@ func (s *Store) verify(ctx context.Context, w *work) error {
 	back := map[*pile]*found{}
 	for day := range w.wrote {
 		if err := s.readBack(ctx, w, day, back); err != nil {
-			return fmt.Errorf("verify %s: %w", s.dayFile(day), err)
+			return s.spoil(day, fmt.Errorf("verify %s: %w", s.dayFile(day), err))
 		}
 	}
 	for _, k := range w.kinds {
@@ -71,7 +71,7 @@ func (s *Store) readBack(ctx context.Context, w *work, day int64, back map[*pile
 			return fmt.Errorf("chunk %d is of no batch: %w", id, errVerify)
 		}
 		has, err := w.count(w.kinds[i], sealed, marks, back)
-		if err == nil && (has != said || day != strayDay && (dayOf(has.from) != day || dayOf(has.to-1) != day)) {
+		if err == nil && (has != said || !isStray(day) && (dayOf(has.from) != day || dayOf(has.to-1) != day)) {
 			err = errVerify
 		}
 		if err != nil {

@@ -266,7 +266,9 @@ func (b *Buffer) dropEmpty() {
 
 // tell answers a reader who lacks what is no longer kept: a void, once for each
 // of its epochs. What has its void already is told again where the reader has
-// that void: it left out what the reader had then, before it went back.
+// that void: it left out what the reader had then, before it went back. Whether a
+// note says what is gone or none does (old ones are let go, and the catalogue may
+// be lost): nothing else fills the hole.
 func (b *Buffer) tell(covered []stretch) error {
 	if b.reader.told == b.reader.by.Epoch || b.notes.onTheWay(covered) {
 		return nil
@@ -274,7 +276,8 @@ func (b *Buffer) tell(covered []stretch) error {
 	was := b.reader.told
 	b.reader.told = b.reader.by.Epoch // a set of one epoch only grows
 	var lost []stretch
-	for _, g := range b.notes.gone(func(mesh.Cause) bool { return true }) {
+	gone := append(b.notes.gone(func(mesh.Cause) bool { return true }), stretch{1, b.oldest() - 1})
+	for _, g := range join(gone) {
 		lost = append(lost, g.without(covered)...)
 	}
 	if len(lost) == 0 {

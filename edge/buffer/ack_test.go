@@ -33,7 +33,7 @@ func mustAck(t *testing.T, b *Buffer, r mesh.Receipt) []mesh.Range {
 
 func TestBuffer_AckDeletesOnlyBehindThrough(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 4)
 	rs := all(t, b)
@@ -70,7 +70,7 @@ func (b *Buffer) pieces0(n int) mesh.Position { return b.chain.at(b.pieces[n].la
 
 func TestBuffer_AckHoles(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	var e mesh.Epoch
 	for i := range 9 { // positions 2 to 10; 1 is the opening
 		e = mustAppend(t, b, offer(t, "a", mesh.Nanos(i*10), 2)).Epoch
@@ -106,7 +106,7 @@ func TestBuffer_AckHoles(t *testing.T) {
 
 func TestBuffer_AckAcrossEpochs(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	p1 := mustAppend(t, b, offer(t, "a", 10, 2))
 	mustClose(t, b)
@@ -126,7 +126,7 @@ func TestBuffer_AckAcrossEpochs(t *testing.T) {
 
 func TestBuffer_EpochOnceLeftIsNotBelievedAfterARestart(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 3)
 	zombie, now := newHub(), newHub()
@@ -149,7 +149,7 @@ func TestBuffer_EpochOnceLeftIsNotBelievedAfterARestart(t *testing.T) {
 
 func TestBuffer_RestoredReaderIsToldWhatIsNoLongerKept(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	fill(t, b, 3)
 	hubNow := account(t, all(t, b))
 	_, openings, _, err := b.Outset()
@@ -177,7 +177,7 @@ func TestBuffer_Full(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []Policy{PolicyBlock, PolicyDropOldest} {
 		t.Run(string(policy), func(t *testing.T) {
-			cfg := testConfig(t.TempDir())
+			cfg := testConfig(quickDir(t))
 			cfg.Policy = policy
 			b := mustOpen(t, cfg)
 			var err error
@@ -222,7 +222,7 @@ func TestBuffer_Full(t *testing.T) {
 
 func TestBuffer_MinFreeBlocks(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	least := strict.Size(1 << 30)
 	cfg.MinFree = &least
 	b, _ := openFaulty(t, cfg)
@@ -236,7 +236,7 @@ func TestBuffer_MinFreeBlocks(t *testing.T) {
 
 func TestBuffer_DescriptorsLiveAsLongAsRecordsNameThem(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 3)
 	mustAck(t, b, newHub().receipt(b.End()))
@@ -249,7 +249,7 @@ func TestBuffer_DescriptorsLiveAsLongAsRecordsNameThem(t *testing.T) {
 
 func TestCatalogue_TornLineIsLetGo(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 2)
 	mustClose(t, b)
@@ -270,7 +270,7 @@ func TestCatalogue_TornLineIsLetGo(t *testing.T) {
 
 func TestBuffer_KeepsWhatWasReceivedForAWhile(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	keep, now := strict.Duration(time.Hour), time.Unix(1e9, 0)
 	cfg.Keep, cfg.Now = &keep, func() time.Time { return now }
 	b := mustOpen(t, cfg)

@@ -123,6 +123,9 @@ func open(cfg Config, d disk, free func() (int64, error), log *slog.Logger) (*Bu
 	if err != nil {
 		return nil, err
 	}
+	if notes.broken > 0 {
+		log.Error("lines of the catalogue can't be read and are left out", "count", notes.broken)
+	}
 	b := &Buffer{
 		cfg: cfg, log: log, disk: d, free: free, notes: notes,
 		chain: &chain{log: cfg.Log}, readers: map[*piece]segment{}, states: map[string][]byte{},

@@ -12,7 +12,7 @@ import (
 
 func TestBuffer_ReopenBeginsAnEpochThatFollows(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	if s, err := b.State("line1-opcua"); err != nil || len(s) != 0 {
 		t.Fatalf("a new buffer has state %q, %v", s, err)
@@ -56,7 +56,7 @@ func TestBuffer_ReopenBeginsAnEpochThatFollows(t *testing.T) {
 
 func TestBuffer_PeekInOrderAcrossSegments(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	for i := range 60 {
 		mustAppend(t, b, offer(t, "a", mesh.Nanos(i*10000), 5000), offer(t, "b", mesh.Nanos(i*10000), 10))
@@ -90,7 +90,7 @@ func TestBuffer_PeekInOrderAcrossSegments(t *testing.T) {
 
 func TestBuffer_ChangedWakes(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	ch := b.Changed()
 	select {
 	case <-ch:
@@ -119,7 +119,7 @@ func TestBuffer_FailedCommitBeginsAnewWithTheSameRecords(t *testing.T) {
 		"three times, written, a file stays": {updates: 3, happens: true, stuck: true, fails: true, epochs: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := testConfig(t.TempDir())
+			cfg := testConfig(quickDir(t))
 			b, f := openFaulty(t, cfg)
 			p1 := mustAppend(t, b, offer(t, "a", 1, 3))
 			before := b.End()
@@ -161,7 +161,7 @@ func TestBuffer_FailedCommitBeginsAnewWithTheSameRecords(t *testing.T) {
 
 func TestBuffer_OpenTakesOver(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	if _, err := Open(cfg, quiet()); !errors.Is(err, ErrInUse) {
 		t.Fatalf("a second opener got %v", err)
@@ -175,7 +175,7 @@ func TestBuffer_OpenTakesOver(t *testing.T) {
 
 func TestBuffer_AppendRefusesWhatIsNoRecord(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	before := b.End()
 	for name, o := range map[string]mesh.Offer{
 		"garbage": {Source: "a", Sealed: [][]byte{[]byte("nonsense that is long enough to be looked at")}},
@@ -228,7 +228,7 @@ func TestBuffer_DamagedSegmentsAreVoided(t *testing.T) {
 	for name, hurt := range damage {
 		for _, which := range []int{0, 1, 3} {
 			t.Run(name+string(rune('0'+which)), func(t *testing.T) {
-				cfg := testConfig(t.TempDir())
+				cfg := testConfig(quickDir(t))
 				b := mustOpen(t, cfg)
 				fill(t, b, 4)
 				hub := account(t, all(t, b)) // it had received everything
@@ -277,7 +277,7 @@ func check(tb testing.TB, err error) {
 
 func TestBuffer_EverythingDamaged(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 3)
 	hub := account(t, all(t, b))
@@ -300,7 +300,7 @@ func TestBuffer_EverythingDamaged(t *testing.T) {
 
 func TestBuffer_DamagedWhileOpen(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 3)
 	check(t, os.Truncate(segments(t, cfg.Dir)[0], 64<<10))
@@ -319,7 +319,7 @@ func TestBuffer_DamagedWhileOpen(t *testing.T) {
 
 func TestBuffer_DamagedRecordIsQuarantined(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	var at []mesh.Position
 	for i := range 5 {
@@ -364,7 +364,7 @@ func TestBuffer_DamagedRecordIsQuarantined(t *testing.T) {
 
 func TestBuffer_Quarantine(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	p := mustAppend(t, b, offer(t, "a", 10, 5))
 	mustAppend(t, b, offer(t, "a", 20, 5))
 	check(t, b.Quarantine(p, "the hub can't read it"))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -98,6 +99,8 @@ type catalogue struct {
 	torn  bool // its last line has no end
 	notes []note
 	keep  func(lines []byte) error // nil: in the file at path
+
+	broken int // lines that can't be read
 }
 
 // catalogueLimit is the size above which old notes are let go at opening.
@@ -126,13 +129,39 @@ func (c *catalogue) parse(b []byte) {
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	lines.Buffer(nil, catalogueLimit)
 	for lines.Scan() {
-		var n note
-		if json.Unmarshal(lines.Bytes(), &n) == nil {
+		if n, ok := decodeNote(lines.Bytes()); ok {
 			c.notes = append(c.notes, n)
+		} else if len(lines.Bytes()) > 0 {
+			c.broken++
 		}
 	}
 	c.size, c.torn = int64(len(b)), len(b) > 0 && b[len(b)-1] != '\n'
 }
+
+// A line ends with a checksum of what stands before it: a flipped digit is JSON
+// all the same, and would hide records. Lines of before 2026-11-28 have none.
+const (
+	sumFormat = `,"sum":"%08x"}`
+	sumBytes  = len(`,"sum":"00000000"}`)
+)
+
+func encodeNote(n note) ([]byte, error) {
+	line, err := json.Marshal(n)
+	if err != nil {
+		return nil, fmt.Errorf("write the catalogue: %w", err)
+	}
+	line = line[:len(line)-1]
+	return append(fmt.Appendf(line, sumFormat, sumOf(line)), '\n'), nil
+}
+
+func decodeNote(line []byte) (n note, ok bool) {
+	if at := len(line) - sumBytes; at > 0 && bytes.HasPrefix(line[at:], []byte(`,"sum":"`)) && !bytes.Equal(line[at:], fmt.Appendf(nil, sumFormat, sumOf(line[:at]))) {
+		return n, false
+	}
+	return n, json.Unmarshal(line, &n) == nil
+}
+
+func sumOf(line []byte) uint32 { return crc32.Checksum(line, crc32.MakeTable(crc32.Castagnoli)) }
 
 // rewrite writes the notes anew; if halve, without the older half of those
 // about segments.
@@ -144,11 +173,11 @@ func (c *catalogue) rewrite(halve bool) error {
 	}
 	var b bytes.Buffer
 	for _, n := range c.notes {
-		line, err := json.Marshal(n)
+		line, err := encodeNote(n)
 		if err != nil {
-			return fmt.Errorf("write the catalogue: %w", err)
+			return err
 		}
-		b.Write(append(line, '\n'))
+		b.Write(line)
 	}
 	making := c.path + makingSuffix
 	if err := writeSynced(making, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, b.Bytes()); err != nil {
@@ -168,11 +197,11 @@ func (c *catalogue) add(notes ...note) error {
 		b = append(b, '\n')
 	}
 	for _, n := range notes {
-		line, err := json.Marshal(n)
+		line, err := encodeNote(n)
 		if err != nil {
-			return fmt.Errorf("write the catalogue: %w", err)
+			return err
 		}
-		b = append(append(b, line...), '\n')
+		b = append(b, line...)
 	}
 	if err := c.write(b); err != nil {
 		c.torn = true // perhaps: an empty line more does no harm
@@ -205,6 +234,17 @@ func (c *catalogue) made() map[string]bool {
 	for _, n := range c.notes {
 		if n.Made != nil {
 			out[n.Made.Segment] = true
+		}
+	}
+	return out
+}
+
+// filled are the notes of filled segments by name.
+func (c *catalogue) filled() map[string]*filledNote {
+	out := map[string]*filledNote{}
+	for _, n := range c.notes {
+		if n.Filled != nil {
+			out[n.Filled.Segment] = n.Filled
 		}
 	}
 	return out

@@ -24,7 +24,7 @@ func TestBuffer_PagesInACircleEndNoProcess(t *testing.T) {
 		}
 		return
 	}
-	dir := t.TempDir()
+	dir := quickDir(t)
 	b, err := Open(testConfig(dir), quiet())
 	check(t, err)
 	for i := range 600 {

@@ -14,7 +14,7 @@ import (
 
 func testFolder(t *testing.T) folder {
 	t.Helper()
-	return folder{dir: t.TempDir(), size: 1 << 20}
+	return folder{dir: quickDir(t), size: 1 << 20}
 }
 
 func mustSegment(t *testing.T, f folder, how mode) *boltSegment {
@@ -173,11 +173,12 @@ func asBefore(t *testing.T, f folder, name string) {
 	check(t, os.Rename(to, f.path(name)))
 }
 
-// TestBuffer_ReadsTheLayoutOfBefore: a folder of whole records is read, and its
-// last segment goes on with records in pieces.
+// TestBuffer_ReadsTheLayoutOfBefore: a folder of whole records is read, and goes
+// on in a new segment with records in pieces: the free pages of its last one are
+// written in it.
 func TestBuffer_ReadsTheLayoutOfBefore(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 2)
 	mustAppend(t, b, offer(t, "b", 7, 2000), mesh.Offer{Source: "@rules", State: make([]byte, 3000)})
@@ -201,8 +202,8 @@ func TestBuffer_ReadsTheLayoutOfBefore(t *testing.T) {
 				t.Fatalf("record %s reads otherwise", r.At)
 			}
 		}
-		if n := len(segments(t, cfg.Dir)); n != len(names) || len(voidsOf(t, rs)) != 0 {
-			t.Errorf("%d segments, want %d; voids %+v", n, len(names), voidsOf(t, rs))
+		if n := len(segments(t, cfg.Dir)); n != len(names)+1 || len(voidsOf(t, rs)) != 0 {
+			t.Errorf("%d segments, want %d; voids %+v", n, len(names)+1, voidsOf(t, rs))
 		}
 		if a := account(t, rs); a.Set.Through != b.End() {
 			t.Errorf("a hub ends at %s, the log at %s", a.Set.Through, b.End())
@@ -225,7 +226,7 @@ func TestBuffer_RecordThatLacksAPieceIsVoided(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := testConfig(t.TempDir())
+			cfg := testConfig(quickDir(t))
 			b := mustOpen(t, cfg)
 			var at []mesh.Position
 			for i := range 3 {

@@ -24,6 +24,9 @@ import (
 var (
 	// errDamaged means the segment can't be trusted: set it aside.
 	errDamaged = errors.New("the segment is damaged")
+	// errBack means a segment that is damaged in such a way that its last commit
+	// may be gone without a trace.
+	errBack = fmt.Errorf("%w: it may have gone back by a commit", errDamaged)
 	// errClosed means the handle was closed meanwhile: take a new one.
 	errClosed = errors.New("the segment is closed")
 )
@@ -250,7 +253,7 @@ func (f folder) walk(path string, read bool) error {
 		if read {
 			return w.outline(root, true, 0)
 		}
-		return w.tree(root, true, span{}, 0)
+		return errors.Join(w.heads(), w.tree(root, true, span{}, 0))
 	})
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errDamaged, err)

@@ -110,7 +110,7 @@ func (d *narrow) take(t *testing.T) {
 func TestBuffer_DropsOldestOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []Policy{PolicyDropOldest, PolicyBlock} {
-		cfg := testConfig(t.TempDir())
+		cfg := testConfig(quickDir(t))
 		cfg.Policy = policy
 		b, d := openNarrow(t, cfg, 32<<20)
 		n := 0
@@ -155,7 +155,7 @@ func TestBuffer_DropsOldestOnAFullDisk(t *testing.T) {
 
 func TestBuffer_LastReceivedSegmentGoesOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b, d := openNarrow(t, cfg, 16<<20)
 	for i := range 4 {
 		mustAppend(t, b, offer(t, "a", mesh.Nanos(i)<<30, 20000))
@@ -195,7 +195,7 @@ func TestBuffer_LastReceivedSegmentGoesOnAFullDisk(t *testing.T) {
 
 func TestBuffer_ThroughIsKnownAfterARestart(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 3)
 	h := newHub()
@@ -220,7 +220,7 @@ func TestBuffer_ThroughIsKnownAfterARestart(t *testing.T) {
 // TestBuffer_TheAgentsOwnRecordsFitIntoAFullBuffer: the budget is for batches.
 func TestBuffer_TheAgentsOwnRecordsFitIntoAFullBuffer(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	for _, n := range []int{40000, 1} {
 		for err := error(nil); err == nil; {

@@ -31,7 +31,7 @@ func waiting(t *testing.T, b *Buffer, appends ...func()) {
 // the order in which they came.
 func TestBuffer_AppendsThatWaitShareACommit(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	before := b.Stats().Commits
 	end := b.End()
 	got := make([][]mesh.Position, 8)
@@ -73,7 +73,7 @@ func TestBuffer_AppendsThatWaitShareACommit(t *testing.T) {
 // nothing from the others; what all together have no room for is tried alone.
 func TestBuffer_GroupTellsEachItsOwn(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	var at []mesh.Position
@@ -116,7 +116,7 @@ func TestBuffer_GroupTellsEachItsOwn(t *testing.T) {
 // TestBuffer_ClosedTellsAllWhoWait: nobody is left waiting.
 func TestBuffer_ClosedTellsAllWhoWait(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	b.writing.Lock()
 	b.mu.Lock()
 	b.closed = true

@@ -43,7 +43,7 @@ func within(t *testing.T, what string, do func()) {
 
 func broken(t *testing.T) *Buffer {
 	t.Helper()
-	b, err := Open(testConfig(t.TempDir()), quiet())
+	b, err := Open(testConfig(quickDir(t)), quiet())
 	check(t, err)
 	for i := range 20 {
 		mustAppend(t, b, offer(t, "a", mesh.Nanos(i+1)*1000, 400))

@@ -19,6 +19,23 @@ func testConfig(dir string) Config {
 	return Config{Dir: dir, Log: testLog, MaxBytes: 8 << 20, SegmentBytes: 1 << 20, Keep: new(strict.Duration)}
 }
 
+// quickDir is a folder that goes with the test, in memory where the machine has
+// room for it: there a sync costs nothing. It is for tests of what stands in the
+// files, not of what is on the disk.
+func quickDir(tb testing.TB) string {
+	tb.Helper()
+	const memory, enough = "/dev/shm", 1 << 30
+	if free, _, err := diskBytes(memory); err != nil || free < enough {
+		return tb.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "plantmesh-buffer-") //nolint:usetesting // not in memory
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() { check(tb, os.RemoveAll(dir)) })
+	return dir
+}
+
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func mustOpen(tb testing.TB, cfg Config) *Buffer {
@@ -55,11 +72,11 @@ func sealed(tb testing.TB, source string, at mesh.Nanos, n int) []byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b := mesh.Batch{Source: source, Table: table(tb).Hash(), Proven: mesh.Span{From: at, To: at + mesh.Nanos(n)}, Complete: at}
+	b := mesh.Batch{Source: source, Table: table(tb).Hash(), Proven: mesh.Span{From: at, To: at + mesh.Nanos(n)}, Complete: at, Samples: make([]mesh.Sample, n)}
 	x := uint64(at)*2862933555777941757 + 3037000493
-	for i := range n {
+	for i := range b.Samples {
 		x = x*6364136223846793005 + 1442695040888963407
-		b.Samples = append(b.Samples, mesh.Sample{Signal: 1, Time: at + mesh.Nanos(i), Value: mesh.Value{Type: mesh.TypeDouble, Bits: x}})
+		b.Samples[i] = mesh.Sample{Signal: 1, Time: at + mesh.Nanos(i), Value: mesh.Value{Type: mesh.TypeDouble, Bits: x}}
 	}
 	s, err := e.Seal(&b)
 	if err != nil {

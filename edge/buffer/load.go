@@ -25,6 +25,7 @@ type snapshot struct {
 type debt struct {
 	missing []stretch // indexes that should be there and are not
 	lost    []string  // keys of states that are lost
+	open    bool      // nobody knows how many records are missing, or of when
 }
 
 // load reads what the directory holds. Afterwards chain and end are those the
@@ -37,12 +38,17 @@ func (b *Buffer) load() error {
 	if all, err = b.belonging(all); err != nil {
 		return err
 	}
+	all = b.withMissing(all)
 	newest, err := b.newest(all)
 	if err != nil {
 		return err
 	}
 	b.arrange(all)
-	b.follow(newest, all)
+	active, err := b.reopen(all)
+	if err != nil {
+		return err
+	}
+	open := b.follow(newest, all)
 	if newest.chain != nil {
 		b.states, b.descs = newest.states, newest.descs
 		if n := len(b.pieces); n > 0 {
@@ -54,8 +60,14 @@ func (b *Buffer) load() error {
 			b.skips[i] = true
 		}
 	}
-	b.debt = debt{missing: b.missing(all), lost: newest.lost}
-	return b.reopen(all)
+	b.debt = debt{missing: b.missing(all), lost: newest.lost, open: open}
+	if active != nil && b.end > b.pieces[len(b.pieces)-1].last {
+		// Records behind a hole go into a segment of their own.
+		err, active = active.Close(), nil
+	}
+	b.setActive(active)
+	b.leaveOthers(all)
+	return err
 }
 
 // uncommit takes back the states of a commit that failed, as its records are:
@@ -84,7 +96,7 @@ func (b *Buffer) examine() (all []found, err error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case f.blank:
+		case f.blank && f.bad == nil:
 			if err := b.disk.Remove(name); err != nil {
 				return nil, err
 			}
@@ -98,6 +110,10 @@ func (b *Buffer) examine() (all []found, err error) {
 // newest is what the newest good segment knows; bad ones are set aside.
 func (b *Buffer) newest(all []found) (newest snapshot, err error) {
 	for _, f := range all {
+		if f.missing {
+			b.log.Error("a segment is not there any more", "segment", f.name)
+			continue
+		}
 		if f.bad != nil {
 			b.log.Error("segment set aside", "segment", f.name, "err", f.bad)
 			if err := b.disk.SetAside(f.name); err != nil {
@@ -137,7 +153,23 @@ func (b *Buffer) inspect(name string, number, first uint64) (f found, err error)
 		f.bad = err
 		return f, nil // not closed: its locks may be held for ever
 	}
-	return f, errors.Join(err, seg.Close())
+	if err = errors.Join(err, seg.Close()); err == nil && f.blank {
+		f.bad, err = b.neverWritten(name)
+	}
+	return f, err
+}
+
+// neverWritten says why a segment in which nothing stands may have held
+// something: its first commit may be gone.
+func (b *Buffer) neverWritten(name string) (bad, err error) {
+	seg, err := b.disk.Open(name, modeAppend)
+	if errors.Is(err, errDamaged) {
+		return err, nil
+	}
+	if err == nil {
+		err = seg.Close()
+	}
+	return nil, err
 }
 
 func unlessDamaged(err error) error {
@@ -208,11 +240,16 @@ func readSnapshot(t tx, s *snapshot) {
 
 func readPiece(t tx, p *piece, s *snapshot) {
 	p.last = p.first - 1 + run(func(n uint64) bool { return t.Get(spaceRecord, keyOf(p.first-1+n)) != nil })
-	// Behind a hole there may be more: that is damage, which reading tells of.
-	// What no file of this size can hold is a damaged key.
+	// Behind a hole there may be more: that is damage, which reading tells of. A
+	// record that is whole says itself where it stands; of others the key is
+	// believed, unless no file of this size can hold as many.
 	most := p.first + uint64(t.Size())/leastRecord
-	t.Scan(spaceRecord, keyOf(p.last+1), func(k, _ []byte) bool {
-		if i := indexOf(k); i <= most {
+	t.Scan(spaceRecord, keyOf(p.last+1), func(k, v []byte) bool {
+		i := indexOf(k)
+		if r, err := parse(v); err == nil {
+			i, _ = s.chain.index(r.At)
+		}
+		if i <= most {
 			p.last = max(p.last, i)
 		}
 		return true
@@ -258,93 +295,12 @@ func run(there func(n uint64) bool) uint64 {
 	return have
 }
 
-// follow sets chain and end. Where the newest segment is damaged, the catalogue
-// says which epochs began in it; the next one follows the newest position that
-// is sure to have been given.
-func (b *Buffer) follow(newest snapshot, all []found) {
-	if newest.chain != nil {
-		b.chain = newest.chain
-	}
-	if n := len(b.pieces); n > 0 {
-		b.end = b.pieces[n-1].last
-	}
-	n := len(all)
-	if n > 0 && all[n-1].bad == nil {
-		b.chain.eras = slices.DeleteFunc(b.chain.eras, func(e era) bool { return e.first > b.end })
-		return
-	}
-	noted := b.notes.eras(b.cfg.Log)
-	if k := len(b.chain.eras); k > 0 {
-		last := b.chain.eras[k-1].epoch
-		noted = noted[slices.IndexFunc(noted, func(e era) bool { return e.epoch == last })+1:]
-	}
-	for _, e := range noted {
-		if k := len(b.chain.eras); k == 0 || b.chain.eras[k-1].first < e.first {
-			b.chain.eras = append(b.chain.eras, e)
-			b.end = max(b.end, e.first)
-		}
-	}
-	if n > 0 && len(b.chain.eras) > 0 {
-		b.end = max(b.end, all[n-1].first-1)
-	}
-	if len(b.chain.eras) == 0 {
-		b.end = 0
-	}
-}
-
-// missing are the indexes up to end that no segment has and no note calls gone.
-func (b *Buffer) missing(all []found) []stretch {
-	if len(all) == 0 && b.end == 0 {
-		return nil
-	}
-	have := b.notes.gone(func(mesh.Cause) bool { return true })
-	lowest := b.end + 1
-	for _, f := range all {
-		lowest = min(lowest, f.first)
-		if f.bad == nil && f.last >= f.first {
-			have = append(have, stretch{f.first, f.last})
-		}
-	}
-	for _, n := range b.notes.notes {
-		if n.Filled != nil {
-			lowest = min(lowest, n.Filled.First)
-		}
-		if n.Made != nil { // a kill may have come between taking it away and noting that
-			if _, first, ok := parseName(n.Made.Segment); ok {
-				lowest = min(lowest, first)
-			}
-		}
-	}
-	if len(all) == 0 {
-		lowest = min(lowest, 1)
-	}
-	if lowest > b.end {
-		return nil
-	}
-	return stretch{lowest, b.end}.without(join(have))
-}
-
-// reopen continues the newest segment if it is whole and neither full nor left.
-func (b *Buffer) reopen(all []found) error {
-	n := len(all)
-	if n == 0 || all[n-1].bad != nil || all[n-1].cut || all[n-1].bytes >= int64(b.cfg.SegmentBytes)*3/4 {
-		return nil //nolint:nilerr // a bad segment was told and is voided
-	}
-	seg, err := b.disk.Open(all[n-1].name, modeAppend)
-	if errors.Is(err, errDamaged) {
-		b.log.Warn("segment is not continued", "segment", all[n-1].name, "err", err)
-		return nil
-	}
-	b.setActive(seg)
-	return err
-}
-
 // begin begins a new epoch and says in it what is missing.
 func (b *Buffer) begin() error {
 	// What stood behind the end is lost too, and there may have been voids.
 	beyond := stretch{b.end + 1, 1<<64 - 2}
 	missing := join(append(b.notes.carried(append(slices.Clone(b.debt.missing), beyond)), b.debt.missing...))
-	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.notes.parts(missing))
+	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.partsOf(debt{missing: missing, open: b.debt.open}))
 	if err != nil {
 		return err
 	}
@@ -358,7 +314,7 @@ func (b *Buffer) begin() error {
 	}
 	b.owing, b.debt = false, debt{}
 	for _, m := range missing {
-		b.log.Error("records are missing", "count", m.last-m.first+1, "cause", mesh.CauseDamaged)
+		b.log.Error("records are missing", "count_at_most", m.last-m.first+1, "cause", mesh.CauseDamaged)
 	}
 	for _, source := range lost {
 		b.log.Error("the state of a source is lost, it starts anew", "source", source, "cause", mesh.CauseDamaged)

@@ -61,6 +61,9 @@ type found struct {
 	blank bool  // it was made and never written: its first commit was under way
 	bad   error // it can't be read; number and first are its name's
 	cut   bool  // it is not continued: it was filled, or more stands in it than counts
+
+	missing bool // it was made and is not there
+	back    bool // its last commits may be gone
 }
 
 // belonging are the files of all that are this log's, by number. ErrForeign
@@ -147,12 +150,7 @@ func (b *Buffer) onOneBranch(all []found) []found {
 // arrange keeps the good segments, each cut where it was left or where the next
 // one begins: what stands beyond is a commit that failed and does not count.
 func (b *Buffer) arrange(all []found) {
-	filled := map[string]*filledNote{}
-	for _, n := range b.notes.notes {
-		if n.Filled != nil {
-			filled[n.Filled.Segment] = n.Filled
-		}
-	}
+	filled := b.notes.filled()
 	next := uint64(0)
 	for i := len(all) - 1; i >= 0; i-- {
 		f := &all[i]

@@ -36,7 +36,7 @@ func TestBuffer_Random(t *testing.T) {
 	}
 	for seed := range uint64(seeds) {
 		w := &world{
-			t: t, r: rand.New(rand.NewPCG(seed, 1)), cfg: testConfig(t.TempDir()), h: newHub(),
+			t: t, r: rand.New(rand.NewPCG(seed, 1)), cfg: testConfig(quickDir(t)), h: newHub(),
 			hub: &mesh.Account{Log: testLog}, got: map[mesh.Position]string{}, confirmed: map[mesh.Position]string{},
 		}
 		w.b, w.f = openFaulty(t, w.cfg)
@@ -130,7 +130,7 @@ func (w *world) read(n int) {
 // TestBuffer_Concurrent appends, reads and acknowledges at once.
 func TestBuffer_Concurrent(t *testing.T) {
 	t.Parallel()
-	b := mustOpen(t, testConfig(t.TempDir()))
+	b := mustOpen(t, testConfig(quickDir(t)))
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	const writers, each = 3, 40

@@ -23,7 +23,7 @@ func TestBuffer_StrayFilesAreLeftAlone(t *testing.T) {
 	} {
 		t.Run(stray, func(t *testing.T) {
 			t.Parallel()
-			cfg := testConfig(t.TempDir())
+			cfg := testConfig(quickDir(t))
 			b := mustOpen(t, cfg)
 			fill(t, b, 2)
 			was := positions(t, all(t, b))
@@ -99,7 +99,7 @@ func TestBuffer_NoFileWithUnsentRecordsIsRemoved(t *testing.T) {
 	}
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 7))
-		cfg := testConfig(t.TempDir())
+		cfg := testConfig(quickDir(t))
 		b := mustOpen(t, cfg)
 		fill(t, b, 1+r.IntN(3))
 		before := positions(t, all(t, b))
@@ -165,7 +165,7 @@ func digests(t *testing.T, dir string) map[string]bool {
 
 func TestBuffer_RenamedSegmentIsStillRead(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	fill(t, b, 3)
 	was := len(positions(t, all(t, b)))
@@ -180,7 +180,7 @@ func TestBuffer_RenamedSegmentIsStillRead(t *testing.T) {
 
 func TestBuffer_OnlyItsOwnEmptyFilesAreRemoved(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	for i := range 3 {
 		mustAppend(t, b, offer(t, "a", mesh.Nanos(i)<<30, 20000))

@@ -39,7 +39,7 @@ func TestBuffer_DamagedStateIsVoidedAndBegunAnew(t *testing.T) {
 	for name, hurt := range map[string][]byte{"state": state, "proof": proof, "wide": wide} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := testConfig(t.TempDir())
+			cfg := testConfig(quickDir(t))
 			b := mustOpen(t, cfg)
 			o := offer(t, "line1", 1000, 10)
 			if o.State = state; name == "wide" {
@@ -78,7 +78,7 @@ func TestBuffer_DamagedStateIsVoidedAndBegunAnew(t *testing.T) {
 
 func TestBuffer_DamagedChainIsNeverBelieved(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	p := mustAppend(t, b, offer(t, "a", 1000, 10))
 	hub := account(t, all(t, b))
@@ -100,7 +100,7 @@ func TestBuffer_DamagedChainIsNeverBelieved(t *testing.T) {
 
 func TestBuffer_DamagedTallyOrDescriptorIsLeftOut(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	p := mustAppend(t, b, offer(t, "a", 1000, 10))
 	tally := encodeTally(b.pieces[0].tallies["a"])
@@ -127,7 +127,7 @@ func TestBuffer_DamagedTallyOrDescriptorIsLeftOut(t *testing.T) {
 // openings and segments.
 func TestBuffer_StatesOfEverySizeAreKept(t *testing.T) {
 	t.Parallel()
-	cfg := testConfig(t.TempDir())
+	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)
 	sizes := map[string][]int{"small": {1, 500, 3, 0}, "wide": {4000, 600, 9000, 4100}, "grows": {10, 5000, 10, 700}, "shrinks": {5000, 10, 5000, 0}}
 	for round := range 12 {
@@ -168,7 +168,7 @@ func TestBuffer_StatesOfEverySizeAreKept(t *testing.T) {
 func TestBuffer_ALargeStateIsNotWrittenWithEachSmallOne(t *testing.T) {
 	t.Parallel()
 	each := func(rules int) uint64 {
-		b := mustOpen(t, testConfig(t.TempDir()))
+		b := mustOpen(t, testConfig(quickDir(t)))
 		mustAppend(t, b, mesh.Offer{Source: "@rules", State: make([]byte, rules)})
 		before := b.Stats().Commits
 		for i := range mesh.Nanos(60) {

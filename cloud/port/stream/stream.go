@@ -157,6 +157,18 @@ func (s *Stream) product(ctx context.Context, p Product) (int, error) {
 	}
 	rows, err := s.out.Out(ctx, p.ID, place, s.cfg.Batch)
 	if errors.Is(err, mesh.ErrGone) {
+		// Where the hub went back under this port, the place went back with it.
+		// Rows as they are now, and then those of before them, would end a reader
+		// that goes by arrival on an old revision.
+		kept, err := s.out.PortPlace(ctx, s.cfg.Name, p.ID)
+		if err != nil {
+			return 0, fmt.Errorf("read the place of %s: %w", p.ID, err)
+		}
+		if kept != place {
+			s.log.WarnContext(ctx, "the place went back with the hub: from there on", "product", p.ID, "place", kept.String(), "was", place.String())
+			s.places[p.ID] = kept
+			return s.product(ctx, p)
+		}
 		// The hub went back to a backup, or the port was away for so long that
 		// what it had not read yet was pruned.
 		s.log.WarnContext(ctx, "the place is off the log or no longer kept: every row goes out as it is now", "product", p.ID, "place", place.String())

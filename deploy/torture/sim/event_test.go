@@ -254,7 +254,7 @@ func (w *world) publish(h *hub) (worked bool) {
 	if err != nil {
 		w.tell("    not published: %v", err)
 	}
-	return worked
+	return worked || errors.Is(err, mesh.ErrMoved) // it looks where it stands, and goes on
 }
 
 // hubThrough is how far the hub has the agent's log without a hole.
