@@ -36,7 +36,7 @@ demo-bars: ## the demo as real processes, each fault and seed, against the truth
 	PLANTMESH_DEMO=full $(GO) test -run "TestDemo_Bars|TestDemo_FinalRows" -count=1 -v -timeout 3h ./deploy/e2e/cli
 
 torture-quick: build ## every fault once, against real processes: lost, duplicated, phantom, reordered, unmarked; under four minutes, wants root
-	PLANTMESH_TORTURE=quick PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 4 -timeout 15m ./deploy/torture
+	PLANTMESH_TORTURE=quick PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 6 -timeout 15m ./deploy/torture
 
 torture: build ## the same with many rounds and seeds; hours (PLANTMESH_SEEDS=3)
 	PLANTMESH_SEEDS=$${PLANTMESH_SEEDS:-3} PLANTMESH_TORTURE=full PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 2 -timeout 24h ./deploy/torture
