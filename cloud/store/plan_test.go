@@ -31,6 +31,8 @@ func TestStore_EveryReadHasAnIndex(t *testing.T) {
 	for name, q := range map[string]mesh.RowQuery{
 		"all":    {Product: product, Span: span},
 		"page":   {Product: product, After: rowCursor{"m", 1, "k"}.String()},
+		"open":   {Product: product, Open: true, Withdrawn: true},
+		"begins": {Product: product, Entities: []string{"m"}, Begins: span, Withdrawn: true},
 		"entity": {Product: product, Entities: []string{"m"}, Span: span, Prefix: "hour"},
 	} {
 		where, args := rowFilter(q, strings.Join(q.Entities, ""))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"slices"
 
 	"plantmesh/proto/mesh"
@@ -68,8 +69,7 @@ func (t tables) staged(ctx context.Context, tx *sql.Tx, span mesh.Span) error {
 		return err
 	}
 	for _, source := range sources {
-		query, args := stagedIn(source, span)
-		entries, err := readEntries(ctx, tx, query, args...)
+		entries, err := readStaged(ctx, tx, source, span, math.MaxInt64)
 		if err != nil {
 			return err
 		}
