@@ -23,11 +23,8 @@ func (r *Runner) draft(ctx context.Context, x *run, d *diff) error {
 		return err
 	}
 	if r.def.Fold == product.FoldIntervals {
-		if over.stop != never { // the interval at the end goes on as it stands
-			over.cut = never
-			if x.state.Started() {
-				over.stop = x.state.From
-			}
+		if over.cut = never; over.stop != never && x.state.Started() {
+			over.stays = product.TimeText(x.state.From) // it goes on as it stands
 		}
 		d.compare(x.entity, over, r.intervals(x))
 	} else {

@@ -22,6 +22,8 @@ type fakeLog struct {
 	descriptors map[mesh.Hash]mesh.Descriptor
 	accounts    map[mesh.LogID]*mesh.Account
 	histories   int
+	asked       []mesh.Span // of each
+	most        int         // samples of the largest
 	compacted   int        // so many of the first entries have their samples in chunks
 	dropped     mesh.Nanos // what of that lies before has no samples any more
 }
@@ -122,7 +124,9 @@ func (l *fakeLog) chunked(i int) bool {
 // no more.
 func (l *fakeLog) HistoryWithin(_ context.Context, source string, span mesh.Span, most int64) (out []mesh.Entry, err error) {
 	l.histories++
+	l.asked = append(l.asked, span)
 	var bytes int64
+	samples := 0
 	for i, e := range l.entries {
 		if e.Header.Kind != mesh.KindBatch || e.Header.About != source || e.Header.Times.Meet(span).Empty() {
 			continue
@@ -138,7 +142,9 @@ func (l *fakeLog) HistoryWithin(_ context.Context, source string, span mesh.Span
 		if bytes += int64(len(e.Sealed)); most > 0 && bytes > most {
 			return nil, mesh.ErrLarge
 		}
+		samples += int(e.Header.Count)
 	}
+	l.most = max(l.most, samples)
 	return out, nil
 }
 

@@ -44,13 +44,19 @@ type diff struct {
 }
 
 // stretch is what drafts speak of: all rows that touch what is at or after since,
-// and of them those that begin before stop and end by cut; never: wherever.
-type stretch struct{ since, stop, cut mesh.Nanos }
+// and of them those that begin before stop and end by cut; never: wherever. The
+// row with the key stays is none of them.
+type stretch struct {
+	since, stop, cut mesh.Nanos
+
+	stays string
+}
 
 // compare finds which rows of an entity changed in a stretch.
 func (d *diff) compare(e *entity, over stretch, drafts []product.Draft) {
 	since := over.since
-	stay := make(map[string]bool, len(drafts))
+	stay := make(map[string]bool, len(drafts)+1)
+	stay[over.stays] = true
 	for i := range drafts {
 		stay[drafts[i].Key] = true
 	}
@@ -237,7 +243,7 @@ func (r *Runner) cover(ctx context.Context, s *source, d *diff) error {
 	if s.compare || s.rows.tip == nil {
 		s.compare = false
 		s.rows.tip = &product.State{} // compared once since it was read back
-		d.compare(s.rows, stretch{0, never, never}, r.def.CoverageDrafts(s.name, &s.voices))
+		d.compare(s.rows, stretch{stop: never, cut: never}, r.def.CoverageDrafts(s.name, &s.voices))
 	}
 	d.sweep(s.rows)
 	return nil
