@@ -191,9 +191,18 @@ func (s *Store) Facts(ctx context.Context, partition int) (out []mesh.Entry, err
 }
 
 func readEntries(ctx context.Context, tx *sql.Tx, query string, args ...any) (out []mesh.Entry, err error) {
+	err = eachEntry(ctx, tx, func(e mesh.Entry) error {
+		out = append(out, e)
+		return nil
+	}, query, args...)
+	return out, err
+}
+
+// eachEntry reads entries one by one, so that no more than one is held.
+func eachEntry(ctx context.Context, tx *sql.Tx, do func(mesh.Entry) error, query string, args ...any) (err error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
@@ -203,24 +212,26 @@ func readEntries(ctx context.Context, tx *sql.Tx, query string, args ...any) (ou
 			seq, ofSeq, ord, through int64
 		)
 		if err := rows.Scan(&e.At.Log, &epoch, &seq, &e.Of.Log, &ofEpoch, &ofSeq, &ord, &through, &e.Sealed, &verdict); err != nil {
-			return nil, err
+			return err
 		}
 		copy(e.At.Epoch[:], epoch)
 		copy(e.Of.Epoch[:], ofEpoch)
 		e.At.Seq, e.Of.Seq, e.Ord, e.Through = uint64(seq), uint64(ofSeq), mesh.Ordinal(ord), mesh.Ordinal(through)
 		if e.Header, err = wire.ParseHeader(e.Sealed); err != nil {
-			return nil, fmt.Errorf("read %s: %w", e.At, mesh.Permanent(err))
+			return fmt.Errorf("read %s: %w", e.At, mesh.Permanent(err))
 		}
 		if verdict != nil {
 			v, err := wire.OpenVerdict(verdict)
 			if err != nil {
-				return nil, fmt.Errorf("read the verdict of %s: %w", e.At, mesh.Permanent(err))
+				return fmt.Errorf("read the verdict of %s: %w", e.At, mesh.Permanent(err))
 			}
 			e.Verdict = &v
 		}
-		out = append(out, e)
+		if err := do(e); err != nil {
+			return err
+		}
 	}
-	return out, rows.Err()
+	return rows.Err()
 }
 
 // Descriptor is the descriptor of this name; ok is false where none is stored.

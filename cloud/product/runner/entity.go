@@ -25,6 +25,7 @@ type entity struct {
 
 	edges  []product.Edge // the newest states at the ends of cells, without a hole
 	upto   mesh.Nanos     // through here it is folded; always: it never was
+	waits  mesh.Nanos     // from here on it is to be folded again, at the next step; never: nothing is
 	mended []product.Edge // edges further back that this pass makes anew
 	tip    *product.State // at upto; nil: to be made from the last edge
 	folded []mesh.Span    // what was known up to there at the last fold
@@ -43,7 +44,7 @@ type entity struct {
 
 func newEntity(id string, f feed) *entity {
 	return &entity{
-		id: id, feed: f, held: nowhere(), dirty: never, settled: always, upto: always, floor: always,
+		id: id, feed: f, held: nowhere(), dirty: never, settled: always, upto: always, waits: never, floor: always,
 		rows: map[string]*kept{}, rowsFrom: never, open: map[string]*kept{},
 	}
 }

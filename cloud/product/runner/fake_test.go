@@ -24,8 +24,8 @@ type fakeLog struct {
 	histories   int
 	asked       []mesh.Span // of each
 	most        int         // samples of the largest
-	compacted   int        // so many of the first entries have their samples in chunks
-	dropped     mesh.Nanos // what of that lies before has no samples any more
+	compacted   int         // so many of the first entries have their samples in chunks
+	dropped     mesh.Nanos  // what of that lies before has no samples any more
 }
 
 func newFakeLog() *fakeLog {

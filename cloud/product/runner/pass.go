@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -10,11 +11,10 @@ import (
 	"plantmesh/proto/mesh"
 )
 
-// Bounds of what is read back at once, in plant time. It is doubled where there is
-// little, and quartered where there is more than may be held.
+// What is read back at once, in plant time: it is doubled where there is little, and
+// quartered where there is more than may be held.
 const (
 	firstReach = time.Hour
-	mostReach  = 32 * 24 * time.Hour
 	leastReach = time.Minute
 )
 
@@ -44,6 +44,7 @@ type run struct {
 	was     mesh.Nanos // what the state said then of its interval
 	settled mesh.Nanos // from here on it may meet what is stored; never: it can't
 	win     *window
+	wants   mesh.Span // of what is read at the moment
 	loaded  []product.Event
 	read    bool // something was read back into win
 
@@ -63,7 +64,6 @@ type pass struct {
 	diff   *diff
 	active []*run
 	done   []*run // in the order their rows are to be compared
-	left   bool   // some have not begun
 	read   bool   // history was read
 	events int    // that were read back
 	made   int    // states and intervals
@@ -72,6 +72,7 @@ type pass struct {
 // add begins what an entity needs.
 func (p *pass) add(ctx context.Context, e *entity, v *outlook) error {
 	c := e.changed(v)
+	e.waits = never
 	switch {
 	case c.late:
 		return p.open(ctx, e, v, c.from, c.settled)
@@ -194,7 +195,8 @@ func (x *run) meet(n int) {
 
 // reach ends a run at an instant behind which nothing that was folded before holds.
 func (x *run) reach(to mesh.Nanos, ended bool) {
-	x.edges = append(x.before, x.trace.Edges...)
+	x.edges = x.before
+	x.edges = append(x.edges, x.trace.Edges...)
 	x.tip, x.upto, x.ended, x.scratch = x.state, to, ended, false
 	x.dirty, x.entity.settled = never, always
 	x.folded = within(x.view.spans, mesh.Span{From: always, To: to})
@@ -217,7 +219,7 @@ func (p *pass) rest() {
 			x.reach(x.state.At, false)
 			p.finish(x)
 		case n == 0 && x.state.At == x.since && len(p.done) > 0:
-			p.left = true
+			x.waits = x.since
 			p.active = slices.DeleteFunc(p.active, func(o *run) bool { return o == x })
 		}
 	}
@@ -265,7 +267,7 @@ func (x *run) missing(to mesh.Nanos, exact bool) mesh.Span {
 // piece is the end of the piece that begins at an instant. An hour and more end
 // where a cell does.
 func (p *pass) piece(from mesh.Nanos) mesh.Nanos {
-	p.reach = max(leastReach, min(mostReach, p.reach))
+	p.reach = max(leastReach, p.reach)
 	to := from.Add(p.reach)
 	if to < from { // the end of time
 		return never
@@ -282,31 +284,19 @@ func (p *pass) loadTo(ctx context.Context, to mesh.Nanos) error {
 	need := map[*entity]*run{}
 	for _, x := range p.active {
 		if m := x.missing(to, p.recalled > 0); !m.Empty() {
-			need[x.entity] = x
+			need[x.entity], x.wants = x, m
 		}
 	}
-	n, most := 0, p.cfg.bounds
-	least := p.reach <= leastReach
-	if least {
-		most.bytes, most.events = 0, 0
+	most := p.cfg.bounds
+	if p.reach <= leastReach { // less can't be read
+		most.bytes, most.events = 0, math.MaxInt
 	}
-	for name, span := range p.toRead(need, to) {
-		p.read = true
-		err := p.tape.History(ctx, name, span, most.bytes, func(it *Item) error {
-			if it.Table == nil {
-				return nil
-			}
-			p.deal(it, func(e *entity, ev product.Event) {
-				if x := need[e]; x != nil && x.missing(to, p.recalled > 0).Has(ev.Time) {
-					x.loaded = append(x.loaded, ev)
-					n++
-				}
-			})
-			if n > most.events && !least {
-				return mesh.ErrLarge
-			}
-			return nil
-		})
+	n := 0
+	for name, span := range toRead(need) {
+		more, err := p.readBack(ctx, name, span, need, most)
+		if n += more; err == nil && n > most.events {
+			err = mesh.ErrLarge
+		}
 		if err != nil {
 			for _, x := range need {
 				x.loaded = nil
@@ -315,22 +305,43 @@ func (p *pass) loadTo(ctx context.Context, to mesh.Nanos) error {
 		}
 	}
 	for _, x := range need {
-		x.win.extend(x.loaded, x.missing(to, p.recalled > 0).To)
+		x.win.extend(x.loaded, x.wants.To)
 		x.loaded, x.read = nil, true
 	}
 	p.events += n
-	if n < most.events/8 {
+	if n < p.cfg.bounds.events/8 && p.reach < math.MaxInt64/2 {
 		p.reach *= 2
 	}
 	return nil
 }
 
-// toRead are the stretches of sources in which what runs need lies.
-func (p *pass) toRead(need map[*entity]*run, to mesh.Nanos) map[string]mesh.Span {
+// readBack reads a stretch of one source, and says how many events runs took of it.
+func (p *pass) readBack(ctx context.Context, source string, span mesh.Span, need map[*entity]*run, most bounds) (n int, err error) {
+	p.read = true
+	err = p.tape.History(ctx, source, span, most.bytes, func(it *Item) error {
+		if it.Table == nil {
+			return nil
+		}
+		p.deal(it, func(e *entity, ev product.Event) {
+			if x := need[e]; x != nil && x.wants.Has(ev.Time) {
+				x.loaded = append(x.loaded, ev)
+				n++
+			}
+		})
+		if n > most.events {
+			return mesh.ErrLarge
+		}
+		return nil
+	})
+	return n, err
+}
+
+// toRead are the stretches of sources in which what runs want lies.
+func toRead(need map[*entity]*run) map[string]mesh.Span {
 	spans := map[string]mesh.Span{}
 	for e, x := range need {
 		for _, part := range e.feed {
-			s := x.missing(to, p.recalled > 0).Meet(part.Span)
+			s := x.wants.Meet(part.Span)
 			if part.source == nil || s.Empty() {
 				continue
 			}

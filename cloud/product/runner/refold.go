@@ -118,8 +118,8 @@ func (r *Runner) fold(ctx context.Context, d *diff) error {
 		}
 	}
 	for i, e := range r.entities {
-		if e.upto < views[i].end { // it goes on at the next step
-			d.more, d.through = true, min(d.through, e.upto)
+		if upto := min(e.upto, e.waits); upto < views[i].end { // it goes on at the next step
+			d.more, d.through = true, min(d.through, upto)
 		} else {
 			d.final, d.end = e.feed.final, e.upto
 			d.sweep(e)
@@ -127,7 +127,6 @@ func (r *Runner) fold(ctx context.Context, d *diff) error {
 		e.mended = nil
 		e.forget()
 	}
-	d.more = d.more || p.left
 	r.drop(kept, d)
 	return nil
 }
@@ -222,6 +221,9 @@ func (r *Runner) start(ctx context.Context, e *entity, at mesh.Nanos) (origin, e
 	edge, ok, err := r.stored(ctx, e, at)
 	if err != nil || !ok {
 		return origin{state: &product.State{}}, err
+	}
+	if m := edgesTo(e.mended, edge.State.At); len(m) > 0 && m[len(m)-1].State.At == edge.State.At {
+		edge = &m[len(m)-1] // with the cell as this pass made it
 	}
 	return origin{state: edge.State.Clone(), before: []product.Edge{*edge}}, nil
 }

@@ -263,14 +263,20 @@ func TestRunner_AFutureStampIsLetGo(t *testing.T) {
 func TestRunner_AnotherDefinitionFoldsFromNothing(t *testing.T) {
 	b := newBench(t, Config{Eager: true})
 	b.producing()
+	poisoned := 0
 	for key, states := range b.out.states { // what was cached is of another arithmetic
 		if !strings.Contains(key, "/@") {
 			for i := range states {
-				states[i].Bytes = bytes.ReplaceAll(states[i].Bytes, []byte(`"Produced":`), []byte(`"produced":`))
 				states[i].Bytes = bytes.ReplaceAll(states[i].Bytes, []byte(`"apt":`), []byte(`"aust":`))
+				poisoned++
 			}
 		}
 	}
+	if poisoned == 0 {
+		t.Fatal("nothing was cached")
+	}
+	late := 90 * time.Minute
+	b.hub.arrive(b.f.batch("s1", mesh.Span{}, 0, []mesh.Sample{b.sample(late, "state", mesh.Int(9))}), nil)
 	defs := definitions(t)
 	for _, d := range defs {
 		d.Version += ".1"
@@ -296,6 +302,40 @@ func TestRunner_AnotherDefinitionFoldsFromNothing(t *testing.T) {
 	flushed(t, b.hub, want)
 	compare(t, "another definition", b.out, want)
 	sameStates(t, b.out, want)
+}
+
+// What an older program stored says nothing of how it was made: all of it is looked
+// at once more, in pieces, and stands where it is right.
+func TestRunner_WhatAnOlderProgramStoredIsFoldedOnceMore(t *testing.T) {
+	b := newBench(t, Config{Eager: true})
+	b.producing()
+	for key := range b.out.states {
+		if strings.HasSuffix(key, "/"+madeKey) || strings.HasSuffix(key, "/"+marksKey) {
+			delete(b.out.states, key)
+		}
+	}
+	hour := "l1-filler/hour/2026-03-02T05:00:00.000Z"
+	r := b.out.rows["oee"][hour]
+	r.Body = []byte(`{"wrong":true}`)
+	b.out.rows["oee"][hour] = r
+	n := len(b.out.log)
+	b.open(Config{Eager: true, bounds: tight()})
+	b.step()
+	if got := b.written("oee", n); len(got) != 1 || !strings.Contains(got[0], "T05:") {
+		t.Errorf("written: %v", got)
+	}
+	want := newFakeOut()
+	flushed(t, b.hub, want)
+	compare(t, "older", b.out, want)
+	sameStates(t, b.out, want)
+	b.open(Config{Eager: true})
+	b.hub.asked = nil
+	b.step()
+	for _, s := range b.hub.asked {
+		if s.From < b.last.Add(-time.Hour) {
+			t.Errorf("at the next start it read from %s on", s.From)
+		}
+	}
 }
 
 // States are kept as long as the samples behind them, and the cells of a day more.

@@ -117,8 +117,8 @@ func (r *Runner) marking() ([]byte, error) {
 		if e.floor != always {
 			m.Floor = &e.floor
 		}
-		if v := look(e, horizon); e.upto < v.end {
-			m.Upto = &e.upto
+		if upto := min(e.upto, e.waits); upto < look(e, horizon).end {
+			m.Upto = &upto
 		}
 		if m != (mark{}) {
 			marks[e.id] = m
