@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/cloud/product"
 	"plantmesh/cloud/product/runner"
 	"plantmesh/cloud/store"
 	"plantmesh/proto/mesh"
@@ -29,26 +30,36 @@ equipment:
   - {id: m2, line: l1, name: M2, kind: filler, source: s1, signals_prefix: l1.m2.}
 `
 
-// BenchmarkRestart is a hub that begins again beside so many days of history,
-// which its products made into rows before: until they have caught up, and how
-// much of the heap that takes at most.
+// BenchmarkRestart is a hub that begins again beside so many days of history: until
+// its products, which made rows of it before, have caught up, and how much of the
+// heap that takes at most. anew is a hub of a program that makes them in another way.
 func BenchmarkRestart(b *testing.B) {
 	for _, days := range []int{2, 20} {
 		b.Run(fmt.Sprintf("days=%d", days), func(b *testing.B) {
 			path := filepath.Join(b.TempDir(), "hub.db")
 			fillHistory(b, path, days)
-			b.ResetTimer()
-			var peak uint64
-			for range b.N {
-				peak = max(peak, restart(b, path))
+			for _, version := range []string{"", "+%d"} {
+				b.Run(map[string]string{"": "begun", "+%d": "anew"}[version], func(b *testing.B) {
+					var peak uint64
+					for i := range b.N {
+						defs, err := product.Definitions()
+						fatal(b, err)
+						for _, d := range defs {
+							if version != "" {
+								d.Version += fmt.Sprintf(version, i+b.N)
+							}
+						}
+						peak = max(peak, restart(b, path, defs))
+					}
+					b.ReportMetric(float64(peak)/(1<<20), "MiB-peak")
+				})
 			}
-			b.ReportMetric(float64(peak)/(1<<20), "MiB-peak")
 		})
 	}
 }
 
 // restart gives the largest heap while products catch up.
-func restart(b *testing.B, path string) (peak uint64) {
+func restart(b *testing.B, path string, defs []*product.Definition) (peak uint64) {
 	b.Helper()
 	s, err := store.Open(b.Context(), path, quiet())
 	fatal(b, err)
@@ -72,7 +83,7 @@ func restart(b *testing.B, path string) (peak uint64) {
 		}
 	}()
 	b.StartTimer()
-	set, err := runner.NewSet(runner.Config{Kept: s.Kept}, s, s, runner.Clock{Now: func() mesh.Nanos { return mesh.NanosOf(time.Now()) }, Log: quiet()})
+	set, err := runner.NewSetOf(defs, runner.Config{Kept: s.Kept}, s, s, runner.Clock{Now: func() mesh.Nanos { return mesh.NanosOf(time.Now()) }, Log: quiet()})
 	fatal(b, err)
 	fatal(b, set.Flush(b.Context()))
 	b.StopTimer()
