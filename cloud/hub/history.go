@@ -98,6 +98,7 @@ type keeper struct {
 
 // run works until ctx ends, which is no error. What fails is tried again.
 func (k *keeper) run(ctx context.Context) error {
+	k.look(ctx)
 	every := min(max(time.Duration(k.cfg.History.CompactAfter)/60, time.Second), time.Minute)
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -117,6 +118,19 @@ func (k *keeper) run(ctx context.Context) error {
 		k.mu.Lock()
 		k.trouble = err
 		k.mu.Unlock()
+	}
+}
+
+// look finds the newest samples once, before anybody asks for them: where much is
+// not compacted, as after a change of layout, the first answer would take long.
+func (k *keeper) look(ctx context.Context) {
+	if k.site == nil {
+		return
+	}
+	for _, source := range k.site.Sources() {
+		if _, err := k.store.Newest(ctx, source, k.now()); err != nil && ctx.Err() == nil {
+			k.log.WarnContext(ctx, "the newest samples of a source are not found yet", "source", source, "reason", err.Error())
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package product
 
 import (
+	"crypto/sha256"
 	"embed"
 	"fmt"
 	"slices"
@@ -49,6 +50,17 @@ type Definition struct {
 
 // Typed is a column with its logical type of ODCS.
 type Typed struct{ Name, Type string }
+
+// foldVersion is raised whenever the same inputs make other states or rows: what
+// was cached before must not be used then. TestMade_IsRaisedWithTheFold says so.
+const foldVersion = 1
+
+// Made names how the product is made. States and rows of another name are not to
+// be gone on from.
+func (d *Definition) Made() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", []any{d.ID, d.Version, d.Fold, d.Measure, d.Windows, d.Columns}))
+	return fmt.Sprintf("%d-%x", foldVersion, sum[:8])
+}
 
 // assemblyFile is assembly.yaml of a product's folder.
 type assemblyFile struct {

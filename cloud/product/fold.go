@@ -255,7 +255,7 @@ func (f *folder) count(now []Event) {
 		case RoleMode, RoleOrder, RoleProduct, RoleState, RoleStopReason, RoleOther:
 		}
 	}
-	st.Cell.addCount(st.Regs.Product.Text, sum)
+	st.Cell.addCellCount(st.Regs.Product.Text, sum)
 }
 
 // moved is what a counter of 32 bits counted between two values: on, over its

@@ -290,6 +290,29 @@ func Extent(known []mesh.Span) (first, end mesh.Nanos) {
 	return known[0].From, known[len(known)-1].To
 }
 
+// Difference is the least stretch outside of which two sets of spans are the
+// same; empty where they are the same everywhere.
+func Difference(a, b []mesh.Span) (out mesh.Span) {
+	first, differs := FirstDifference(a, b)
+	if !differs {
+		return mesh.Span{}
+	}
+	for i := range max(len(a), len(b)) {
+		x, y := len(a)-1-i, len(b)-1-i
+		switch {
+		case x < 0:
+			return mesh.Span{From: first, To: b[y].To}
+		case y < 0:
+			return mesh.Span{From: first, To: a[x].To}
+		case a[x].To != b[y].To:
+			return mesh.Span{From: first, To: max(a[x].To, b[y].To)}
+		case a[x].From != b[y].From:
+			return mesh.Span{From: first, To: max(a[x].From, b[y].From)}
+		}
+	}
+	return mesh.Span{}
+}
+
 // FirstDifference is the earliest instant that one set of spans has and the
 // other has not; ok is false where they are the same.
 func FirstDifference(a, b []mesh.Span) (at mesh.Nanos, ok bool) {

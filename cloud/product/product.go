@@ -17,6 +17,8 @@ package product
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 
 	"plantmesh/proto/mesh"
@@ -62,9 +64,20 @@ type Event struct {
 func EventOf(role Role, s *mesh.Sample) Event {
 	e := Event{Time: s.Time, Seq: s.Seq, Bits: s.Value.Bits, Status: s.Status, Role: role, Type: s.Value.Type}
 	if len(s.Value.Bytes) > 0 {
-		e.Text = strings.ToValidUTF8(string(s.Value.Bytes), "�")
+		e.Text = wordOf(strings.ToValidUTF8(string(s.Value.Bytes), "�"))
 	}
 	return e
+}
+
+// wordOf is a text as registers hold it: one that is longer than any name of an
+// order or product is cut, and ends with a sum over all of it, so that two stay two.
+func wordOf(s string) string {
+	if len(s) <= maxWord {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	tail := "…" + hex.EncodeToString(sum[:8])
+	return strings.ToValidUTF8(s[:maxWord-len(tail)], "") + tail
 }
 
 // Compare is the order of folding: (event time, signal name, device sequence,

@@ -219,6 +219,13 @@ func (s *Sites) cell(t mesh.Nanos) cell {
 	return out
 }
 
+// CellEnd is the end of the cell t lies in: the next instant at which a state is
+// kept.
+func (s *Sites) CellEnd(t mesh.Nanos) mesh.Nanos { return s.cell(t).To }
+
+// CellBegin is the beginning of the cell t lies in.
+func (s *Sites) CellBegin(t mesh.Nanos) mesh.Nanos { return s.cell(t).From }
+
 // OpenCell is the cell a state stands in, so far.
 func (s *Sites) OpenCell(st *State) Cell {
 	return Cell{From: st.CellAt, To: s.cell(st.CellAt).To, Totals: st.Cell}

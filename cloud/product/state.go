@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 
 	"plantmesh/proto/mesh"
 )
@@ -98,6 +99,17 @@ func (r *registers) heard() (h heard) {
 	return h
 }
 
+// Bounds of a state: it is stored at the end of every cell.
+const (
+	// maxProducts are counted apart in one cell; more are counted as MoreProducts.
+	maxProducts = 256
+	// maxWord bounds a text register in bytes, see EventOf.
+	maxWord = 256
+	// MoreProducts stands for all products of a cell beyond the first so many. No
+	// site file has an ideal cycle for it.
+	MoreProducts = "(more products)"
+)
+
 func (t *Totals) addTime(e Element, ns int64) {
 	switch e {
 	case APT:
@@ -121,6 +133,15 @@ func (t *Totals) addCount(product string, c Count) {
 	}
 	was := t.Products[product]
 	t.Products[product] = Count{was.Produced + c.Produced, was.Scrap + c.Scrap}
+}
+
+// addCellCount is addCount for a cell, whose products are bounded. The order of
+// folding says which are the first.
+func (t *Totals) addCellCount(product string, c Count) {
+	if _, has := t.Products[product]; !has && len(t.Products) >= maxProducts {
+		product = MoreProducts
+	}
+	t.addCount(product, c)
 }
 
 func (t *Totals) addEnergy(kwh float64) {
@@ -154,6 +175,9 @@ func (s *State) Clone() *State {
 	c.Cell = s.Cell.clone()
 	return &c
 }
+
+// Same reports whether the fold goes on from both in the same way, to the bit.
+func (s *State) Same(o *State) bool { return reflect.DeepEqual(s, o) }
 
 // Cell is one finished cell.
 type Cell struct {

@@ -38,9 +38,10 @@ func TestStore_FactsAreTheHubsOwnInOrder(t *testing.T) {
 // layout 1 read the log again; those of later ones go on.
 func TestStore_LayoutsOfBefore(t *testing.T) {
 	for version, back := range map[int]string{
-		1: `DROP INDEX hub_log_facts; DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE newest; DROP TABLE kept; DROP TABLE begun; DROP TABLE going; PRAGMA user_version = 1`,
-		2: `DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE newest; DROP TABLE kept; DROP TABLE begun; DROP TABLE going; PRAGMA user_version = 2`,
-		3: `ALTER TABLE day DROP COLUMN pass; DROP TABLE begun; DROP TABLE going; PRAGMA user_version = 3`,
+		1: `DROP INDEX hub_log_facts; DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE newest; DROP TABLE kept; DROP TABLE begun; DROP TABLE going; DROP INDEX row_open; PRAGMA user_version = 1`,
+		2: `DROP TABLE compacted; DROP TABLE hub_past; DROP TABLE hub_sum; DROP TABLE day; DROP TABLE newest; DROP TABLE kept; DROP TABLE begun; DROP TABLE going; DROP INDEX row_open; PRAGMA user_version = 2`,
+		3: `ALTER TABLE day DROP COLUMN pass; DROP TABLE begun; DROP TABLE going; DROP INDEX row_open; PRAGMA user_version = 3`,
+		4: `DROP INDEX row_open; PRAGMA user_version = 4`,
 	} {
 		path := filepath.Join(t.TempDir(), "hub.db")
 		s, m := openAt(t, path), newMaker(t)

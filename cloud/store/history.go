@@ -38,8 +38,31 @@ func reachLen(r int) int64 {
 	return 1<<63 - 1
 }
 
+// readStaged reads the batches of a source that hold samples of a span, if they
+// have no more than most bytes.
+func readStaged(ctx context.Context, tx *sql.Tx, source string, span mesh.Span, most int64) ([]mesh.Entry, error) {
+	ids, args := stagedIn(source, span)
+	if most < math.MaxInt64 {
+		var bytes int64
+		if err := tx.QueryRowContext(ctx, `SELECT coalesce(sum(length(sealed)), 0) FROM hub_log WHERE id IN (`+ids+`)`, args...).Scan(&bytes); err != nil {
+			return nil, err
+		}
+		if bytes > most {
+			return nil, mesh.ErrLarge
+		}
+	}
+	return readEntries(ctx, tx, `SELECT `+entryColumns+` WHERE h.id IN (`+ids+`) ORDER BY h.id`, args...)
+}
+
+func bytesOf(entries []mesh.Entry) (n int64) {
+	for i := range entries {
+		n += int64(len(entries[i].Sealed))
+	}
+	return n
+}
+
 // stagedIn selects the batches of a source that hold samples of a span.
-func stagedIn(source string, span mesh.Span) (query string, args []any) {
+func stagedIn(source string, span mesh.Span) (ids string, args []any) {
 	parts := make([]string, 0, reaches)
 	for r := range reaches {
 		parts = append(parts, `SELECT id FROM hub_log WHERE source = ? AND reach = ? AND kind = 2 AND t_to > t_from AND t_from > ? AND t_from < ? AND t_to > ?`)
@@ -51,7 +74,7 @@ func stagedIn(source string, span mesh.Span) (query string, args []any) {
 		}
 		args = append(args, source, r, from, int64(span.To), int64(span.From))
 	}
-	return `SELECT ` + entryColumns + ` WHERE h.id IN (` + strings.Join(parts, " UNION ALL ") + `) ORDER BY h.id`, args
+	return strings.Join(parts, " UNION ALL "), args
 }
 
 // History reads what holds samples of a source in span: chunks, in the order
@@ -59,13 +82,22 @@ func stagedIn(source string, span mesh.Span) (query string, args []any) {
 // the order they were taken. A chunk has no position. Either may hold samples
 // outside of span too.
 func (s *Store) History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error) {
-	return s.history(ctx, source, span, func(mesh.Hash) ([]uint32, bool, error) { return nil, true, nil })
+	return s.HistoryWithin(ctx, source, span, 0)
+}
+
+// HistoryWithin is History if that has no more than most sealed bytes, 0 for any
+// number; else it is mesh.ErrLarge.
+func (s *Store) HistoryWithin(ctx context.Context, source string, span mesh.Span, most int64) ([]mesh.Entry, error) {
+	if most <= 0 {
+		most = math.MaxInt64
+	}
+	return s.history(ctx, source, span, most, func(mesh.Hash) ([]uint32, bool, error) { return nil, true, nil })
 }
 
 // Signals is History for what may hold samples of the signals of these names.
 func (s *Store) Signals(ctx context.Context, source string, span mesh.Span, names ...string) ([]mesh.Entry, error) {
 	held := map[mesh.Hash][]uint32{}
-	return s.history(ctx, source, span, func(table mesh.Hash) (ids []uint32, all bool, err error) {
+	return s.history(ctx, source, span, math.MaxInt64, func(table mesh.Hash) (ids []uint32, all bool, err error) {
 		ids, ok := held[table]
 		if !ok {
 			if ids, err = s.signalIDs(ctx, table, names); err != nil {
@@ -102,7 +134,7 @@ type picker func(table mesh.Hash) (signals []uint32, all bool, err error)
 // away under it.
 const historyTries = 3
 
-func (s *Store) history(ctx context.Context, source string, span mesh.Span, pick picker) (out []mesh.Entry, err error) {
+func (s *Store) history(ctx context.Context, source string, span mesh.Span, most int64, pick picker) (out []mesh.Entry, err error) {
 	for range historyTries {
 		var (
 			pass   int64
@@ -116,20 +148,20 @@ func (s *Store) history(ctx context.Context, source string, span mesh.Span, pick
 			if days, err = daysIn(ctx, tx, span); err != nil {
 				return err
 			}
-			query, args := stagedIn(source, span)
-			staged, err = readEntries(ctx, tx, query, args...)
+			staged, err = readStaged(ctx, tx, source, span, most)
 			return err
 		})
 		if err != nil {
 			break
 		}
 		out = nil
+		left := most - bytesOf(staged)
 		for _, day := range slices.Sorted(maps.Keys(days)) {
-			r := dayReader{source: source, span: span, pass: pass, last: days[day].chunks, pick: pick}
+			r := dayReader{source: source, span: span, pass: pass, last: days[day].chunks, pick: pick, left: left}
 			if err = s.readDay(ctx, day, days[day], &r); err != nil {
 				break
 			}
-			out = append(out, r.out...)
+			out, left = append(out, r.out...), r.left
 		}
 		if err == nil {
 			return append(out, staged...), nil
@@ -158,6 +190,7 @@ type dayReader struct {
 	pass   int64 // the last that counts
 	last   int64 // chunk that counts
 	pick   picker
+	left   int64 // sealed bytes that may still come
 	out    []mesh.Entry
 }
 
@@ -264,6 +297,9 @@ func (r *dayReader) chunks(ctx context.Context, db *sql.DB, k numbered, take fun
 		)
 		if err := rows.Scan(&id, &pass, &signal, &at.From, &at.To, &e.Sealed, &marks); err != nil {
 			return err
+		}
+		if r.left -= int64(len(e.Sealed)); r.left < 0 {
+			return mesh.ErrLarge
 		}
 		if e.Header, err = wire.ParseHeader(e.Sealed); err == nil && (e.Header.About != k.source || len(e.Header.Needs) != 1 || e.Header.Needs[0] != k.table || e.Header.Times.From != at.From || pass > r.pass) {
 			err = wire.ErrFormat

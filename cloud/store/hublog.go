@@ -193,9 +193,18 @@ func (s *Store) Facts(ctx context.Context, partition int) (out []mesh.Entry, err
 }
 
 func readEntries(ctx context.Context, tx *sql.Tx, query string, args ...any) (out []mesh.Entry, err error) {
+	err = eachEntry(ctx, tx, func(e mesh.Entry) error {
+		out = append(out, e)
+		return nil
+	}, query, args...)
+	return out, err
+}
+
+// eachEntry reads entries one by one, so that no more than one is held.
+func eachEntry(ctx context.Context, tx *sql.Tx, do func(mesh.Entry) error, query string, args ...any) (err error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
@@ -206,15 +215,17 @@ func readEntries(ctx context.Context, tx *sql.Tx, query string, args ...any) (ou
 			seq, ofSeq, ord, through int64
 		)
 		if err := rows.Scan(&e.At.Log, &epoch, &seq, &e.Of.Log, &ofEpoch, &ofSeq, &ord, &through, &said.Kind, &said.About, &said.Times.From, &said.Times.To, &e.Sealed, &verdict); err != nil {
-			return nil, err
+			return err
 		}
 		copy(e.At.Epoch[:], epoch)
 		copy(e.Of.Epoch[:], ofEpoch)
 		e.At.Seq, e.Of.Seq, e.Ord, e.Through = uint64(seq), uint64(ofSeq), mesh.Ordinal(ord), mesh.Ordinal(through)
 		openEntry(&e, said, verdict)
-		out = append(out, e)
+		if err := do(e); err != nil {
+			return err
+		}
 	}
-	return out, rows.Err()
+	return rows.Err()
 }
 
 // openEntry reads an entry's header and verdict. One damaged record must not

@@ -16,8 +16,12 @@ import (
 
 // The newest sample of every signal of a source is read in three steps: of what
 // stands in chunks it is kept by each pass; of the batches behind it is found by
-// decoding them, once, and then held in memory; each question decodes what came
-// since the one before.
+// decoding them, once, a page at a time, and then held in memory; each question
+// decodes what came since the one before.
+
+// newestPage is how many batches are decoded while the log is held and others who
+// ask wait. They are read one by one: a page is never in memory.
+const newestPage = 256
 
 // newestAhead is how far beyond the plant's now a stamp may lie to count as the
 // newest: a clock that jumps must not hold the place for ever.
@@ -135,18 +139,40 @@ type heldNewest struct {
 // Newest is the newest sample of every signal of a source, by name. now is the
 // plant's: stamps a day beyond it don't count.
 func (s *Store) Newest(ctx context.Context, source string, now mesh.Nanos) (out []mesh.Newest, err error) {
+	for more := true; more; {
+		if out, more, err = s.newestSoFar(ctx, source, now); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// newestSoFar goes on by a page, and gives the newest samples once there is no more.
+func (s *Store) newestSoFar(ctx context.Context, source string, now mesh.Nanos) (out []mesh.Newest, more bool, err error) {
 	s.newest.mu.Lock()
 	defer s.newest.mu.Unlock()
 	h := s.newest.held[source]
 	if h == nil {
 		h = &heldNewest{found: candidates{}}
 	}
-	err = s.base.read(ctx, func(tx *sql.Tx) error { return h.catchUp(ctx, tx, source, now.Add(newestAhead)) })
+	err = s.base.read(ctx, func(tx *sql.Tx) (err error) {
+		more, err = h.catchUp(ctx, tx, source, now.Add(newestAhead))
+		return err
+	})
 	if err != nil {
 		delete(s.newest.held, source)
-		return nil, fmt.Errorf("read the newest samples of %s: %w", source, err)
+		return nil, false, fmt.Errorf("read the newest samples of %s: %w", source, err)
 	}
 	s.newest.held[source] = h
+	if more {
+		return nil, true, nil
+	}
+	out, err = s.named(ctx, h)
+	return out, false, err
+}
+
+// named are the newest samples by the names of their signals.
+func (s *Store) named(ctx context.Context, h *heldNewest) (out []mesh.Newest, err error) {
 	byName := map[string]mesh.Newest{}
 	for table, signals := range h.found {
 		d, ok, err := s.Descriptor(ctx, table)
@@ -182,41 +208,48 @@ func compareNewest(a, b mesh.Sample) int {
 	return cmp.Or(a.Compare(b), cmp.Compare(a.Agent, b.Agent))
 }
 
-// catchUp takes what came since, and what went into chunks.
-func (h *heldNewest) catchUp(ctx context.Context, tx *sql.Tx, source string, through mesh.Nanos) error {
+// catchUp takes what came since, a page of it at most, and what went into chunks.
+func (h *heldNewest) catchUp(ctx context.Context, tx *sql.Tx, source string, through mesh.Nanos) (more bool, err error) {
 	dec, err := wire.NewDecoder()
 	if err != nil {
-		return err
+		return false, err
 	}
 	pass, _, err := compacted(ctx, tx, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if pass != h.pass { // it may have taken what was never seen here
 		h.pass = pass
 		rows, err := readNewest(ctx, tx, source)
 		if err != nil {
-			return err
+			return false, err
 		}
 		for i := range rows {
 			if err := rows[i].open(h.found, dec, through); err != nil {
-				return mesh.Permanent(err)
+				return false, mesh.Permanent(err)
 			}
 		}
 	}
 	to, _, err := tip(ctx, tx, hubLog(0))
 	if err != nil {
-		return err
+		return false, err
 	}
-	staged, err := readEntries(ctx, tx, `SELECT `+entryColumns+` WHERE h.partition = 0 AND (h.epoch, h.seq) > (?, ?) AND h.kind = 2 AND h.source = ?
-		ORDER BY h.epoch, h.seq`, h.through.epoch, h.through.seq, source)
-	if err != nil {
-		return err
-	}
-	for i := range staged {
+	n, last := 0, mesh.Position{}
+	err = eachEntry(ctx, tx, func(e mesh.Entry) error {
 		// What can't be read has no newest sample: its time is unknown, see the runner.
-		_ = h.found.batch(dec, staged[i].Sealed, staged[i].Verdict, through)
+		_ = h.found.batch(dec, e.Sealed, e.Verdict, through)
+		n, last = n+1, e.At
+		return nil
+	}, newestStaged, h.through.epoch, h.through.seq, source, newestPage)
+	if err != nil {
+		return false, err
+	}
+	if n == newestPage {
+		to, err = find(ctx, tx, hubLog(0), last)
 	}
 	h.through = to
-	return nil
+	return n == newestPage, err
 }
+
+const newestStaged = `SELECT ` + entryColumns + ` WHERE h.partition = 0 AND (h.epoch, h.seq) > (?, ?) AND h.kind = 2 AND h.source = ?
+	ORDER BY h.epoch, h.seq LIMIT ?`

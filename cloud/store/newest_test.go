@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -35,6 +37,39 @@ func TestNewest_IsTheLastOfAll(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// countingReads counts transactions that read.
+type countingReads struct {
+	base
+
+	reads int
+}
+
+func (c *countingReads) read(ctx context.Context, do func(*sql.Tx) error) error {
+	c.reads++
+	return c.base.read(ctx, do)
+}
+
+// Much that is not compacted is found a page at a time, while others may read and
+// ask; what is compacted between two pages is not missed.
+func TestNewest_GoesOnByPages(t *testing.T) {
+	sc := newScene(t, 7)
+	sc.say("a", 3*newestPage)
+	want := sc.newestByHand()
+	c := &countingReads{base: sc.s.base}
+	sc.s.base = c
+	if got := sc.newestNow(); !maps.Equal(got, want) || c.reads < 4 {
+		t.Errorf("%d signals in %d reads, want %d in 4 at least", len(got), c.reads, len(want))
+	}
+	sc.reopen()
+	if _, more, err := sc.s.newestSoFar(t.Context(), "a", sc.now); err != nil || !more {
+		t.Fatalf("after a page: more %v, %v", more, err)
+	}
+	sc.compact(sc.end, 0)
+	if got := sc.newestNow(); !maps.Equal(got, want) {
+		t.Errorf("compacted between two pages: %v, want %v", got, want)
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *Store) Commit(ctx context.Context, st mesh.Step) (mesh.Position, error)
 		if err := putRows(ctx, tx, st, at); err != nil {
 			return err
 		}
-		if err := putStates(ctx, tx, st.Product, st.States); err != nil {
+		if err := putStates(ctx, tx, &st); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE out_end SET place_log = ?, place_epoch = ?, place_seq = ?, progress = ?, watermark = ?, kept = kept + ?
@@ -124,23 +124,17 @@ func putRows(ctx context.Context, tx *sql.Tx, step mesh.Step, at spot) (err erro
 	return nil
 }
 
-// putStates writes cached states. What was cached of the same key later than
-// the earliest of them was folded from it, and goes.
-func putStates(ctx context.Context, tx *sql.Tx, product string, states []mesh.FoldState) error {
-	earliest := map[string]mesh.Nanos{}
-	for _, f := range states {
-		if at, ok := earliest[f.Key]; !ok || f.At < at {
-			earliest[f.Key] = f.At
+// putStates drops the cached states that don't hold any more, and writes others.
+func putStates(ctx context.Context, tx *sql.Tx, step *mesh.Step) error {
+	for _, gone := range step.Stale {
+		_, err := tx.ExecContext(ctx, `DELETE FROM fold_state WHERE product = ? AND key = ? AND at >= ? AND at < ?`, step.Product, gone.Key, int64(gone.At.From), int64(gone.At.To))
+		if err != nil {
+			return fmt.Errorf("drop states of %s: %w", gone.Key, err)
 		}
 	}
-	for key, at := range earliest {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM fold_state WHERE product = ? AND key = ? AND at > ?`, product, key, int64(at)); err != nil {
-			return fmt.Errorf("drop later states of %s: %w", key, err)
-		}
-	}
-	for _, f := range states {
+	for _, f := range step.States {
 		_, err := tx.ExecContext(ctx, `INSERT INTO fold_state (product, key, at, body) VALUES (?, ?, ?, ?)
-			ON CONFLICT (product, key, at) DO UPDATE SET body = excluded.body`, product, f.Key, int64(f.At), f.Bytes)
+			ON CONFLICT (product, key, at) DO UPDATE SET body = excluded.body`, step.Product, f.Key, int64(f.At), f.Bytes)
 		if err != nil {
 			return fmt.Errorf("put a state of %s: %w", f.Key, err)
 		}

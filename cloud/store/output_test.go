@@ -18,6 +18,7 @@ type rig struct {
 	t          testing.TB
 	s          *Store
 	end, place mesh.Position
+	stale      []mesh.Stale // of the next step
 }
 
 func newRig(t *testing.T, s *Store) *rig {
@@ -34,13 +35,13 @@ func (r *rig) commit(rows []mesh.Row, states ...mesh.FoldState) {
 	r.t.Helper()
 	next := mesh.Position{Log: "hub/0", Epoch: mesh.Epoch{1}, Seq: r.place.Seq + 1}
 	end, err := r.s.Commit(r.t.Context(), mesh.Step{
-		Product: product, After: r.end, PlaceWas: r.place, Place: next, Rows: rows, States: states,
+		Product: product, After: r.end, PlaceWas: r.place, Place: next, Rows: rows, Stale: r.stale, States: states,
 		Progress: mesh.Nanos(next.Seq * 100), Watermark: mesh.Nanos(next.Seq * 10),
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.end, r.place = end, next
+	r.end, r.place, r.stale = end, next, nil
 }
 
 func row(entity, key string, from, to mesh.Nanos, state mesh.RowState, revision uint32) mesh.Row {
@@ -180,7 +181,7 @@ func TestStore_RowsByQuery(t *testing.T) {
 	}
 }
 
-func TestStore_StatesAfterTheWrittenOnesGo(t *testing.T) {
+func TestStore_StaleStatesGoAndNoOthers(t *testing.T) {
 	s := newStore(t)
 	r := newRig(t, s)
 	f := func(key string, at mesh.Nanos, b string) mesh.FoldState {
@@ -193,9 +194,10 @@ func TestStore_StatesAfterTheWrittenOnesGo(t *testing.T) {
 			t.Errorf("state at %d: %+v %v %v", at, got, ok, err)
 		}
 	}
-	r.commit(nil, f("m1", 20, "B"))
+	r.stale = []mesh.Stale{{Key: "m1", At: mesh.Span{From: 11, To: 30}}}
+	r.commit(nil, f("m1", 15, "B"))
 	got, err := s.States(t.Context(), product, "m1", mesh.Span{From: 0, To: 100})
-	if want := []mesh.FoldState{f("m1", 10, "a"), f("m1", 20, "B")}; err != nil || !reflect.DeepEqual(got, want) {
+	if want := []mesh.FoldState{f("m1", 10, "a"), f("m1", 15, "B"), f("m1", 30, "c")}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("states %+v, %v", got, err)
 	}
 	if other, ok, err := s.State(t.Context(), product, "m2", 20); err != nil || !ok || string(other.Bytes) != "x" {

@@ -31,6 +31,8 @@ func TestStore_EveryReadHasAnIndex(t *testing.T) {
 	for name, q := range map[string]mesh.RowQuery{
 		"all":    {Product: product, Span: span},
 		"page":   {Product: product, After: rowCursor{"m", 1, "k"}.String()},
+		"open":   {Product: product, Open: true, Withdrawn: true},
+		"begins": {Product: product, Entities: []string{"m"}, Begins: span, Withdrawn: true},
 		"entity": {Product: product, Entities: []string{"m"}, Span: span, Prefix: "hour"},
 	} {
 		where, args := rowFilter(q, strings.Join(q.Entities, ""))
@@ -51,7 +53,7 @@ func TestStore_EveryReadHasAnIndex(t *testing.T) {
 	day.explain(t, "chunks of several", chunksMixed, 1, 9, 5, 1, 7, 7)
 	day.explain(t, "chunks of all", chunksOfAll, 1, 9, 5, 1)
 	x.explain(t, "past", `SELECT body FROM hub_past WHERE partition = ? AND (epoch, last) > (?, ?) ORDER BY epoch, last LIMIT 1`, 0, 1, 1)
-	x.explain(t, "newest", `SELECT `+entryColumns+` WHERE h.partition = 0 AND (h.epoch, h.seq) > (?, ?) AND h.kind = 2 AND h.source = ? ORDER BY h.epoch, h.seq`, 1, 1, "a")
+	x.explain(t, "newest", newestStaged, 1, 1, "a", 9)
 	x.explain(t, "came", `SELECT `+entryColumns+` WHERE h.of_log = ? AND h.of_log > 0 AND h.of_epoch = ? AND h.of_seq BETWEEN ? AND ? AND h.kind = 2`, 1, []byte("e"), 1, 9)
 	x.explain(t, "sources", `SELECT min(source) FROM hub_log WHERE kind = 2 AND t_to > t_from AND source > ?`, "a")
 	for name, plan := range plans {

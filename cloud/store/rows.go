@@ -135,6 +135,13 @@ func rowFilter(q mesh.RowQuery, entity string) (where string, args []any) {
 		where += ` AND r.t_from < ? AND (r.t_to = 0 OR r.t_to > ? OR r.t_from >= ?)`
 		args = append(args, int64(q.Span.To), int64(q.Span.From), int64(q.Span.From))
 	}
+	if q.Begins != (mesh.Span{}) {
+		where += ` AND r.t_from >= ? AND r.t_from < ?`
+		args = append(args, int64(q.Begins.From), int64(q.Begins.To))
+	}
+	if q.Open {
+		where += ` AND r.state = 1`
+	}
 	if q.Prefix != "" {
 		where += ` AND substr(r.key, 1, ?) = ?`
 		args = append(args, len([]rune(q.Prefix)), q.Prefix)

@@ -7,9 +7,9 @@ import (
 )
 
 // schemaVersion is kept in SQLite's user_version.
-const schemaVersion = 4
+const schemaVersion = 5
 
-// schema of version 4. Epochs are numbered in the order they were opened, so
+// schema of version 5. Epochs are numbered in the order they were opened, so
 // (epoch number, sequence) is the order of a log. Instants are nanoseconds UTC.
 const schema = `
 CREATE TABLE epoch (
@@ -106,6 +106,7 @@ CREATE TABLE row (
 );
 CREATE UNIQUE INDEX row_key ON row (product, entity, key);
 CREATE INDEX row_time ON row (product, entity, t_from, key);
+` + schemaOpen + `
 
 CREATE TABLE fold_state (product TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE UNIQUE INDEX fold_state_at ON fold_state (product, key, at);
@@ -119,6 +120,10 @@ CREATE TABLE port_place (
 	PRIMARY KEY (port, product)
 );
 `
+
+// schemaOpen finds what may still become final: a product that begins again must
+// have it all, and must not look through all rows there ever were.
+const schemaOpen = `CREATE INDEX row_open ON row (product, entity, t_from, key) WHERE state = 1;`
 
 const schemaFacts = `CREATE INDEX hub_log_facts ON hub_log (partition, epoch, seq) WHERE kind = 5 AND of_log = 0;`
 
@@ -193,8 +198,8 @@ func migrate(ctx context.Context, tx *sql.Tx) error {
 	switch version {
 	case schemaVersion:
 		return nil
-	case 1, 2, 3:
-		steps := [...]string{1: toVersion2 + schemaPast, 2: schemaPast, 3: toVersion4}[version]
+	case 1, 2, 3, 4:
+		steps := [...]string{1: toVersion2 + schemaPast, 2: schemaPast, 3: toVersion4, 4: ""}[version] + schemaOpen
 		if _, err := tx.ExecContext(ctx, steps+fmt.Sprintf("PRAGMA user_version = %d;", schemaVersion)); err != nil {
 			return fmt.Errorf("bring the hub's database to layout %d: %w", schemaVersion, err)
 		}

@@ -68,15 +68,15 @@ func (t tables) staged(ctx context.Context, tx *sql.Tx, span mesh.Span) error {
 		return err
 	}
 	for _, source := range sources {
-		query, args := stagedIn(source, span)
-		entries, err := readEntries(ctx, tx, query, args...)
+		ids, args := stagedIn(source, span)
+		err := eachEntry(ctx, tx, func(e mesh.Entry) error {
+			if len(e.Header.Needs) == 1 {
+				t.add(source, e.Header.Needs[0])
+			}
+			return nil
+		}, `SELECT `+entryColumns+` WHERE h.id IN (`+ids+`)`, args...)
 		if err != nil {
 			return err
-		}
-		for i := range entries {
-			if needs := entries[i].Header.Needs; len(needs) == 1 {
-				t.add(source, needs[0])
-			}
 		}
 	}
 	return nil

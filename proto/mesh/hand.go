@@ -80,6 +80,12 @@ type FoldState struct {
 	Bytes []byte
 }
 
+// Stale are cached states of a key that don't hold any more.
+type Stale struct {
+	Key string
+	At  Span
+}
+
 // Step is one transaction of a product (T2): all of it or nothing.
 type Step struct {
 	Product   string
@@ -88,7 +94,8 @@ type Step struct {
 	PlaceWas  Position // the place in the hub's log it started from; another refuses it with ErrMoved
 	Place     Position
 	Rows      []Row       // changed rows; neighbours of one entity become visible together
-	States    []FoldState // written; states of the same key with a later At are dropped
+	Stale     []Stale     // dropped, before States are written
+	States    []FoldState // written
 	Progress  Nanos       // all entities are known through here
 	Watermark Nanos       // and complete through here
 }
@@ -101,6 +108,10 @@ type RowQuery struct {
 	After    string   // cursor from the answer before; empty: from the start
 	Limit    int
 	Prefix   string // of Key; empty: all
+	// Begins asks for rows that begin in it; zero: wherever they begin.
+	Begins Span
+	// Open asks for provisional rows alone.
+	Open bool
 	// Withdrawn asks for withdrawn rows too; without it they are left out.
 	Withdrawn bool
 }

@@ -252,6 +252,9 @@ var (
 	ErrMoved = errors.New("the log's end has moved")
 	// ErrGone is returned when a place is off the chain or no longer kept.
 	ErrGone = errors.New("the place is off the chain or no longer kept")
+	// ErrLarge is returned when what was asked for is more than it may be: ask for
+	// less at a time.
+	ErrLarge = errors.New("more than may be read at once")
 	// ErrPermanent marks what no retry can heal: quarantine it.
 	ErrPermanent = errors.New("permanent")
 )

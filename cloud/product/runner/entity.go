@@ -10,102 +10,109 @@ import (
 // entity is what a runner holds of one equipment, or of one source in product
 // coverage.
 //
-//	        from            edges[0]         tip = end of what is known
-//	─────────┴─────────────────┴──────┴──────┴──┴──────────────►
-//	in the log only │ events are held             │ held, not folded yet
+//	             edges[0]  held.From            upto           held.To
+//	─────────────────┴─────────┴──────┴──────┴──┴─────────────────┴──►
+//	states are stored │ held   │ events are held  │ not folded yet │ in the log only
 type entity struct {
 	id   string
 	feed feed
 
-	fresh  []product.Event // not merged yet
-	events []product.Event // in folding order; all there are from `from` on
-	from   mesh.Nanos
-	dirty  mesh.Nanos // the earliest event that was not folded
+	fresh []product.Event // not merged yet
+	held  window
+	// Inputs from dirty on differ from those of the fold, up to settled or behind
+	// upto only.
+	dirty, settled mesh.Nanos
 
-	edges  []product.Edge // sorted; those from saved on are not stored yet
-	saved  int
-	tip    *product.State
-	folded []mesh.Span // what was known at the last fold
-	ended  bool        // as it was folded last: the site has it no more
+	edges  []product.Edge // the newest states at the ends of cells, without a hole
+	upto   mesh.Nanos     // through here it is folded; always: it never was
+	waits  mesh.Nanos     // from here on it is to be folded again, at the next step; never: nothing is
+	mended []product.Edge // edges further back that this pass makes anew
+	tip    *product.State // at upto; nil: to be made from the last edge
+	folded []mesh.Span    // what was known up to there at the last fold
+	ended  bool           // as it was folded last: the site has it no more
 	// floor: nothing before it is folded any more, because samples of before are
 	// dropped; rows that begin before it stand as they are.
 	floor mesh.Nanos
-	// scratch says that stored states are of another mapping: fold from nothing.
+	// scratch says that stored states are of another mapping or definition: fold
+	// from nothing.
 	scratch bool
 
 	rows     map[string]*kept
-	rowsFrom mesh.Nanos // all rows that touch what is at or after it are in rows
+	rowsFrom mesh.Nanos // all rows that begin at or after it are in rows
 	open     map[string]*kept
 }
 
 func newEntity(id string, f feed) *entity {
-	return &entity{id: id, feed: f, from: never, dirty: never, floor: always, rows: map[string]*kept{}, rowsFrom: never, open: map[string]*kept{}}
+	return &entity{
+		id: id, feed: f, held: nowhere(), dirty: never, settled: always, upto: always, waits: never, floor: always,
+		rows: map[string]*kept{}, rowsFrom: never, open: map[string]*kept{},
+	}
 }
 
-// merge takes the fresh events among the others, each once.
-func (e *entity) merge() {
+// differs notes that inputs of a stretch are others than those that were folded.
+func (e *entity) differs(s mesh.Span) {
+	e.dirty, e.settled = min(e.dirty, s.From), max(e.settled, s.To)
+}
+
+// merge takes the fresh events among the others, each once. What is at or behind
+// the end of what is known was not folded; what is not held will be read back.
+func (e *entity) merge(end mesh.Nanos) {
 	if len(e.fresh) == 0 {
 		return
 	}
-	slices.SortFunc(e.fresh, product.Event.Compare)
-	fresh := slices.CompactFunc(e.fresh, func(x, y product.Event) bool { return x.Compare(y) == 0 })
-	at, _ := slices.BinarySearchFunc(e.events, fresh[0], product.Event.Compare)
-	if at == len(e.events) {
-		e.dirty = min(e.dirty, fresh[0].Time)
-		e.events = append(e.events, fresh...)
-		e.fresh = e.fresh[:0]
-		return
-	}
-	tail := slices.Clone(e.events[at:])
-	e.events = e.events[:at]
-	for len(tail) > 0 && len(fresh) > 0 {
-		switch c := tail[0].Compare(fresh[0]); {
-		case c < 0:
-			e.events, tail = append(e.events, tail[0]), tail[1:]
-		case c == 0:
-			fresh = fresh[1:]
-		default:
-			e.dirty = min(e.dirty, fresh[0].Time)
-			e.events, fresh = append(e.events, fresh[0]), fresh[1:]
+	note := func(ev product.Event) {
+		if ev.Time < end {
+			e.differs(mesh.Span{From: ev.Time, To: ev.Time + 1})
 		}
 	}
-	if len(fresh) > 0 {
-		e.dirty = min(e.dirty, fresh[0].Time)
+	fresh := sorted(e.fresh)
+	all := window{Span: e.held.Span, events: fresh}
+	from, to := all.from(e.held.From), all.from(e.held.To)
+	for _, ev := range fresh[:from] {
+		note(ev)
 	}
-	e.events = append(append(e.events, tail...), fresh...)
+	for _, ev := range fresh[to:] {
+		note(ev)
+	}
+	e.held.put(fresh[from:to], note)
 	e.fresh = e.fresh[:0]
 }
 
-// forget drops what late input is unlikely to need; it can be read back.
-func (e *entity) forget(end mesh.Nanos) {
-	n, _ := slices.BinarySearchFunc(e.edges, end.Add(-keepEvents), func(x product.Edge, t mesh.Nanos) int {
+// lose has the stretch of a batch that was compacted folded again, with events
+// that are read back.
+func (e *entity) lose(s mesh.Span) {
+	e.differs(s)
+	e.held.lose(s)
+}
+
+// edgesTo are the edges held up to an instant.
+func edgesTo(edges []product.Edge, t mesh.Nanos) []product.Edge {
+	n, _ := slices.BinarySearchFunc(edges, t, func(x product.Edge, t mesh.Nanos) int {
 		if x.State.At <= t {
 			return -1
 		}
 		return 1
 	})
-	if n > 0 {
-		if cut := e.edges[n-1].State.At; cut.Sub(max(e.from, 0)) > keepEvents/4 {
-			k, _ := slices.BinarySearchFunc(e.events, cut, func(x product.Event, t mesh.Nanos) int {
-				if x.Time < t {
-					return -1
-				}
-				return 1
-			})
-			e.events = slices.Clone(e.events[k:])
-			e.from = cut
-			e.forgetRows(end.Add(-keepRows))
+	return edges[:n]
+}
+
+// forget drops what late input is unlikely to need; it can be read back.
+func (e *entity) forget() {
+	if e.upto < always+mesh.Nanos(keepRows) || e.upto > never-mesh.Nanos(keepEvents) {
+		return
+	}
+	if old := edgesTo(e.edges, e.upto.Add(-keepEvents)); len(old) > 0 {
+		if cut := old[len(old)-1].State.At; cut.Sub(max(e.held.From, 0)) > keepEvents/4 {
+			e.held.begin(cut)
+			e.forgetRows(e.upto.Add(-keepRows))
 		}
 	}
-	n, _ = slices.BinarySearchFunc(e.edges, end.Add(-keepRows), func(x product.Edge, t mesh.Nanos) int {
-		if x.State.At <= t {
-			return -1
-		}
-		return 1
-	})
-	if n > 64 {
+	// A clock that jumps must not fill the memory either.
+	if n := len(e.held.events); n > 0 && e.held.events[n-1].Time >= e.upto.Add(keepEvents) {
+		e.held.end(e.upto.Add(keepEvents))
+	}
+	if n := len(edgesTo(e.edges, e.upto.Add(-keepRows))); n > 64 {
 		e.edges = slices.Clone(e.edges[n:])
-		e.saved -= n
 	}
 }
 
@@ -113,7 +120,7 @@ func (e *entity) forgetRows(before mesh.Nanos) {
 	for key, k := range e.rows {
 		if k.state != mesh.RowProvisional && k.to != 0 && k.to < before {
 			delete(e.rows, key)
-			e.rowsFrom = max(e.rowsFrom, k.to+1)
+			e.rowsFrom = max(e.rowsFrom, k.from+1)
 		}
 	}
 }

@@ -22,8 +22,10 @@ type fakeLog struct {
 	descriptors map[mesh.Hash]mesh.Descriptor
 	accounts    map[mesh.LogID]*mesh.Account
 	histories   int
-	compacted   int        // so many of the first entries have their samples in chunks
-	dropped     mesh.Nanos // what of that lies before has no samples any more
+	asked       []mesh.Span // of each
+	most        int         // samples of the largest
+	compacted   int         // so many of the first entries have their samples in chunks
+	dropped     mesh.Nanos  // what of that lies before has no samples any more
 }
 
 func newFakeLog() *fakeLog {
@@ -118,10 +120,13 @@ func (l *fakeLog) chunked(i int) bool {
 	return err == nil
 }
 
-// History gives of compacted batches a chunk each: what has a place in the log
+// HistoryWithin gives of compacted batches a chunk each: what has a place in the log
 // no more.
-func (l *fakeLog) History(_ context.Context, source string, span mesh.Span) (out []mesh.Entry, err error) {
+func (l *fakeLog) HistoryWithin(_ context.Context, source string, span mesh.Span, most int64) (out []mesh.Entry, err error) {
 	l.histories++
+	l.asked = append(l.asked, span)
+	var bytes int64
+	samples := 0
 	for i, e := range l.entries {
 		if e.Header.Kind != mesh.KindBatch || e.Header.About != source || e.Header.Times.Meet(span).Empty() {
 			continue
@@ -134,7 +139,12 @@ func (l *fakeLog) History(_ context.Context, source string, span mesh.Span) (out
 			e.Header.Proven, e.Header.Complete = mesh.Span{}, 0
 		}
 		out = append(out, e)
+		if bytes += int64(len(e.Sealed)); most > 0 && bytes > most {
+			return nil, mesh.ErrLarge
+		}
+		samples += int(e.Header.Count)
 	}
+	l.most = max(l.most, samples)
 	return out, nil
 }
 
@@ -195,6 +205,9 @@ func (o *fakeOut) Rows(_ context.Context, q mesh.RowQuery) (out []mesh.Row, next
 		if len(q.Entities) > 0 && !slices.Contains(q.Entities, r.Entity) || r.State == mesh.RowWithdrawn && !q.Withdrawn {
 			continue
 		}
+		if q.Open && r.State != mesh.RowProvisional || q.Begins != (mesh.Span{}) && !q.Begins.Has(r.From) {
+			continue
+		}
 		if q.Span != (mesh.Span{}) && (r.From >= q.Span.To || r.To != 0 && r.To <= q.Span.From && r.From < q.Span.From) {
 			continue
 		}
@@ -225,17 +238,13 @@ func (o *fakeOut) Commit(_ context.Context, st mesh.Step) (mesh.Position, error)
 	if st.After != o.ends[st.Product] || st.PlaceWas != o.places[st.Product] {
 		return mesh.Position{}, mesh.ErrMoved
 	}
-	earliest := map[string]mesh.Nanos{}
-	for _, s := range st.States {
-		if at, ok := earliest[s.Key]; !ok || s.At < at {
-			earliest[s.Key] = s.At
-		}
-	}
-	for key, at := range earliest {
-		k := st.Product + "/" + key
-		o.states[k] = slices.DeleteFunc(o.states[k], func(s mesh.FoldState) bool { return s.At >= at })
+	for _, gone := range st.Stale {
+		k := st.Product + "/" + gone.Key
+		o.states[k] = slices.DeleteFunc(o.states[k], func(s mesh.FoldState) bool { return gone.At.Has(s.At) })
 	}
 	for _, s := range st.States {
+		k := st.Product + "/" + s.Key
+		o.states[k] = slices.DeleteFunc(o.states[k], func(x mesh.FoldState) bool { return x.At == s.At })
 		o.states[st.Product+"/"+s.Key] = append(o.states[st.Product+"/"+s.Key], s)
 	}
 	if o.rows[st.Product] == nil {

@@ -25,7 +25,7 @@ func (r *Runner) fact(ctx context.Context, it *Item) {
 	r.siteNew = true
 	for _, e := range r.entities {
 		if first {
-			e.from = always
+			e.held = everywhere()
 		}
 	}
 	site := next.Last()
@@ -41,7 +41,8 @@ func (r *Runner) use(sites *product.Sites, since mesh.Nanos) {
 		f := r.feedOf(id)
 		e := was[id]
 		if e != nil && e.feed.same(f) {
-			e.feed, e.dirty = f, min(e.dirty, since)
+			e.feed = f
+			e.differs(mesh.Span{From: since, To: never})
 		} else {
 			e = newEntity(id, f)
 			e.scratch = true
@@ -108,8 +109,8 @@ func (r *Runner) route(it *Item) {
 }
 
 // recallBatch has the equipment that a compacted batch may be about fold again
-// from its first sample on, and hold nothing up to its last: so they are read
-// back from the chunks.
+// its stretch of time, and hold nothing of it: so its samples are read back from
+// the chunks.
 func (r *Runner) recallBatch(e *mesh.Entry) {
 	t := e.Header.Times
 	if t.Empty() || r.def.Fold == product.FoldCoverage || r.def.Fold == product.FoldSamples {
@@ -118,7 +119,7 @@ func (r *Runner) recallBatch(e *mesh.Entry) {
 	r.recalled += int(e.Header.Count)
 	for _, x := range r.entities {
 		if x.feed.hears(e.Header.About, t) {
-			x.dirty, x.from = min(x.dirty, t.From), max(x.from, t.To)
+			x.lose(t)
 		}
 	}
 }

@@ -138,9 +138,9 @@ type dropsLate struct {
 	drop mesh.Nanos
 }
 
-func (l *dropsLate) History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error) {
+func (l *dropsLate) HistoryWithin(ctx context.Context, source string, span mesh.Span, most int64) ([]mesh.Entry, error) {
 	l.dropped = max(l.dropped, l.drop)
-	return l.fakeLog.History(ctx, source, span)
+	return l.fakeLog.HistoryWithin(ctx, source, span, most)
 }
 
 // flushDropped flushes while the first six hours go; products may begin anew.

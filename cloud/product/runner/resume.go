@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 // resume reads back where the product stands.
 func (r *Runner) resume(ctx context.Context) (err error) {
 	r.sites, r.siteNew, r.refs = nil, false, nil
+	r.more, r.dropped, r.marks, r.made = false, always, nil, ""
 	r.sources, r.logs, r.entities, r.byID = map[string]*source{}, map[mesh.LogID]*agentLog{}, nil, nil
 	r.end, r.placed, err = r.out.Resume(ctx, r.def.ID, r.cfg.Partition)
 	if err != nil {
@@ -33,18 +35,96 @@ func (r *Runner) resume(ctx context.Context) (err error) {
 			return mesh.Permanent(err)
 		}
 		r.use(sites, always)
-		for _, e := range r.entities {
-			e.scratch = false
-			// Its rows reach from here on: a void may take this back before they are
-			// looked at again.
-			if known := e.feed.known(); len(known) > 0 {
-				e.dirty = known[0].From
-			}
+		if err := r.standing(ctx); err != nil {
+			return err
 		}
 	}
 	r.resumed = true
 	r.log.InfoContext(ctx, "product resumed", "place", r.place.String(), "site_known", ok)
 	return nil
+}
+
+// standing has every entity stand where it was folded to at the last commit: so
+// only what came since is folded, from the last edge on. What was known then is
+// known from the sources, which were committed with it.
+func (r *Runner) standing(ctx context.Context) error {
+	if r.def.Fold == product.FoldCoverage || r.def.Fold == product.FoldSamples {
+		return nil
+	}
+	marks, err := r.readMarks(ctx)
+	if err != nil {
+		return err
+	}
+	horizon := r.horizon()
+	for _, e := range r.entities {
+		e.scratch = false
+		switch r.made {
+		case "": // an older program: all that stands is looked at once
+			continue
+		case r.def.Made():
+		default:
+			e.scratch = true
+			continue
+		}
+		m := marks[e.id]
+		if m.Floor != nil {
+			e.floor = *m.Floor
+		}
+		v := look(e, horizon)
+		e.upto, e.ended = v.end, v.ended
+		if m.Upto != nil {
+			e.upto, e.ended = *m.Upto, false
+		}
+		e.folded = within(v.spans, mesh.Span{From: always, To: e.upto})
+	}
+	q := mesh.RowQuery{Product: r.def.ID, Open: true, Limit: rowsPage, Withdrawn: true}
+	return r.pages(ctx, q, func(row *mesh.Row) {
+		if e := r.byID[row.Entity]; e != nil {
+			e.take(row)
+		}
+	})
+}
+
+// mark is what must be known of an entity beside its states.
+type mark struct {
+	Floor *mesh.Nanos `json:"floor,omitempty"` // nothing before it is folded
+	Upto  *mesh.Nanos `json:"upto,omitempty"`  // it is folded through here only
+}
+
+func (r *Runner) readMarks(ctx context.Context) (marks map[string]mark, err error) {
+	made, _, err := r.out.State(ctx, r.def.ID, madeKey, stateFrom)
+	if err != nil {
+		return nil, err
+	}
+	st, ok, err := r.out.State(ctx, r.def.ID, marksKey, stateFrom)
+	if err != nil {
+		return nil, err
+	}
+	r.made, r.marks = string(made.Bytes), st.Bytes
+	if ok {
+		if err := json.Unmarshal(st.Bytes, &marks); err != nil {
+			return nil, mesh.Permanent(fmt.Errorf("decode %s: %w", marksKey, err))
+		}
+	}
+	return marks, nil
+}
+
+// marking is what must be known of the entities as they stand.
+func (r *Runner) marking() ([]byte, error) {
+	marks, horizon := map[string]mark{}, r.horizon()
+	for _, e := range r.entities {
+		var m mark
+		if e.floor != always {
+			m.Floor = &e.floor
+		}
+		if upto := min(e.upto, e.waits); upto < look(e, horizon).end {
+			m.Upto = &upto
+		}
+		if m != (mark{}) {
+			marks[e.id] = m
+		}
+	}
+	return json.Marshal(marks)
 }
 
 // recallAll reads back what is known of every log and source that ever spoke.
@@ -121,6 +201,17 @@ func (r *Runner) beside(names []string) (out []mesh.FoldState, err error) {
 			b, e := s.encode()
 			put(knownKey+name, b, e)
 		}
+	}
+	if r.sites == nil || r.def.Fold == product.FoldCoverage || r.def.Fold == product.FoldSamples {
+		return out, err
+	}
+	if b, e := r.marking(); e != nil || !bytes.Equal(b, r.marks) {
+		r.marks = b
+		put(marksKey, b, e)
+	}
+	if made := r.def.Made(); r.made != made {
+		r.made = made
+		put(madeKey, []byte(made), nil)
 	}
 	return out, err
 }

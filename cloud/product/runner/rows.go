@@ -10,6 +10,9 @@ import (
 	"plantmesh/proto/mesh"
 )
 
+// rowsPage is how many rows are read back at once.
+const rowsPage = 10_000
+
 // kept is a row as it stands in the store.
 type kept struct {
 	from, to mesh.Nanos
@@ -32,15 +35,28 @@ type diff struct {
 	final   func(mesh.Span) bool // of the entity at hand
 	end     mesh.Nanos           // of what is known of it
 	held    bool                 // something was held back
+	more    bool                 // something is not folded yet
+	through mesh.Nanos           // and up to here everything is
 
 	rows   []mesh.Row
 	states []mesh.FoldState
+	stale  []mesh.Stale
 }
 
-// compare finds which rows of an entity changed since an instant: drafts are
-// all its rows that touch what is at or after it.
-func (d *diff) compare(e *entity, since mesh.Nanos, drafts []product.Draft) {
-	stay := make(map[string]bool, len(drafts))
+// stretch is what drafts speak of: all rows that touch what is at or after since,
+// and of them those that begin before stop and end by cut; never: wherever. The
+// row with the key stays is none of them.
+type stretch struct {
+	since, stop, cut mesh.Nanos
+
+	stays string
+}
+
+// compare finds which rows of an entity changed in a stretch.
+func (d *diff) compare(e *entity, over stretch, drafts []product.Draft) {
+	since := over.since
+	stay := make(map[string]bool, len(drafts)+1)
+	stay[over.stays] = true
 	for i := range drafts {
 		stay[drafts[i].Key] = true
 	}
@@ -48,7 +64,8 @@ func (d *diff) compare(e *entity, since mesh.Nanos, drafts []product.Draft) {
 	var gone []string
 	for key, k := range e.rows {
 		stands := k.from < e.floor && k.to != 0
-		if k.state != mesh.RowWithdrawn && k.touches(since) && !stay[key] && !stands && k.vanishes(since, drafts) {
+		beyond := k.from >= over.stop || k.to > over.cut || k.to == 0 && over.cut != never
+		if k.state != mesh.RowWithdrawn && k.touches(since) && !stay[key] && !stands && !beyond && k.vanishes(since, drafts) {
 			gone = append(gone, key)
 		}
 	}
@@ -154,35 +171,60 @@ func (d *diff) sweep(e *entity) {
 	}
 }
 
-// remember reads back the stored rows that touch what is at or after since.
-func (r *Runner) remember(ctx context.Context, e *entity, since mesh.Nanos) error {
-	if since >= e.rowsFrom {
-		return nil
+// remember reads back the stored rows that a run may change: those that begin in
+// its stretch, and those that reach into it. Windows are shorter than keepRows, and
+// no interval but the one the run began in lies over its beginning.
+func (r *Runner) remember(ctx context.Context, x *run, since, stop mesh.Nanos) error {
+	begins := mesh.Span{From: since, To: stop}
+	if since > always+mesh.Nanos(keepRows) {
+		begins.From = since.Add(-keepRows)
 	}
-	q := mesh.RowQuery{Product: r.def.ID, Entities: []string{e.id}, Span: mesh.Span{From: max(since, 1) - 1, To: never}, Limit: 10_000, Withdrawn: true}
+	if begins.From < x.rowsFrom {
+		if err := r.recollect(ctx, x.entity, begins); err != nil {
+			return err
+		}
+		if stop >= x.rowsFrom {
+			x.rowsFrom = begins.From
+		}
+	}
+	if x.was < begins.From && r.def.Fold == product.FoldIntervals && x.rows[product.TimeText(x.was)] == nil {
+		return r.recollect(ctx, x.entity, mesh.Span{From: x.was, To: x.was + 1})
+	}
+	return nil
+}
+
+// recollect reads back the stored rows of an entity that begin in a span.
+func (r *Runner) recollect(ctx context.Context, e *entity, begins mesh.Span) error {
+	q := mesh.RowQuery{Product: r.def.ID, Entities: []string{e.id}, Begins: begins, Limit: rowsPage, Withdrawn: true}
+	return r.pages(ctx, q, func(row *mesh.Row) { e.take(row) })
+}
+
+// take keeps a stored row, unless it is held already.
+func (e *entity) take(row *mesh.Row) {
+	if e.rows[row.Key] != nil {
+		return
+	}
+	k := &kept{from: row.From, to: row.To, state: row.State, revision: row.Revision, produced: row.Produced, body: row.Body}
+	e.rows[row.Key] = k
+	if k.state == mesh.RowProvisional {
+		e.open[row.Key] = k
+	}
+}
+
+func (r *Runner) pages(ctx context.Context, q mesh.RowQuery, take func(*mesh.Row)) error {
 	for {
 		rows, next, err := r.out.Rows(ctx, q)
 		if err != nil {
 			return err
 		}
 		for i := range rows {
-			row := &rows[i]
-			if e.rows[row.Key] != nil {
-				continue
-			}
-			k := &kept{from: row.From, to: row.To, state: row.State, revision: row.Revision, produced: row.Produced, body: row.Body}
-			e.rows[row.Key] = k
-			if k.state == mesh.RowProvisional {
-				e.open[row.Key] = k
-			}
+			take(&rows[i])
 		}
 		if next == "" {
-			break
+			return nil
 		}
 		q.After = next
 	}
-	e.rowsFrom = since
-	return nil
 }
 
 // cover makes the rows of product coverage for one source.
@@ -192,13 +234,16 @@ func (r *Runner) cover(ctx context.Context, s *source, d *diff) error {
 	}
 	d.final = func(x mesh.Span) bool { return x.To != 0 && x.To <= s.voices.Watermark }
 	d.end = s.end()
-	if err := r.remember(ctx, s.rows, 0); err != nil {
-		return err
+	if s.rows.rowsFrom != always {
+		if err := r.recollect(ctx, s.rows, mesh.Span{From: always, To: never}); err != nil {
+			return err
+		}
+		s.rows.rowsFrom = always
 	}
 	if s.compare || s.rows.tip == nil {
 		s.compare = false
 		s.rows.tip = &product.State{} // compared once since it was read back
-		d.compare(s.rows, 0, r.def.CoverageDrafts(s.name, &s.voices))
+		d.compare(s.rows, stretch{stop: never, cut: never}, r.def.CoverageDrafts(s.name, &s.voices))
 	}
 	d.sweep(s.rows)
 	return nil

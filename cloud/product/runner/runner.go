@@ -33,8 +33,10 @@ type Log interface {
 	// order, without waiting; the zero position reads from the start. A batch
 	// without sealed bytes was compacted.
 	Peek(ctx context.Context, partition int, after mesh.Position, most int) ([]mesh.Entry, error)
-	// History reads the batches and chunks that hold samples of a source in span.
-	History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error)
+	// HistoryWithin reads the batches and chunks that hold samples of a source in
+	// span, where they have no more than most sealed bytes, 0 for any number; else
+	// it is mesh.ErrLarge.
+	HistoryWithin(ctx context.Context, source string, span mesh.Span, most int64) ([]mesh.Entry, error)
 	// Came are the batches that came of these positions of a log, without their
 	// bytes.
 	Came(ctx context.Context, log mesh.LogID, lost []mesh.Range) ([]mesh.Entry, error)
@@ -71,6 +73,8 @@ type Config struct {
 	Kept func(ctx context.Context) (mesh.Nanos, error)
 	// Eager commits at every step, whatever the clock says: for tests.
 	Eager bool
+
+	bounds bounds
 }
 
 func (c Config) withDefaults() Config {
@@ -79,6 +83,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Growth == 0 {
 		c.Growth = 2 * time.Second
+	}
+	if c.bounds == (bounds{}) {
+		c.bounds = defaultBounds()
 	}
 	return c
 }
@@ -93,6 +100,8 @@ const (
 	keepRows = 50 * time.Hour
 
 	siteKey    = "@site"
+	marksKey   = "@folds"
+	madeKey    = "@made"
 	sourcesKey = "@sources"
 	logsKey    = "@logs"
 	// recallSamples bounds what is read back for one commit where a product reads
@@ -120,6 +129,10 @@ type Runner struct {
 	committed mesh.Nanos    // when, by the machine clock
 	changed   bool          // something was read since the last commit
 	recalled  int           // samples of compacted batches, since then
+	more      bool          // something was read that is not folded yet
+	dropped   mesh.Nanos    // states of before were dropped
+	marks     []byte        // as they are stored
+	made      string        // likewise
 	sites     *product.Sites
 	siteNew   bool // not committed yet
 	refs      map[refKey][]ref
@@ -184,7 +197,7 @@ func (r *Runner) step(ctx context.Context, flush bool) (worked bool, err error) 
 		return len(items) > 0, nil
 	}
 	done, err := r.commit(ctx, flush)
-	return done || len(items) > 0, err
+	return done || r.more || len(items) > 0, err
 }
 
 // due reports whether it is time to commit, after a read of this many items.
@@ -194,7 +207,7 @@ func (r *Runner) due(items int) bool {
 	if items >= pageEntries/2 {
 		wait *= 4
 	}
-	return r.cfg.Eager || r.recalled >= recallSamples || r.waited(wait)
+	return r.cfg.Eager || r.more || r.recalled >= r.cfg.bounds.read || r.waited(wait)
 }
 
 // waited reports whether the last commit is this long ago.
@@ -314,8 +327,9 @@ func (r *Runner) advance() {
 		s.fresh = false
 		was := s.voices.Watermark
 		s.voices.Settle(r.retired)
-		s.changed = s.changed || s.voices.Watermark != was
-		s.spans = s.voices.Spans()
+		spans := s.voices.Spans()
+		s.changed = s.changed || s.voices.Watermark != was || !slices.Equal(spans, s.spans) // stored with what is folded by them
+		s.spans = spans
 	}
 	for _, l := range r.logs {
 		l.fresh = false
@@ -354,21 +368,24 @@ func (r *Runner) ends() (progress, watermark mesh.Nanos) {
 func (r *Runner) commit(ctx context.Context, flush bool) (done bool, err error) {
 	now := r.now()
 	step := mesh.Step{Product: r.def.ID, Partition: r.cfg.Partition, After: r.end, PlaceWas: r.placed, Place: r.place}
-	step.Progress, step.Watermark = r.ends()
 	names := slices.Sorted(maps.Keys(r.sources))
-	d := diff{now: now, growth: r.cfg.Growth, all: flush || r.cfg.Eager, product: r.def.ID}
+	d := diff{now: now, growth: r.cfg.Growth, all: flush || r.cfg.Eager, product: r.def.ID, through: never}
 	if err := r.fold(ctx, &d); err != nil {
 		return false, err
 	}
-	if len(d.rows)+len(d.states) == 0 && !d.all && !r.siteNew && !r.waited(r.cfg.Growth) {
+	r.more = d.more
+	if len(d.rows)+len(d.states)+len(d.stale) == 0 && !d.all && !r.siteNew && !r.waited(r.cfg.Growth) {
 		return false, nil
 	}
+	progress, watermark := r.ends()
+	d.through = max(d.through, 0)
+	step.Progress, step.Watermark = min(progress, d.through), min(watermark, d.through)
 	side, err := r.beside(names)
 	if err != nil {
 		return false, err
 	}
-	step.Rows, step.States = d.rows, slices.Concat(side, d.states)
-	if len(step.Rows)+len(step.States) > 0 || step.Place != step.PlaceWas {
+	step.Rows, step.Stale, step.States = d.rows, d.stale, slices.Concat(side, d.states)
+	if len(step.Rows)+len(step.States)+len(step.Stale) > 0 || step.Place != step.PlaceWas {
 		fault.Point("hub.t2.before")
 		if r.end, err = r.out.Commit(ctx, step); err != nil {
 			return false, err
@@ -376,7 +393,7 @@ func (r *Runner) commit(ctx context.Context, flush bool) (done bool, err error) 
 		fault.Point("hub.t2.after")
 	}
 	r.recalled = 0
-	r.placed, r.committed, r.siteNew, r.changed, r.listed = r.place, now, false, d.held, [2]int{len(names), len(r.logs)}
+	r.placed, r.committed, r.siteNew, r.changed, r.listed = r.place, now, false, d.held || d.more, [2]int{len(names), len(r.logs)}
 	for _, s := range r.sources {
 		s.changed = false
 	}

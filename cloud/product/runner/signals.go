@@ -189,7 +189,7 @@ func (v *view) part(ctx context.Context, span mesh.Span, limit int) (out []mesh.
 func (v *view) piece(ctx context.Context, span mesh.Span) (out []mesh.Row, err error) {
 	e := &v.site.Equipment[v.index]
 	var readings []product.Reading
-	err = v.tape.History(ctx, e.Source, span, func(it *Item) error {
+	err = v.tape.History(ctx, e.Source, span, 0, func(it *Item) error {
 		if it.Table != nil {
 			readings = v.pick(readings, it, span)
 		}

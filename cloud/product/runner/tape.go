@@ -106,9 +106,10 @@ func (t *Tape) Read(ctx context.Context, partition int, after mesh.Position) ([]
 }
 
 // History opens what holds samples of a source in span: batches as they came,
-// and chunks, which have no position.
-func (t *Tape) History(ctx context.Context, source string, span mesh.Span, each func(*Item) error) error {
-	entries, err := t.log.History(ctx, source, span)
+// and chunks, which have no position. More than most sealed bytes, if that is not
+// 0, are mesh.ErrLarge.
+func (t *Tape) History(ctx context.Context, source string, span mesh.Span, most int64, each func(*Item) error) error {
+	entries, err := t.log.HistoryWithin(ctx, source, span, most)
 	if err != nil {
 		return err
 	}

@@ -158,6 +158,9 @@ func (r *storeRun) commit() {
 			st.After = r.ends[r.l.below(len(r.ends)-1)]
 		}
 	}
+	if from := mesh.Nanos(r.l.below(60)); r.l.below(2) == 0 {
+		st.Stale = []mesh.Stale{{Key: fmt.Sprint("s", r.l.below(3)), At: mesh.Span{From: from, To: from + 20}}}
+	}
 	for range r.l.below(4) {
 		n := r.l.below(8)
 		st.Rows = append(st.Rows, mesh.Row{
@@ -186,7 +189,7 @@ func (r *storeRun) read() {
 	entries, err := r.db.Peek(r.ctx, 0, after, 1+r.l.below(9))
 	r.say("peek: %s %s", kindOf(err), r.entries(entries))
 	from := mesh.Nanos(r.l.below(3000))
-	entries, err = r.db.History(r.ctx, "d0", mesh.Span{From: from, To: from + 700})
+	entries, err = r.db.HistoryWithin(r.ctx, "d0", mesh.Span{From: from, To: from + 700}, int64(r.l.below(3))*400)
 	r.say("history: %s %s", kindOf(err), r.entries(entries))
 	lost := []mesh.Range{{Epoch: r.agent.Epoch, First: uint64(1 + r.l.below(9)), Last: uint64(9 + r.l.below(9))}}
 	entries, err = r.db.Came(r.ctx, agentLog, lost)
@@ -212,6 +215,10 @@ func (r *storeRun) readRows() {
 	}
 	if r.l.below(2) == 0 {
 		q.Entities = []string{"e1", "e0"}
+	}
+	if r.l.below(3) == 0 {
+		from := mesh.Nanos(r.l.below(60))
+		q.Begins, q.Open = mesh.Span{From: from, To: from + 30}, r.l.below(2) == 0
 	}
 	for range 9 {
 		rows, next, err := r.db.Rows(r.ctx, q)

@@ -268,10 +268,14 @@ func (s *store) Peek(_ context.Context, _ int, after mesh.Position, most int) ([
 	return slices.Clone(s.now.entries[n:min(len(s.now.entries), n+most)]), nil
 }
 
-// History implements runner.Log.
-func (s *store) History(_ context.Context, source string, span mesh.Span) (out []mesh.Entry, err error) {
+// HistoryWithin implements runner.Log.
+func (s *store) HistoryWithin(_ context.Context, source string, span mesh.Span, most int64) (out []mesh.Entry, err error) {
+	var bytes int64
 	for i := range s.now.entries {
 		if e := &s.now.entries[i]; e.Header.Kind == mesh.KindBatch && e.Header.About == source && !e.Header.Times.Meet(span).Empty() {
+			if bytes += int64(len(e.Sealed)); most > 0 && bytes > most {
+				return nil, mesh.ErrLarge
+			}
 			out = append(out, *e)
 		}
 	}
@@ -367,6 +371,8 @@ func wanted(r *mesh.Row, q *mesh.RowQuery) bool {
 		return false
 	case q.Prefix != "" && (len(r.Key) < len(q.Prefix) || r.Key[:len(q.Prefix)] != q.Prefix):
 		return false
+	case q.Begins != mesh.Span{} && !q.Begins.Has(r.From), q.Open && r.State != mesh.RowProvisional:
+		return false
 	case q.Span == mesh.Span{}:
 		return true
 	}
@@ -388,28 +394,23 @@ func (s *store) Commit(_ context.Context, st mesh.Step) (end mesh.Position, err 
 			o.rows[r.Entity+"\x00"+r.Key] = r
 			o.log = append(o.log, r)
 		}
-		o.putStates(st.States)
+		o.putStates(&st)
 		o.place, o.progress, o.watermark, end = st.Place, st.Progress, st.Watermark, at.end()
 		return nil
 	})
 	return end, err
 }
 
-// putStates drops what was cached later than the earliest, which it came of.
-func (o *output) putStates(states []mesh.FoldState) {
-	earliest := map[string]mesh.Nanos{}
-	for _, f := range states {
-		if at, ok := earliest[f.Key]; !ok || f.At < at {
-			earliest[f.Key] = f.At
-		}
+// putStates drops the cached states that don't hold any more, and writes others.
+func (o *output) putStates(st *mesh.Step) {
+	for _, gone := range st.Stale {
+		o.states[gone.Key] = slices.DeleteFunc(slices.Clone(o.states[gone.Key]), func(f mesh.FoldState) bool { return gone.At.Has(f.At) })
 	}
-	for key, at := range earliest {
-		o.states[key] = slices.DeleteFunc(slices.Clone(o.states[key]), func(f mesh.FoldState) bool { return f.At > at })
-	}
-	for _, f := range states {
-		of := o.states[f.Key]
+	for _, f := range st.States {
+		of := slices.Clone(o.states[f.Key])
 		if i := slices.IndexFunc(of, func(x mesh.FoldState) bool { return x.At == f.At }); i >= 0 {
 			of[i] = f
+			o.states[f.Key] = of
 			continue
 		}
 		o.states[f.Key] = append(of, f)
