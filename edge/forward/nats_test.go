@@ -139,7 +139,7 @@ func TestUntaken_IsInWords(t *testing.T) {
 		"the hub is connected and did not say within 10s that it has stored": context.DeadlineExceeded,
 		"the hub has no stream to take messages: ":                           jetstream.ErrNoStreamResponse,
 	} {
-		got := &untakenError{untaken(err, time.Second), err}
+		got := &untakenError{untaken(err, 10*time.Second), err}
 		if !strings.HasPrefix(got.Error(), want) || !strings.HasSuffix(got.Error(), "; everything is kept here and sent later") || !errors.Is(got, err) {
 			t.Errorf("%v: %v", err, got)
 		}

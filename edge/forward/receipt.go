@@ -74,7 +74,8 @@ func (f *Forward) restart() {
 // arrived and this one has not.
 func (f *Forward) review(now time.Time) {
 	f.checked = now
-	for _, r := range f.roads {
+	for _, name := range []subject.Road{subject.Live, subject.Backlog} { // in one order: what comes of it is sent in that
+		r := f.roads[name]
 		arrived := -1
 		for i := range r.flights {
 			lacking := f.lacking(r.flights[i].runs)
