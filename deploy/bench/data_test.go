@@ -15,8 +15,17 @@ import (
 	"plantmesh/proto/mesh"
 )
 
-// signal is one tag and its readings, by time.
-type signal []mesh.Sample
+// signal is one tag and its readings, by time: 16 bytes each, so that an hour of
+// 10,000 fits into memory.
+type signal struct {
+	typ   mesh.Type
+	times []mesh.Nanos
+	bits  []uint64
+}
+
+func (s *signal) add(at mesh.Nanos, v mesh.Value) {
+	s.typ, s.times, s.bits = v.Type, append(s.times, at), append(s.bits, v.Bits)
+}
 
 // synthetic are 1000 signals at 1 Hz with a phase of their own and a jitter of
 // 3 ms: 60 % noisy, drifting decimals, 10 % each counters, states, switches
@@ -31,7 +40,7 @@ func synthetic(signals, seconds int) []signal {
 		next := values(g, i)
 		for s := range seconds {
 			at := mesh.Nanos((start + phase + int64(s)*1000 + g.Int63n(7) - 3) * 1e6)
-			out[i] = append(out[i], mesh.Sample{Signal: uint32(i), Time: at, Source: at, Value: next(s)})
+			out[i].add(at, next(s))
 		}
 	}
 	return out
@@ -114,7 +123,7 @@ func skab(t testing.TB) (out []signal) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				out[first+c] = append(out[first+c], mesh.Sample{Signal: uint32(first + c), Time: mesh.NanosOf(at), Source: mesh.NanosOf(at), Value: mesh.Double(v)})
+				out[first+c].add(mesh.NanosOf(at), mesh.Double(v))
 			}
 		}
 	}
@@ -134,25 +143,69 @@ func table() mesh.Descriptor {
 	return mesh.Descriptor{Kind: mesh.DescribeSignals, Content: []byte("signals")}
 }
 
-// windows cuts signals into batches of so many seconds, each signal from its
-// own start, samples in order of time as they arrive.
-func windows(signals []signal, seconds int) (out []mesh.Batch) {
+// window is what all signals said in some seconds, in order of time as it
+// arrived: 20 bytes a sample, a fifth of mesh.Sample.
+type window struct {
+	wide  mesh.Nanos
+	types []mesh.Type // by signal
+	ids   []uint32
+	times []mesh.Nanos
+	bits  []uint64
+}
+
+// batch has the samples, later by some time, in the memory of into.
+func (w *window) batch(into []mesh.Sample, by mesh.Nanos) mesh.Batch {
+	into = slices.Grow(into[:0], len(w.times))
+	for i, t := range w.times {
+		id := w.ids[i]
+		into = append(into, mesh.Sample{Signal: id, Time: t + by, Source: t + by, Value: mesh.Value{Type: w.types[id], Bits: w.bits[i]}})
+	}
+	b := mesh.Batch{Source: "line1-opcua", Table: table().Hash(), Samples: into}
+	b.Proven = mesh.Span{From: into[0].Time, To: into[0].Time + w.wide}
+	b.Complete = b.Proven.To
+	return b
+}
+
+// cut cuts signals into windows of so many seconds, each signal from its own
+// start.
+func cut(signals []signal, seconds int) (out []window) {
 	wide := mesh.Nanos(seconds) * 1e9
-	done := make([]int, len(signals))
+	types, done := make([]mesh.Type, len(signals)), make([]int, len(signals))
+	for i := range signals {
+		types[i] = signals[i].typ
+	}
+	type place struct {
+		time   mesh.Nanos
+		id, at uint32
+	}
+	var all []place
 	for k := mesh.Nanos(0); ; k++ {
-		b := mesh.Batch{Source: "line1-opcua", Table: table().Hash()}
-		for i, s := range signals {
-			end := s[0].Time/1e9*1e9 + (k+1)*wide
-			for ; done[i] < len(s) && s[done[i]].Time < end; done[i]++ {
-				b.Samples = append(b.Samples, s[done[i]])
+		all = all[:0]
+		for i := range signals {
+			s := &signals[i]
+			end := s.times[0]/1e9*1e9 + (k+1)*wide
+			for ; done[i] < len(s.times) && s.times[done[i]] < end; done[i]++ {
+				all = append(all, place{s.times[done[i]], uint32(i), uint32(done[i])})
 			}
 		}
-		if len(b.Samples) == 0 {
+		if len(all) == 0 {
 			return out
 		}
-		slices.SortStableFunc(b.Samples, func(x, y mesh.Sample) int { return cmp.Compare(x.Time, y.Time) })
-		b.Proven = mesh.Span{From: b.Samples[0].Time, To: b.Samples[0].Time + wide}
-		b.Complete = b.Proven.To
-		out = append(out, b)
+		slices.SortFunc(all, func(x, y place) int {
+			return cmp.Or(cmp.Compare(x.time, y.time), cmp.Compare(x.id, y.id), cmp.Compare(x.at, y.at))
+		})
+		w := window{wide: wide, types: types}
+		for _, p := range all {
+			w.ids, w.times, w.bits = append(w.ids, p.id), append(w.times, p.time), append(w.bits, signals[p.id].bits[p.at])
+		}
+		out = append(out, w)
 	}
+}
+
+// windows are the batches of such windows.
+func windows(signals []signal, seconds int) (out []mesh.Batch) {
+	for _, w := range cut(signals, seconds) {
+		out = append(out, w.batch(nil, 0))
+	}
+	return out
 }

@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
-	"time"
 
 	"plantmesh/cloud/store"
 	"plantmesh/proto/mesh"
@@ -27,6 +24,7 @@ type hub struct {
 	table   mesh.Descriptor
 	signals int
 	now     mesh.Nanos // the plant's: the end of what was taken
+	samples []mesh.Sample
 }
 
 func newHub(t *testing.T, signals int) *hub {
@@ -70,12 +68,13 @@ func (h *hub) close() {
 	}
 }
 
-// take puts batches into the hub's log, some at a time.
-func (h *hub) take(e *wire.Encoder, batches []mesh.Batch, some int) (values int) {
+// take puts windows into the hub's log, later by some time, some at a time.
+func (h *hub) take(e *wire.Encoder, all []window, by mesh.Nanos, some int) (values int) {
 	h.t.Helper()
 	var entries []mesh.Entry
-	for i := range batches {
-		b := batches[i]
+	for i := range all {
+		b := all[i].batch(h.samples, by)
+		h.samples = b.Samples
 		b.Table = h.table.Hash()
 		sealed, err := e.Seal(&b)
 		if err != nil {
@@ -93,7 +92,7 @@ func (h *hub) take(e *wire.Encoder, batches []mesh.Batch, some int) (values int)
 		entries = append(entries, mesh.Entry{Of: h.at, Ord: ord, Through: h.acc.Through(), Header: header, Sealed: sealed})
 		values += len(b.Samples)
 		h.now = max(h.now, header.Times.To)
-		if len(entries) == some || i == len(batches)-1 {
+		if len(entries) == some || i == len(all)-1 {
 			h.end, err = h.s.Take(h.t.Context(), mesh.Take{After: h.end, Entries: entries, Accounts: []*mesh.Account{h.acc}, Descriptors: []mesh.Descriptor{h.table}})
 			if err != nil {
 				h.t.Fatal(err)
@@ -117,18 +116,6 @@ func (h *hub) compact() (samples int) {
 	return samples
 }
 
-// later moves batches in time, in place.
-func later(batches []mesh.Batch, by mesh.Nanos) {
-	for i := range batches {
-		b := &batches[i]
-		b.Proven.From, b.Proven.To, b.Complete = b.Proven.From+by, b.Proven.To+by, b.Complete+by
-		for k := range b.Samples {
-			b.Samples[k].Time += by
-			b.Samples[k].Source += by
-		}
-	}
-}
-
 func (h *hub) bytes() (n int64) {
 	h.t.Helper()
 	err := filepath.WalkDir(h.dir, func(_ string, d fs.DirEntry, err error) error {
@@ -146,73 +133,15 @@ func (h *hub) bytes() (n int64) {
 	return n
 }
 
-const hour = mesh.Nanos(time.Hour)
-
-func TestBench_History(t *testing.T) {
-	signals, hours := 100, 4 // bytes depend on neither
-	if full() {
-		signals, hours = 1000, 24
-	}
-	if n, err := strconv.Atoi(os.Getenv("PLANTMESH_BENCH_SIGNALS")); err == nil && full() {
-		signals = n
-	}
-	e, d := codec(t)
-	h := newHub(t, signals)
-	batches := windows(synthetic(signals, 3600), 10)
-	// The set begins at 06:00: one day from midnight on.
-	later(batches, -6*hour)
-	values, compacted, clock := 0, 0, 0.0
-	for k := range hours {
-		if k > 0 {
-			later(batches, hour)
-		}
-		values += h.take(e, batches, 60)
-		clock += once(func() { compacted += h.compact() })
-	}
-	if compacted != values {
-		t.Fatalf("%d of %d values compacted", compacted, values)
-	}
-	h.close()
-	report(t, row{name: "history_bytes", value: float64(h.bytes()) / float64(values), unit: "B/value", bar: 2.2})
-	if !full() {
-		t.Log("compact and history_read are clocked by make bench")
-	} else {
-		report(t, row{name: "compact", value: float64(values) / 1e6 / clock, unit: "M values/s", bar: 5, more: true})
-	}
-	var took []time.Duration
-	day := mesh.NanosOf(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))
-	span := mesh.Span{From: day, To: day + 24*hour}
-	reads := 1
-	if full() {
-		reads = 15
-	}
-	for i := range reads {
-		forget(t, h.dir)
-		h.open()
-		began := time.Now()
-		n := h.read(t.Context(), d, signalName(i*signals/reads), span)
-		took = append(took, time.Since(began))
-		h.close()
-		if want := hours * 3600; n < want-3 || n > want { // jitter may move the first and the last over midnight
-			t.Fatalf("%d values of %d read", n, want)
-		}
-	}
-	if full() {
-		report(t, row{name: "history_read", value: float64(median(took).Microseconds()) / 1000, unit: "ms", bar: 20})
-	}
-}
-
-// read reads one signal's values and counts them.
-func (h *hub) read(ctx context.Context, d *wire.Decoder, name string, span mesh.Span) (n int) {
+// parts are the chunks that may hold a signal.
+func (h *hub) parts(ctx context.Context, name string, span mesh.Span) (out [][]byte) {
 	h.t.Helper()
 	entries, err := h.s.Signals(ctx, "line1-opcua", span, name)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	for i := range entries {
-		if _, err := d.Columns(entries[i].Sealed, func(c *wire.Column) { n += len(c.Times) }); err != nil {
-			h.t.Fatal(err)
-		}
+		out = append(out, entries[i].Sealed)
 	}
-	return n
+	return out
 }
