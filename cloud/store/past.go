@@ -144,7 +144,8 @@ func decodeRun(b []byte) ([]past, error) {
 		for range r.count() {
 			p.header.Needs = append(p.header.Needs, c.need(&r))
 		}
-		if r.bad {
+		// Entries are found by halves.
+		if r.bad || len(out) > 0 && p.seq <= c.seq {
 			return nil, errPast
 		}
 		c.remember(&p)
@@ -234,6 +235,10 @@ func decodeSums(b []byte) ([]sum, error) {
 		epoch += r.varint()
 		seq += r.varint()
 		s.epoch, s.seq = epoch, seq
+		// Places are found by halves: one that is missed would count as voided.
+		if r.bad || len(out) > 0 && s.at <= out[len(out)-1].at {
+			return nil, errPast
+		}
 		out = append(out, s)
 	}
 	if r.bad || len(r.b) > 0 {
