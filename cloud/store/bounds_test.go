@@ -273,3 +273,35 @@ func TestFingerprint_SeesEveryField(t *testing.T) {
 	}
 	add("text", func(s *mesh.Sample) { s.Value = mesh.Text("a") })
 }
+
+// A read of the history that is larger than it may be is refused, and gives the
+// same as one without a bound where it isn't: batches, chunks, or both.
+func TestHistoryWithin_IsBounded(t *testing.T) {
+	sc := newScene(t, 3)
+	sc.say("a", 40)
+	half := sc.end
+	sc.say("a", 40)
+	for _, what := range []string{"batches", "both", "chunks"} {
+		switch what {
+		case "both":
+			sc.compact(half, 0)
+		case "chunks":
+			sc.compact(sc.end, 0)
+		}
+		want, err := sc.s.History(t.Context(), "a", ever())
+		if err != nil || len(want) == 0 {
+			t.Fatal(len(want), err)
+		}
+		all := bytesOf(want)
+		for _, most := range []int64{0, all, all + 1} {
+			if got, err := sc.s.HistoryWithin(t.Context(), "a", ever(), most); err != nil || len(got) != len(want) {
+				t.Errorf("%s of %d bytes within %d: %d, %v", what, all, most, len(got), err)
+			}
+		}
+		for _, most := range []int64{1, all / 2, all - 1} {
+			if got, err := sc.s.HistoryWithin(t.Context(), "a", ever(), most); !errors.Is(err, mesh.ErrLarge) {
+				t.Errorf("%s of %d bytes within %d: %d, %v", what, all, most, len(got), err)
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@ package runner
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -335,6 +336,22 @@ func TestRunner_WhatAnOlderProgramStoredIsFoldedOnceMore(t *testing.T) {
 		if s.From < b.last.Add(-time.Hour) {
 			t.Errorf("at the next start it read from %s on", s.From)
 		}
+	}
+}
+
+// An older program's states are all there is of what was dropped: rows behind it are
+// not made of nothing.
+func TestKept_WhatAnOlderProgramStoredIsUsed(t *testing.T) {
+	hub, out, _ := dropAll(t, 5, 6*time.Hour)
+	all := out.told(func(mesh.Row) bool { return true })
+	for key := range out.states {
+		if strings.HasSuffix(key, "/"+madeKey) || strings.HasSuffix(key, "/"+marksKey) {
+			delete(out.states, key)
+		}
+	}
+	flushKept(t, hub, out)
+	if got := out.told(func(mesh.Row) bool { return true }); !maps.Equal(got, all) {
+		t.Errorf("%d of %d rows stand", same(got, all), len(all))
 	}
 }
 

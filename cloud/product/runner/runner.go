@@ -93,8 +93,8 @@ func (c Config) withDefaults() Config {
 const (
 	never  = mesh.Nanos(math.MaxInt64)
 	always = mesh.Nanos(math.MinInt64)
-	// keepEvents is how much plant time of events a runner holds before the
-	// end of what is known; older ones are read back when late input needs them.
+	// keepEvents is how much plant time of events a runner holds before the end
+	// of what is known, and behind it; others are read back when they are needed.
 	keepEvents = 6 * time.Hour
 	// keepRows is the same for rows and states: a production day and more.
 	keepRows = 50 * time.Hour
