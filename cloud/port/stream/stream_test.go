@@ -235,6 +235,28 @@ func TestStream_GonePlaceSendsEveryRowAsItIs(t *testing.T) {
 	}
 }
 
+// TestStream_APlaceThatWentBackWithItsHubIsGoneOnFrom: the hub was restored under
+// a port that goes on running. Its place is of a branch that is gone, the one
+// that is kept is not: from there on in order, so that no reader ends on an old
+// revision.
+func TestStream_APlaceThatWentBackWithItsHubIsGoneOnFrom(t *testing.T) {
+	l, p := newLogs(6), &pipe{}
+	s := New(config(), l, l, p, slog.New(slog.DiscardHandler))
+	drain(t, s)
+	before := len(p.ids)
+	*l = *newLogs(3)
+	l.again(1, mesh.RowFinal)
+	drain(t, s)
+	if len(p.ids) != before+4 || l.places["streamoee"].Seq != 4 {
+		t.Fatalf("%d rows published, want 4; place %v", len(p.ids)-before, l.places)
+	}
+	for i, id := range p.ids[before:] {
+		if want := fmt.Sprintf("out/oee/0/%x/%d", l.epoch[:], i+1); id != want {
+			t.Errorf("published %s, want %s", id, want)
+		}
+	}
+}
+
 // TestStream_APausedOneGoesOnWhereAnotherIs: it can't put the place back.
 func TestStream_APausedOneGoesOnWhereAnotherIs(t *testing.T) {
 	l, p := newLogs(4), &pipe{}
