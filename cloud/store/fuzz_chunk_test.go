@@ -274,7 +274,7 @@ func roundTrip(t *testing.T, g *gather, enc *wire.Encoder, db *sql.DB) {
 
 // chunksIn reads all chunks of a kind as readers of the history do.
 func chunksIn(ctx context.Context, db *sql.DB, k kind) ([]mesh.Entry, error) {
-	r := dayReader{source: k.source, span: mesh.Span{From: math.MinInt64, To: math.MaxInt64}, pass: math.MaxInt64, pick: func(mesh.Hash) ([]uint32, bool, error) { return nil, true, nil }}
+	r := dayReader{source: k.source, span: mesh.Span{From: math.MinInt64, To: math.MaxInt64}, pass: math.MaxInt64, last: math.MaxInt64, left: math.MaxInt64, pick: func(mesh.Hash) ([]uint32, bool, error) { return nil, true, nil }}
 	if err := r.read(ctx, db); err != nil {
 		return nil, err
 	}
@@ -325,7 +325,7 @@ func readRow(t *testing.T, dec *wire.Decoder, db *sql.DB, signal uint32) {
 		func(mesh.Hash) ([]uint32, bool, error) { return nil, true, nil },
 		func(mesh.Hash) ([]uint32, bool, error) { return []uint32{signal}, false, nil },
 	} {
-		r := dayReader{source: "a", span: span, pass: 1, pick: pick}
+		r := dayReader{source: "a", span: span, pass: 1, last: math.MaxInt64, left: math.MaxInt64, pick: pick}
 		if err := r.read(t.Context(), db); err != nil {
 			if !errors.Is(err, mesh.ErrPermanent) || !strings.Contains(err.Error(), "chunk ") {
 				t.Errorf("a row that can't be read says %v", err)
