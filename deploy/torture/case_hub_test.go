@@ -95,7 +95,7 @@ func h10(x *trial) {
 	}
 	r.await("the agent says that the hub takes nothing", 30*time.Second, func() bool {
 		s, ok := r.status()
-		return ok && strings.Contains(s.Hub.LastError, "maximum bytes")
+		return ok && strings.Contains(s.Hub.LastError, "the hub's stream is full")
 	})
 	r.await("the hub says that it can't store", 20*time.Second, func() bool { return strings.Contains(r.hub.said(), "ingest interrupted") })
 	unlock()
