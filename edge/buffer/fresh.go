@@ -39,6 +39,36 @@ func (b *Buffer) startFresh(keys []string) (p *plan, lost []string, err error) {
 	return p, lost, nil
 }
 
+// without are the states of an older segment that s has none of. Each segment
+// has all that the one before it had: who is missing stood under a name that is
+// damaged.
+func (s *snapshot) without(older map[string][]byte) (lost []string) {
+	for _, k := range slices.Sorted(maps.Keys(older)) {
+		if _, has := s.states[k]; !has && !slices.Contains(s.lost, k) {
+			lost = append(lost, k)
+		}
+	}
+	return lost
+}
+
+// withStateless are the states that are lost. Where a name is damaged, it may be
+// that of any source that has data and no state.
+func (b *Buffer) withStateless(newest snapshot) []string {
+	lost := newest.lost
+	if newest.unread > 0 {
+		b.log.Error("states stand under names that are damaged, and are left out", "count", newest.unread)
+	}
+	if newest.unread == 0 && len(lost) == 0 {
+		return nil
+	}
+	for _, source := range slices.Sorted(maps.Keys(b.sources())) {
+		if _, has := b.states[source]; !has && !slices.Contains(lost, source) {
+			lost = append(lost, source)
+		}
+	}
+	return lost
+}
+
 // sinceKept is the stretch from the newest data kept of a source until now.
 func (b *Buffer) sinceKept(source string) mesh.Part {
 	part := mesh.Part{Source: source}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unicode/utf8"
 
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
@@ -18,6 +19,7 @@ type snapshot struct {
 	descs  map[mesh.Hash]mesh.Descriptor
 	lost   []string // keys of states whose checksum is wrong
 	broken int      // descriptors and tallies whose checksum is wrong
+	unread int      // states under a name that no source has
 	skips  []uint64 // indexes of quarantined records
 }
 
@@ -60,7 +62,7 @@ func (b *Buffer) load() error {
 			b.skips[i] = true
 		}
 	}
-	b.debt = debt{missing: b.missing(all), lost: newest.lost, open: open}
+	b.debt = debt{missing: b.missing(all), lost: b.withStateless(newest), open: open}
 	if active != nil && b.end > b.pieces[len(b.pieces)-1].last {
 		// Records behind a hole go into a segment of their own.
 		err, active = active.Close(), nil
@@ -73,11 +75,20 @@ func (b *Buffer) load() error {
 // uncommit takes back the states of a commit that failed, as its records are:
 // a source that believed them would not ask for those again.
 func (b *Buffer) uncommit(p *piece) {
+	if states := b.counting(p); states != nil {
+		b.states = maps.Clone(states)
+	}
+}
+
+// counting are the states that count of a segment that a failed commit left; nil
+// of another.
+func (b *Buffer) counting(p *piece) (states map[string][]byte) {
 	for _, n := range b.notes.notes {
 		if f := n.Filled; f != nil && f.States != nil && f.First == p.first && f.Segment == pieceName(p.number, p.first) {
-			b.states = maps.Clone(f.States)
+			states = f.States
 		}
 	}
+	return states
 }
 
 // examine looks into every file whose name could be a segment's.
@@ -109,6 +120,7 @@ func (b *Buffer) examine() (all []found, err error) {
 
 // newest is what the newest good segment knows; bad ones are set aside.
 func (b *Buffer) newest(all []found) (newest snapshot, err error) {
+	states := map[string][]byte{}
 	for _, f := range all {
 		if f.missing {
 			b.log.Error("a segment is not there any more", "segment", f.name)
@@ -124,6 +136,10 @@ func (b *Buffer) newest(all []found) (newest snapshot, err error) {
 		// A descriptor that is broken in the newest is taken from an older one.
 		older := newest.descs
 		newest = f.s
+		newest.lost = append(newest.lost, newest.without(states)...)
+		if states = b.counting(f.piece); states == nil {
+			states = newest.states
+		}
 		if newest.broken > 0 {
 			b.log.Error("descriptors or tallies are lost", "segment", f.name, "count", newest.broken)
 			for h, d := range older {
@@ -219,10 +235,14 @@ func readSnapshot(t tx, s *snapshot) {
 	s.states, s.descs = map[string][]byte{}, map[mesh.Hash]mesh.Descriptor{}
 	for _, sp := range []space{spaceState, spaceWide} {
 		t.Scan(sp, nil, func(k, v []byte) bool {
-			if value, ok := checked(sp, k, v); ok {
+			value, ok := checked(sp, k, v)
+			switch {
+			case ok:
 				s.states[string(k)] = slices.Clone(value)
-			} else {
+			case 0 < len(k) && len(k) <= wire.MaxName && utf8.Valid(k):
 				s.lost = append(s.lost, string(k))
+			default:
+				s.unread++
 			}
 			return true
 		})
