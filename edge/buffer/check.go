@@ -130,8 +130,8 @@ func (w *walk) outline(id uint64, root bool, depth int) error {
 // bucketAt is the page that a bucket's element of the root names; 0: the bucket
 // stands in its value.
 func bucketAt(b []byte) (page uint64, err error) {
-	distance, key := uint64(binary.NativeEndian.Uint32(b[4:])), uint64(binary.NativeEndian.Uint32(b[8:]))
-	if distance+key+bucketHead > uint64(len(b)) {
+	distance, key, value := uint64(binary.NativeEndian.Uint32(b[4:])), uint64(binary.NativeEndian.Uint32(b[8:])), uint64(binary.NativeEndian.Uint32(b[12:]))
+	if distance+key+max(value, bucketHead) > uint64(len(b)) { // bbolt copies some of them
 		return 0, errors.New("it reaches beyond the page")
 	}
 	return binary.NativeEndian.Uint64(b[distance+key:]), nil
