@@ -18,9 +18,10 @@ type snapshot struct {
 	states map[string][]byte
 	descs  map[mesh.Hash]mesh.Descriptor
 	lost   []string // keys of states whose checksum is wrong
-	broken int      // descriptors and tallies whose checksum is wrong
+	broken int      // descriptors, tallies and skips whose checksum is wrong
 	unread int      // states under a name that no source has
 	skips  []uint64 // indexes of quarantined records
+	unsure []uint64 // the same, without a checksum
 }
 
 // debt is what the next opening has to say beside itself.
@@ -57,11 +58,7 @@ func (b *Buffer) load() error {
 			b.uncommit(b.pieces[n-1])
 		}
 	}
-	for _, f := range all {
-		for _, i := range f.s.skips {
-			b.skips[i] = true
-		}
-	}
+	b.skip(all)
 	b.debt = debt{missing: b.missing(all), lost: b.withStateless(newest), open: open}
 	if active != nil && b.end > b.pieces[len(b.pieces)-1].last {
 		// Records behind a hole go into a segment of their own.
@@ -70,6 +67,23 @@ func (b *Buffer) load() error {
 	b.setActive(active)
 	b.leaveOthers(all)
 	return err
+}
+
+// skip has the quarantined records passed over. Of those without a checksum, of
+// before 2026-11-28, the catalogue must know too: one that is not believed is
+// read, and quarantined again if it must be.
+func (b *Buffer) skip(all []found) {
+	gone := b.notes.gone(func(why mesh.Cause) bool { return why != "" })
+	for _, f := range all {
+		for _, i := range f.s.skips {
+			b.skips[i] = true
+		}
+		for _, i := range f.s.unsure {
+			if len(overlap(stretch{i, i}, gone)) > 0 {
+				b.skips[i] = true
+			}
+		}
+	}
 }
 
 // uncommit takes back the states of a commit that failed, as its records are:
@@ -141,7 +155,7 @@ func (b *Buffer) newest(all []found) (newest snapshot, err error) {
 			states = newest.states
 		}
 		if newest.broken > 0 {
-			b.log.Error("descriptors or tallies are lost", "segment", f.name, "count", newest.broken)
+			b.log.Error("descriptors, tallies or skips are lost", "segment", f.name, "count", newest.broken)
 			for h, d := range older {
 				if f.names[h] && !known(newest.descs, h) {
 					newest.descs[h] = d
@@ -288,8 +302,15 @@ func readPiece(t tx, p *piece, s *snapshot) {
 		}
 		return true
 	})
-	t.Scan(spaceSkip, nil, func(k, _ []byte) bool {
-		s.skips = append(s.skips, indexOf(k))
+	t.Scan(spaceSkip, nil, func(k, v []byte) bool {
+		switch _, ok := checked(spaceSkip, k, v); {
+		case ok:
+			s.skips = append(s.skips, indexOf(k))
+		case len(v) == 1:
+			s.unsure = append(s.unsure, indexOf(k))
+		default:
+			s.broken++
+		}
 		return true
 	})
 }
