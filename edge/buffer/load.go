@@ -29,6 +29,7 @@ type debt struct {
 	missing []stretch // indexes that should be there and are not
 	lost    []string  // keys of states that are lost
 	open    bool      // nobody knows how many records are missing, or of when
+	hidden  *piece    // its last records may be there and can't be seen: its tallies count them
 }
 
 // load reads what the directory holds. Afterwards chain and end are those the
@@ -60,6 +61,9 @@ func (b *Buffer) load() error {
 	}
 	b.skip(all)
 	b.debt = debt{missing: b.missing(all), lost: b.withStateless(newest), open: open}
+	if n := len(all); n > 0 && all[n-1].hides {
+		b.debt.hidden = all[n-1].piece
+	}
 	if active != nil && b.end > b.pieces[len(b.pieces)-1].last {
 		// Records behind a hole go into a segment of their own.
 		err, active = active.Close(), nil
@@ -341,7 +345,7 @@ func (b *Buffer) begin() error {
 	// What stood behind the end is lost too, and there may have been voids.
 	beyond := stretch{b.end + 1, 1<<64 - 2}
 	missing := join(append(b.notes.carried(append(slices.Clone(b.debt.missing), beyond)), b.debt.missing...))
-	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.partsOf(debt{missing: missing, open: b.debt.open}))
+	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.partsOf(debt{missing: missing, open: b.debt.open, hidden: b.debt.hidden}))
 	if err != nil {
 		return err
 	}
