@@ -62,7 +62,7 @@ func TestBuffer_RecordsThatThePageHidesAreNamed(t *testing.T) {
 				}
 				had := account(t, all(t, b))
 				mustClose(t, b)
-				hurtLastPage(t, segments(t, cfg.Dir)[0], hurt)
+				hurtLastPage(t, segments(t, cfg.Dir)[0], spaceRecord, hurt)
 				b = mustOpen(t, cfg)
 				if what != "none" { // a record may have begun on the page before: its void knows no time
 					told.mustBeKnown(t, b, had)
@@ -80,18 +80,18 @@ func TestBuffer_RecordsThatThePageHidesAreNamed(t *testing.T) {
 	}
 }
 
-// hurtLastPage hurts the last leaf of the records, wherever it stands.
-func hurtLastPage(t *testing.T, path string, hurt func(p []byte)) {
+// hurtLastPage hurts the last leaf of a space, wherever it stands.
+func hurtLastPage(t *testing.T, path string, s space, hurt func(p []byte)) {
 	t.Helper()
 	file, err := os.ReadFile(path)
 	check(t, err)
-	pages := leaves(t, path, spaceRecord)
+	pages := leaves(t, path, s)
 	if n := len(pages); n > 0 {
 		hurt(file[pages[n-1]*pageBytes:][:pageBytes])
 	} else {
 		root := file[rootOf(t, path)*pageBytes:][:pageBytes]
-		at := bytes.Index(root, []byte(spaceRecord))
-		hurt(root[at+len(spaceRecord)+bucketHead:])
+		at := bytes.Index(root, []byte(s))
+		hurt(root[at+len(s)+bucketHead:])
 	}
 	check(t, os.WriteFile(path, file, 0o600))
 }

@@ -51,14 +51,14 @@ func (s *snapshot) without(older map[string][]byte) (lost []string) {
 	return lost
 }
 
-// withStateless are the states that are lost. Where a name is damaged, it may be
-// that of any source that has data and no state.
+// withStateless are the states that are lost. Where a name is damaged or hidden,
+// it may be that of any source that has data and no state.
 func (b *Buffer) withStateless(newest snapshot) []string {
 	lost := newest.lost
 	if newest.unread > 0 {
 		b.log.Error("states stand under names that are damaged, and are left out", "count", newest.unread)
 	}
-	if newest.unread == 0 && len(lost) == 0 {
+	if newest.unread == 0 && len(lost) == 0 && b.debt.hidden == nil {
 		return nil
 	}
 	for _, source := range slices.Sorted(maps.Keys(b.sources())) {

@@ -60,10 +60,11 @@ func (b *Buffer) load() error {
 		}
 	}
 	b.skip(all)
-	b.debt = debt{missing: b.missing(all), lost: b.withStateless(newest), open: open}
+	b.debt = debt{missing: b.missing(all), open: open}
 	if n := len(all); n > 0 && all[n-1].hides {
 		b.debt.hidden = all[n-1].piece
 	}
+	b.debt.lost = b.withStateless(newest)
 	if active != nil && b.end > b.pieces[len(b.pieces)-1].last {
 		// Records behind a hole go into a segment of their own.
 		err, active = active.Close(), nil

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"os"
 	"slices"
 	"testing"
@@ -59,6 +60,26 @@ func TestBuffer_NamesThatAreDamagedEndNoStart(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestBuffer_AStateThatThePageHidesIsNamed: the page says it has one fewer than
+// it has, and no older segment tells.
+func TestBuffer_AStateThatThePageHidesIsNamed(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(quickDir(t))
+	b := mustOpen(t, cfg)
+	mustAppend(t, b, offer(t, "a", 1000, 10), offer(t, "b", 1000, 10))
+	mustClose(t, b)
+	hurtLastPage(t, segments(t, cfg.Dir)[0], spaceState, func(p []byte) {
+		binary.NativeEndian.PutUint16(p[10:], binary.NativeEndian.Uint16(p[10:])-1)
+	})
+	for _, want := range [][]string{{"b"}, nil} {
+		b = mustOpen(t, cfg)
+		if lost := b.Stats().StateLost; !slices.Equal(lost, want) {
+			t.Errorf("the status names %q, want %q", lost, want)
+		}
+		mustClose(t, b)
 	}
 }
 

@@ -69,7 +69,7 @@ type found struct {
 
 	missing bool // it was made and is not there
 	back    bool // its last commits may be gone
-	hides   bool // its last records may be there and can't be seen
+	hides   bool // its last records or states may be there and can't be seen
 }
 
 // belonging are the files of all that are this log's, by number. ErrForeign
