@@ -65,6 +65,10 @@ func (b *Buffer) withStateless(newest snapshot) []string {
 		if _, has := b.states[source]; !has && !slices.Contains(lost, source) {
 			lost = append(lost, source)
 		}
+		// Of what stands beside a state the checksum tells whose it was.
+		if proof := proofOf + source; slices.ContainsFunc(newest.astray, func(s stray) bool { return s.is(proof) }) && !slices.Contains(lost, proof) {
+			lost = append(lost, proof)
+		}
 	}
 	return lost
 }
@@ -86,10 +90,25 @@ func (b *Buffer) sinceKept(source string) mesh.Part {
 	return part
 }
 
+// stray is a state as it is stored, perhaps under a name that is not its own.
+type stray struct {
+	in     space
+	stored []byte
+}
+
+// is reports whether a state was stored under this name.
+func (s stray) is(name string) bool {
+	_, ok := checked(s.in, []byte(name), s.stored)
+	return ok
+}
+
+// proofOf is where the agent keeps how far a source has proven, beside its state.
+const proofOf = "@proof/"
+
 // owner is the source whose state stands under a key: "id", or what the agent
 // keeps of it beside, "@what/id".
 func owner(key string) string {
-	if what, source, ok := strings.Cut(key, "/"); ok && what == "@proof" && source != "" {
+	if source, ok := strings.CutPrefix(key, proofOf); ok && source != "" {
 		return source
 	}
 	if key == "" {

@@ -20,6 +20,7 @@ type snapshot struct {
 	lost   []string // keys of states whose checksum is wrong
 	broken int      // descriptors, tallies and skips whose checksum is wrong
 	unread int      // states under a name that no source has
+	astray []stray  // states whose checksum is wrong, as far as they are small
 	skips  []uint64 // indexes of quarantined records
 	unsure []uint64 // the same, without a checksum
 }
@@ -262,6 +263,9 @@ func readSnapshot(t tx, s *snapshot) {
 				s.lost = append(s.lost, string(k))
 			default:
 				s.unread++
+			}
+			if !ok && len(v) < pageBytes {
+				s.astray = append(s.astray, stray{sp, slices.Clone(v)})
 			}
 			return true
 		})

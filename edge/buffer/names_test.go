@@ -101,6 +101,27 @@ func misname(t *testing.T, path, source string, state []byte, bit byte) {
 	check(t, os.WriteFile(path, file, 0o600))
 }
 
+// TestBuffer_AProofUnderADamagedNameIsMissed: its source has a state still, and
+// starts anew all the same.
+func TestBuffer_AProofUnderADamagedNameIsMissed(t *testing.T) {
+	t.Parallel()
+	for _, bit := range []byte{1, 0x80} {
+		cfg := testConfig(quickDir(t))
+		b := mustOpen(t, cfg)
+		proof := []byte("how far a has proven")
+		mustAppend(t, b, offer(t, "a", 1000, 10), offer(t, "b", 1000, 10), mesh.Offer{Source: "@proof/a", State: proof})
+		mustClose(t, b)
+		misname(t, segments(t, cfg.Dir)[0], "@proof/a", proof, bit)
+		b = mustOpen(t, cfg)
+		if lost := b.Stats().StateLost; !slices.Contains(lost, "a") || slices.Contains(lost, "b") {
+			t.Errorf("the status names %q", lost)
+		}
+		if s, err := b.State("a"); err != nil || len(s) != 0 {
+			t.Errorf("its state is %q, %v", s, err)
+		}
+	}
+}
+
 // TestBuffer_AStateOfAFailedCommitIsNotMissed: it stood in the segment that was
 // left, and in none after it.
 func TestBuffer_AStateOfAFailedCommitIsNotMissed(t *testing.T) {
