@@ -46,13 +46,7 @@ func (w *walk) tree(id uint64, root bool, keys span, depth int) error {
 		return err
 	}
 	leaf := flagsOf(p) == leafFlag
-	inside, err := elements(p, leaf, keys)
-	if err == nil && len(inside) == 0 { // an empty space stands in its value
-		err = fmt.Errorf("it is empty")
-	}
-	if err != nil && keys.before == nil {
-		return fmt.Errorf("page %d: %w: %w", id, errEnd, err)
-	}
+	inside, err := elementsOf(p, leaf, keys)
 	if err != nil {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
@@ -77,6 +71,18 @@ func (w *walk) tree(id uint64, root bool, keys span, depth int) error {
 		}
 	}
 	return nil
+}
+
+// elementsOf are the keys of a page of its own: an empty space stands in its value.
+func elementsOf(p []byte, leaf bool, keys span) ([]element, error) {
+	inside, err := elements(p, leaf, keys)
+	if err == nil && len(inside) == 0 {
+		err = errors.New("it is empty")
+	}
+	if err != nil && keys.before == nil {
+		err = fmt.Errorf("%w: %w", errEnd, err)
+	}
+	return inside, err
 }
 
 // bucket walks what stands behind a bucket's value.
