@@ -307,14 +307,28 @@ func parseEpoch(s string) (e mesh.Epoch) {
 	return e
 }
 
+// late are the epochs that were noted behind one that follows them: their own
+// line was damaged. They gave no index again.
+func (c *catalogue) late() map[*epochNote]bool {
+	out, followed := map[*epochNote]bool{}, map[string]bool{}
+	for _, n := range c.notes {
+		if n.Epoch != nil {
+			out[n.Epoch] = followed[n.Epoch.Epoch]
+			followed[n.Epoch.Parent] = true
+		}
+	}
+	return out
+}
+
 // goneNotes are the stretches noted as gone, as far as their indexes still mean
 // the same: where the end of the log was lost, the next epoch gives indexes
 // again. unsaid is one whose void was lost so.
 func (c *catalogue) goneNotes(each func(g goneNote, unsaid bool)) {
 	again := uint64(1<<64 - 1) // indexes from here on were given again later
 	var out []func()
+	late := c.late()
 	for _, n := range slices.Backward(c.notes) {
-		if n.Epoch != nil {
+		if n.Epoch != nil && !late[n.Epoch] {
 			again = min(again, n.Epoch.First)
 		}
 		if n.Gone == nil || n.Gone.First >= again {

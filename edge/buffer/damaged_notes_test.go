@@ -95,6 +95,23 @@ func TestBuffer_ReadsOnWithoutTheLineOfItsFirstEpoch(t *testing.T) {
 	}
 }
 
+// TestCatalogue_AnEpochNotedAnewGivesNothingAgain: where its line was damaged, it
+// comes to stand behind notes that count.
+func TestCatalogue_AnEpochNotedAnewGivesNothingAgain(t *testing.T) {
+	t.Parallel()
+	on := seedChain(2)
+	c := &catalogue{notes: []note{{Gone: &goneNote{First: 10, Last: 20, Why: mesh.CauseDamaged, Void: 30}}, noteEra(on.eras[1])}}
+	c.notes = append(c.notes, c.unnoted(on)...)
+	c.goneNotes(func(_ goneNote, unsaid bool) {
+		if unsaid {
+			t.Error("its void does not count")
+		}
+	})
+	if gone := c.gone(func(mesh.Cause) bool { return true }); len(c.notes) != 3 || !slices.Equal(gone, []stretch{{10, 20}}) {
+		t.Errorf("%d notes, gone is %v", len(c.notes), gone)
+	}
+}
+
 // TestBuffer_WhatADamagedVoidSaidIsSaidAgain: else a reader waits for ever for
 // the record that was quarantined.
 func TestBuffer_WhatADamagedVoidSaidIsSaidAgain(t *testing.T) {
