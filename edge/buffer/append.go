@@ -150,7 +150,7 @@ func (cm *commit) write(t tx) error {
 		}
 	}
 	for _, i := range cm.skips {
-		if err := t.Put(spaceSkip, keyOf(i), []byte{1}); err != nil {
+		if err := put(t, spaceSkip, keyOf(i), []byte{1}); err != nil {
 			return err
 		}
 	}

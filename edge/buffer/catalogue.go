@@ -1,7 +1,6 @@
 package buffer
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,12 +126,11 @@ func openCatalogue(dir string) (*catalogue, error) {
 }
 
 func (c *catalogue) parse(b []byte) {
-	lines := bufio.NewScanner(bytes.NewReader(b))
-	lines.Buffer(nil, catalogueLimit)
-	for lines.Scan() {
-		if n, ok := decodeNote(lines.Bytes()); ok {
+	for line := range bytes.Lines(b) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		if n, ok := decodeNote(line); ok {
 			c.notes = append(c.notes, n)
-		} else if len(lines.Bytes()) > 0 {
+		} else if len(line) > 0 {
 			c.broken++
 		}
 	}
@@ -158,7 +157,23 @@ func decodeNote(line []byte) (n note, ok bool) {
 	if at := len(line) - sumBytes; at > 0 && bytes.HasPrefix(line[at:], []byte(`,"sum":"`)) && !bytes.Equal(line[at:], fmt.Appendf(nil, sumFormat, sumOf(line[:at]))) {
 		return n, false
 	}
-	return n, json.Unmarshal(line, &n) == nil
+	return n, json.Unmarshal(line, &n) == nil && n.sound()
+}
+
+// sound reports whether a note says one thing, and one that can be.
+func (n note) sound() bool {
+	run := func(first, last uint64) bool { return 0 < first && first <= last && last <= math.MaxInt64 }
+	switch n {
+	case note{Epoch: n.Epoch}:
+		return n.Epoch != nil && run(n.Epoch.First, n.Epoch.First)
+	case note{Filled: n.Filled}:
+		return run(n.Filled.First, n.Filled.Last)
+	case note{Gone: n.Gone}:
+		return run(n.Gone.First, n.Gone.Last)
+	case note{Reader: n.Reader}, note{Made: n.Made}, note{Through: n.Through}:
+		return true
+	}
+	return false
 }
 
 func sumOf(line []byte) uint32 { return crc32.Checksum(line, crc32.MakeTable(crc32.Castagnoli)) }
@@ -292,14 +307,28 @@ func parseEpoch(s string) (e mesh.Epoch) {
 	return e
 }
 
+// late are the epochs that were noted behind one that follows them: their own
+// line was damaged. They gave no index again.
+func (c *catalogue) late() map[*epochNote]bool {
+	out, followed := map[*epochNote]bool{}, map[string]bool{}
+	for _, n := range c.notes {
+		if n.Epoch != nil {
+			out[n.Epoch] = followed[n.Epoch.Epoch]
+			followed[n.Epoch.Parent] = true
+		}
+	}
+	return out
+}
+
 // goneNotes are the stretches noted as gone, as far as their indexes still mean
 // the same: where the end of the log was lost, the next epoch gives indexes
 // again. unsaid is one whose void was lost so.
 func (c *catalogue) goneNotes(each func(g goneNote, unsaid bool)) {
 	again := uint64(1<<64 - 1) // indexes from here on were given again later
 	var out []func()
+	late := c.late()
 	for _, n := range slices.Backward(c.notes) {
-		if n.Epoch != nil {
+		if n.Epoch != nil && !late[n.Epoch] {
 			again = min(again, n.Epoch.First)
 		}
 		if n.Gone == nil || n.Gone.First >= again {

@@ -46,7 +46,7 @@ func (w *walk) tree(id uint64, root bool, keys span, depth int) error {
 		return err
 	}
 	leaf := flagsOf(p) == leafFlag
-	inside, err := elements(p, leaf, keys)
+	inside, err := elementsOf(p, leaf, keys)
 	if err != nil {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
@@ -55,7 +55,9 @@ func (w *walk) tree(id uint64, root bool, keys span, depth int) error {
 		case leaf && (e.flags == bucketFlag) != root, e.flags > bucketFlag:
 			err = fmt.Errorf("page %d: element %d has flags %#x", id, i, e.flags)
 		case leaf && root:
-			err = w.bucket(e.value, depth+1)
+			if err = w.bucket(e.value, depth+1); errors.Is(err, errEnd) && string(e.key) == string(spaceRecord) {
+				err = fmt.Errorf("%w: %w", errBack, err)
+			}
 		case leaf:
 		default:
 			below := span{e.key, keys.before}
@@ -71,6 +73,18 @@ func (w *walk) tree(id uint64, root bool, keys span, depth int) error {
 	return nil
 }
 
+// elementsOf are the keys of a page of its own: an empty space stands in its value.
+func elementsOf(p []byte, leaf bool, keys span) ([]element, error) {
+	inside, err := elements(p, leaf, keys)
+	if err == nil && len(inside) == 0 {
+		err = errors.New("it is empty")
+	}
+	if err != nil && keys.before == nil {
+		err = fmt.Errorf("%w: %w", errEnd, err)
+	}
+	return inside, err
+}
+
 // bucket walks what stands behind a bucket's value.
 func (w *walk) bucket(value []byte, depth int) error {
 	if len(value) < bucketHead {
@@ -84,6 +98,9 @@ func (w *walk) bucket(value []byte, depth int) error {
 		return fmt.Errorf("a bucket whose values are no leaf")
 	}
 	inside, err := elements(inline, true, span{})
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errEnd, err)
+	}
 	for i, e := range inside {
 		if e.flags != 0 {
 			return fmt.Errorf("element %d of an inline bucket has flags %#x", i, e.flags)
@@ -130,8 +147,8 @@ func (w *walk) outline(id uint64, root bool, depth int) error {
 // bucketAt is the page that a bucket's element of the root names; 0: the bucket
 // stands in its value.
 func bucketAt(b []byte) (page uint64, err error) {
-	distance, key := uint64(binary.NativeEndian.Uint32(b[4:])), uint64(binary.NativeEndian.Uint32(b[8:]))
-	if distance+key+bucketHead > uint64(len(b)) {
+	distance, key, value := uint64(binary.NativeEndian.Uint32(b[4:])), uint64(binary.NativeEndian.Uint32(b[8:])), uint64(binary.NativeEndian.Uint32(b[12:]))
+	if distance+key+max(value, bucketHead) > uint64(len(b)) { // bbolt copies some of them
 		return 0, errors.New("it reaches beyond the page")
 	}
 	return binary.NativeEndian.Uint64(b[distance+key:]), nil
@@ -191,13 +208,19 @@ type element struct {
 	flags      uint32
 }
 
-// elements are the keys of a page, in order and within it.
+// errEnd is damage at the end of a space that may hide its last keys.
+var errEnd = errors.New("keys at the end may be hidden")
+
+// elements are the keys of a page, in order and within it. bbolt packs a page:
+// behind its elements lie their keys and values, without a gap. So one that says
+// it has fewer than it has is found out.
 func elements(p []byte, leaf bool, keys span) ([]element, error) {
 	n := int(binary.NativeEndian.Uint16(p[10:]))
-	if pageHeader+n*leafElement > len(p) || n == 0 && !leaf {
+	if pageHeader+n*leafElement > len(p) {
 		return nil, fmt.Errorf("%d elements in %d bytes", n, len(p))
 	}
 	out := make([]element, n)
+	next := uint64(pageHeader + n*leafElement)
 	for i := range out {
 		at := pageHeader + i*leafElement
 		b := p[at:]
@@ -211,6 +234,10 @@ func elements(p []byte, leaf bool, keys span) ([]element, error) {
 		if distance+key+value > uint64(len(b)) {
 			return nil, fmt.Errorf("element %d reaches beyond the page", i)
 		}
+		if uint64(at)+distance != next {
+			return nil, fmt.Errorf("element %d does not stand behind the one before it", i)
+		}
+		next += key + value
 		out[i].key, out[i].value = b[distance:distance+key], b[distance+key:distance+key+value]
 		if before := i > 0 && bytes.Compare(out[i-1].key, out[i].key) >= 0; before || len(out[i].key) == 0 {
 			return nil, fmt.Errorf("key %d is out of order", i)

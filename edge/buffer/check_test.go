@@ -11,7 +11,7 @@ import (
 )
 
 // sample is a segment with branches, inline buckets and old pages.
-func sampleSegment(t *testing.T, f folder) (file []byte) {
+func sampleSegment(t testing.TB, f folder) (file []byte) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 1))
 	s := mustSegment(t, f, modeCreate)

@@ -1,8 +1,11 @@
 package buffer
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
+
+	"go.etcd.io/bbolt"
 )
 
 // bbolt splits a leaf page only when it holds more than four keys, and writes
@@ -68,3 +71,38 @@ func pieceKey(key []byte, n int) []byte {
 
 // pieceOf is the record's key in the key of one of its pieces.
 func pieceOf(key []byte) []byte { return key[:min(len(key), indexBytes)] }
+
+// mostRecord is more than any record takes. A damaged page may say any length, up
+// to 4 GiB: who copies what it says ends the process. What is cut has a wrong
+// checksum, as it had before.
+const mostRecord = maxSealed + pageBytes
+
+// scanRecords puts records together from their pieces.
+func (t boltTx) scanRecords(c *bbolt.Cursor, from []byte, fn func(k, v []byte) bool) {
+	for k, v := c.Seek(from); k != nil; {
+		record, whole, own := pieceOf(k), t.within(v), false
+		for k, v = c.Next(); k != nil && bytes.Equal(pieceOf(k), record); k, v = c.Next() {
+			if len(whole)+len(v) > mostRecord {
+				continue
+			}
+			if !own {
+				whole, own = append(make([]byte, 0, 2*pageBytes), whole...), true
+			}
+			whole = append(whole, v...)
+		}
+		if len(whole) > mostRecord {
+			whole = whole[:0]
+		}
+		if !fn(record, whole) {
+			return
+		}
+	}
+}
+
+// within is what stands in a page, or nothing of it where it is longer than its file.
+func (t boltTx) within(b []byte) []byte {
+	if int64(len(b)) > t.t.Size() {
+		return b[:0]
+	}
+	return b
+}

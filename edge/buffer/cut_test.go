@@ -17,14 +17,14 @@ func testFolder(t *testing.T) folder {
 	return folder{dir: quickDir(t), size: 1 << 20}
 }
 
-func mustSegment(t *testing.T, f folder, how mode) *boltSegment {
+func mustSegment(t testing.TB, f folder, how mode) *boltSegment {
 	t.Helper()
 	s, err := f.Open("1.seg", how)
 	check(t, err)
 	return s.(*boltSegment) //nolint:forcetypeassert // folder has no others
 }
 
-func mustUpdate(t *testing.T, s segment, fn func(tx) error) {
+func mustUpdate(t testing.TB, s segment, fn func(tx) error) {
 	t.Helper()
 	_, err := s.Update(fn)
 	check(t, err)

@@ -414,9 +414,9 @@ func (t boltTx) Put(s space, key, value []byte) error {
 func (t boltTx) Get(s space, key []byte) (value []byte) {
 	if s != spaceRecord {
 		if b := t.t.Bucket([]byte(s)); b != nil {
-			return b.Get(key)
+			value = t.within(b.Get(key))
 		}
-		return nil
+		return value
 	}
 	t.Scan(s, key, func(k, v []byte) bool {
 		if bytes.Equal(k, key) {
@@ -433,24 +433,12 @@ func (t boltTx) Scan(s space, from []byte, fn func(k, v []byte) bool) {
 		return
 	}
 	c := b.Cursor()
-	k, v := c.Seek(from)
-	if s != spaceRecord {
-		for ; k != nil && fn(k, v); k, v = c.Next() {
-			continue
-		}
+	if s == spaceRecord {
+		t.scanRecords(c, from, fn)
 		return
 	}
-	for k != nil {
-		record, whole, own := pieceOf(k), v, false
-		for k, v = c.Next(); k != nil && bytes.Equal(pieceOf(k), record); k, v = c.Next() {
-			if !own {
-				whole, own = append(make([]byte, 0, 2*pageBytes), whole...), true
-			}
-			whole = append(whole, v...)
-		}
-		if !fn(record, whole) {
-			return
-		}
+	for k, v := c.Seek(from); k != nil && fn(t.within(k), t.within(v)); k, v = c.Next() {
+		continue
 	}
 }
 

@@ -39,6 +39,40 @@ func (b *Buffer) startFresh(keys []string) (p *plan, lost []string, err error) {
 	return p, lost, nil
 }
 
+// without are the states of an older segment that s has none of. Each segment
+// has all that the one before it had: who is missing stood under a name that is
+// damaged.
+func (s *snapshot) without(older map[string][]byte) (lost []string) {
+	for _, k := range slices.Sorted(maps.Keys(older)) {
+		if _, has := s.states[k]; !has && !slices.Contains(s.lost, k) {
+			lost = append(lost, k)
+		}
+	}
+	return lost
+}
+
+// withStateless are the states that are lost. Where a name is damaged or hidden,
+// it may be that of any source that has data and no state.
+func (b *Buffer) withStateless(newest snapshot) []string {
+	lost := newest.lost
+	if newest.unread > 0 {
+		b.log.Error("states stand under names that are damaged, and are left out", "count", newest.unread)
+	}
+	if newest.unread == 0 && len(lost) == 0 && b.debt.hidden == nil {
+		return nil
+	}
+	for _, source := range slices.Sorted(maps.Keys(b.sources())) {
+		if _, has := b.states[source]; !has && !slices.Contains(lost, source) {
+			lost = append(lost, source)
+		}
+		// Of what stands beside a state the checksum tells whose it was.
+		if proof := proofOf + source; slices.ContainsFunc(newest.astray, func(s stray) bool { return s.is(proof) }) && !slices.Contains(lost, proof) {
+			lost = append(lost, proof)
+		}
+	}
+	return lost
+}
+
 // sinceKept is the stretch from the newest data kept of a source until now.
 func (b *Buffer) sinceKept(source string) mesh.Part {
 	part := mesh.Part{Source: source}
@@ -56,10 +90,25 @@ func (b *Buffer) sinceKept(source string) mesh.Part {
 	return part
 }
 
+// stray is a state as it is stored, perhaps under a name that is not its own.
+type stray struct {
+	in     space
+	stored []byte
+}
+
+// is reports whether a state was stored under this name.
+func (s stray) is(name string) bool {
+	_, ok := checked(s.in, []byte(name), s.stored)
+	return ok
+}
+
+// proofOf is where the agent keeps how far a source has proven, beside its state.
+const proofOf = "@proof/"
+
 // owner is the source whose state stands under a key: "id", or what the agent
 // keeps of it beside, "@what/id".
 func owner(key string) string {
-	if what, source, ok := strings.Cut(key, "/"); ok && what == "@proof" && source != "" {
+	if source, ok := strings.CutPrefix(key, proofOf); ok && source != "" {
 		return source
 	}
 	if key == "" {

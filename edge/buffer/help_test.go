@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/metrics"
 	"strings"
 	"testing"
 
@@ -175,6 +176,16 @@ func add(tb testing.TB, a *mesh.Account, r mesh.Record) {
 			}
 		}
 	}
+}
+
+// allocated is what do takes from the heap, in bytes.
+func allocated(do func()) uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(s)
+	before := s[0].Value.Uint64()
+	do()
+	metrics.Read(s)
+	return s[0].Value.Uint64() - before
 }
 
 func segments(tb testing.TB, dir string) []string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unicode/utf8"
 
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
@@ -17,8 +18,11 @@ type snapshot struct {
 	states map[string][]byte
 	descs  map[mesh.Hash]mesh.Descriptor
 	lost   []string // keys of states whose checksum is wrong
-	broken int      // descriptors and tallies whose checksum is wrong
+	broken int      // descriptors, tallies and skips whose checksum is wrong
+	unread int      // states under a name that no source has
+	astray []stray  // states whose checksum is wrong, as far as they are small
 	skips  []uint64 // indexes of quarantined records
+	unsure []uint64 // the same, without a checksum
 }
 
 // debt is what the next opening has to say beside itself.
@@ -26,6 +30,7 @@ type debt struct {
 	missing []stretch // indexes that should be there and are not
 	lost    []string  // keys of states that are lost
 	open    bool      // nobody knows how many records are missing, or of when
+	hidden  *piece    // its last records may be there and can't be seen: its tallies count them
 }
 
 // load reads what the directory holds. Afterwards chain and end are those the
@@ -55,12 +60,12 @@ func (b *Buffer) load() error {
 			b.uncommit(b.pieces[n-1])
 		}
 	}
-	for _, f := range all {
-		for _, i := range f.s.skips {
-			b.skips[i] = true
-		}
+	b.skip(all)
+	b.debt = debt{missing: b.missing(all), open: open}
+	if n := len(all); n > 0 && all[n-1].hides {
+		b.debt.hidden = all[n-1].piece
 	}
-	b.debt = debt{missing: b.missing(all), lost: newest.lost, open: open}
+	b.debt.lost = b.withStateless(newest)
 	if active != nil && b.end > b.pieces[len(b.pieces)-1].last {
 		// Records behind a hole go into a segment of their own.
 		err, active = active.Close(), nil
@@ -70,14 +75,40 @@ func (b *Buffer) load() error {
 	return err
 }
 
+// skip has the quarantined records passed over. Of those without a checksum, of
+// before 2026-11-28, the catalogue must know too: one that is not believed is
+// read, and quarantined again if it must be.
+func (b *Buffer) skip(all []found) {
+	gone := b.notes.gone(func(why mesh.Cause) bool { return why != "" })
+	for _, f := range all {
+		for _, i := range f.s.skips {
+			b.skips[i] = true
+		}
+		for _, i := range f.s.unsure {
+			if len(overlap(stretch{i, i}, gone)) > 0 {
+				b.skips[i] = true
+			}
+		}
+	}
+}
+
 // uncommit takes back the states of a commit that failed, as its records are:
 // a source that believed them would not ask for those again.
 func (b *Buffer) uncommit(p *piece) {
+	if states := b.counting(p); states != nil {
+		b.states = maps.Clone(states)
+	}
+}
+
+// counting are the states that count of a segment that a failed commit left; nil
+// of another.
+func (b *Buffer) counting(p *piece) (states map[string][]byte) {
 	for _, n := range b.notes.notes {
 		if f := n.Filled; f != nil && f.States != nil && f.First == p.first && f.Segment == pieceName(p.number, p.first) {
-			b.states = maps.Clone(f.States)
+			states = f.States
 		}
 	}
+	return states
 }
 
 // examine looks into every file whose name could be a segment's.
@@ -109,6 +140,7 @@ func (b *Buffer) examine() (all []found, err error) {
 
 // newest is what the newest good segment knows; bad ones are set aside.
 func (b *Buffer) newest(all []found) (newest snapshot, err error) {
+	states := map[string][]byte{}
 	for _, f := range all {
 		if f.missing {
 			b.log.Error("a segment is not there any more", "segment", f.name)
@@ -124,8 +156,12 @@ func (b *Buffer) newest(all []found) (newest snapshot, err error) {
 		// A descriptor that is broken in the newest is taken from an older one.
 		older := newest.descs
 		newest = f.s
+		newest.lost = append(newest.lost, newest.without(states)...)
+		if states = b.counting(f.piece); states == nil {
+			states = newest.states
+		}
 		if newest.broken > 0 {
-			b.log.Error("descriptors or tallies are lost", "segment", f.name, "count", newest.broken)
+			b.log.Error("descriptors, tallies or skips are lost", "segment", f.name, "count", newest.broken)
 			for h, d := range older {
 				if f.names[h] && !known(newest.descs, h) {
 					newest.descs[h] = d
@@ -219,10 +255,17 @@ func readSnapshot(t tx, s *snapshot) {
 	s.states, s.descs = map[string][]byte{}, map[mesh.Hash]mesh.Descriptor{}
 	for _, sp := range []space{spaceState, spaceWide} {
 		t.Scan(sp, nil, func(k, v []byte) bool {
-			if value, ok := checked(sp, k, v); ok {
+			value, ok := checked(sp, k, v)
+			switch {
+			case ok:
 				s.states[string(k)] = slices.Clone(value)
-			} else {
+			case 0 < len(k) && len(k) <= wire.MaxName && utf8.Valid(k):
 				s.lost = append(s.lost, string(k))
+			default:
+				s.unread++
+			}
+			if !ok && len(v) < pageBytes {
+				s.astray = append(s.astray, stray{sp, slices.Clone(v)})
 			}
 			return true
 		})
@@ -268,8 +311,15 @@ func readPiece(t tx, p *piece, s *snapshot) {
 		}
 		return true
 	})
-	t.Scan(spaceSkip, nil, func(k, _ []byte) bool {
-		s.skips = append(s.skips, indexOf(k))
+	t.Scan(spaceSkip, nil, func(k, v []byte) bool {
+		switch _, ok := checked(spaceSkip, k, v); {
+		case ok:
+			s.skips = append(s.skips, indexOf(k))
+		case len(v) == 1:
+			s.unsure = append(s.unsure, indexOf(k))
+		default:
+			s.broken++
+		}
 		return true
 	})
 }
@@ -300,7 +350,7 @@ func (b *Buffer) begin() error {
 	// What stood behind the end is lost too, and there may have been voids.
 	beyond := stretch{b.end + 1, 1<<64 - 2}
 	missing := join(append(b.notes.carried(append(slices.Clone(b.debt.missing), beyond)), b.debt.missing...))
-	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.partsOf(debt{missing: missing, open: b.debt.open}))
+	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.partsOf(debt{missing: missing, open: b.debt.open, hidden: b.debt.hidden}))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,11 @@ func decodePlace(b []byte) (p place, err error) {
 	if len(b) < 16 {
 		return p, fmt.Errorf("%w: a place of %d bytes", errDamaged, len(b))
 	}
-	return place{number: binary.BigEndian.Uint64(b), first: binary.BigEndian.Uint64(b[8:]), log: mesh.LogID(b[16:])}, nil
+	p = place{number: binary.BigEndian.Uint64(b), first: binary.BigEndian.Uint64(b[8:]), log: mesh.LogID(b[16:])}
+	if p.first == 0 || p.first > math.MaxInt64 {
+		return p, fmt.Errorf("%w: a place at index %d", errDamaged, p.first)
+	}
+	return p, nil
 }
 
 func pieceName(number, first uint64) string {
@@ -64,6 +69,7 @@ type found struct {
 
 	missing bool // it was made and is not there
 	back    bool // its last commits may be gone
+	hides   bool // its last records or states may be there and can't be seen
 }
 
 // belonging are the files of all that are this log's, by number. ErrForeign
@@ -116,8 +122,10 @@ func compare(x, y bool) int {
 
 // birth is the first epoch of the log, which all its segments share.
 func (b *Buffer) birth(all []found) mesh.Epoch {
-	if eras := b.notes.eras(b.cfg.Log); len(eras) > 0 {
-		return eras[0].epoch
+	for _, e := range b.notes.eras(b.cfg.Log) {
+		if e.parent.IsZero() { // the first line may be damaged
+			return e.epoch
+		}
 	}
 	for _, f := range all {
 		if f.bad == nil && f.log == b.cfg.Log {

@@ -137,7 +137,7 @@ func (b *Buffer) reopen(all []found) (segment, error) {
 	switch {
 	case errors.Is(err, errDamaged):
 		b.log.Warn("segment is not continued", "segment", last.name, "err", err)
-		last.back = errors.Is(err, errBack)
+		last.back, last.hides = errors.Is(err, errBack), errors.Is(err, errEnd)
 		return nil, nil //nolint:nilnil // what of it can't be read is told when it is
 	case err == nil && last.bytes >= int64(b.cfg.SegmentBytes)*3/4:
 		return nil, errors.Join(seg.Trim(), seg.Close())
@@ -166,6 +166,11 @@ func (b *Buffer) partsOf(d debt) map[string]tally {
 	for source := range b.sources() {
 		since := b.sinceKept(source).Times
 		parts[source] = parts[source].plus(tally{From: since.From, To: since.To})
+	}
+	if d.hidden != nil {
+		for source, t := range d.hidden.tallies {
+			parts[source] = parts[source].plus(tally{From: t.From, To: t.To})
+		}
 	}
 	return parts
 }

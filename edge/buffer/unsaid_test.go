@@ -6,37 +6,13 @@ import (
 	"testing"
 
 	"plantmesh/proto/mesh"
-	"plantmesh/proto/wire"
 )
-
-// saidLost are the positions that voids of the log give up, those of a record
-// that is passed over left out: nobody reads it.
-func saidLost(tb testing.TB, b *Buffer) map[mesh.Position]bool {
-	tb.Helper()
-	out := map[mesh.Position]bool{}
-	for _, r := range all(tb, b) {
-		h, err := wire.ParseHeader(r.Sealed)
-		if err != nil || h.Kind != mesh.KindVoid {
-			continue
-		}
-		v, err := wire.OpenVoid(r.Sealed)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		for _, l := range v.Lost {
-			for s := l.First; s <= l.Last; s++ {
-				out[mesh.Position{Log: testLog, Epoch: l.Epoch, Seq: s}] = true
-			}
-		}
-	}
-	return out
-}
 
 func wantLost(tb testing.TB, b *Buffer, when string, want ...mesh.Position) {
 	tb.Helper()
-	said := saidLost(tb, b)
+	said := voidsOf(tb, all(tb, b)) // without those that are passed over: nobody reads them
 	for _, p := range want {
-		if !said[p] {
+		if !told(said, p) {
 			tb.Errorf("%s nobody says that %s is lost", when, p)
 		}
 	}
