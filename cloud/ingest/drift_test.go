@@ -37,7 +37,7 @@ func (w *words) has(text string) int {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(patience)
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	for !ok() {
@@ -180,12 +180,20 @@ func TestIngest_DeletedStreamIsTold(t *testing.T) {
 	if h.g.Stats().Renewed != 0 {
 		t.Error("a stream made for the first time is counted")
 	}
+	deleted := time.Now()
 	if err := f.js.DeleteStream(t.Context(), subject.IngestStream); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "it is told", func() bool {
 		return log.has("the ingest stream was deleted and made anew: agents send again what is not accounted") == 1
 	})
+	made, err := f.js.Stream(t.Context(), subject.IngestStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := made.CachedInfo().Created.Sub(deleted); after < settle {
+		t.Errorf("it was made anew %v after the old one went, whose files may not be away yet", after)
+	}
 	f.publish(subject.Live, frames(f.batch(2)))
 	f.awaitAll()
 	if s := h.g.Stats(); s.Renewed != 1 || s.Regressed != 0 {

@@ -31,6 +31,11 @@ const (
 	// A server that starts loses requests, so they are better short and repeated.
 	callTimeout = 10 * time.Second
 	apiTimeout  = 2 * time.Second
+	// settle is how long a server gets to put a deleted stream away. It takes the
+	// name off its list first and the files after that (nats-server 2.15.2,
+	// stream.stop): a stream made anew in between shares the folder, and either
+	// loses its files or brings the server down.
+	settle = time.Second
 )
 
 // errStalled is returned when the stream has messages the consumer doesn't give.
@@ -128,15 +133,42 @@ func identity(i *jetstream.StreamInfo) string {
 func (g *Ingest) stream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
 	s, err := js.Stream(ctx, subject.IngestStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if s, err = js.CreateStream(ctx, g.wanted()); err != nil {
-			return nil, fmt.Errorf("make the ingest stream: %w", err)
-		}
-		return s, nil
+		return g.make(ctx, js)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find the ingest stream: %w", err)
 	}
 	return g.right(ctx, js, s)
+}
+
+// make makes the ingest stream. Where there was one before, it waits until that
+// is put away, and has the new one take a message: one that lost its files never
+// answers, and is made once more.
+func (g *Ingest) make(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	place, err := g.Place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	again := place.Stream != ""
+	if again {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(settle):
+		}
+	}
+	s, err := js.CreateStream(ctx, g.wanted())
+	if err != nil {
+		return nil, fmt.Errorf("make the ingest stream: %w", err)
+	}
+	if !again {
+		return s, nil
+	}
+	if _, err := js.Publish(ctx, subject.Canary, nil, jetstream.WithRetryAttempts(0)); err != nil {
+		err = fmt.Errorf("the ingest stream was made anew and takes no message: %w", err)
+		return nil, errors.Join(err, js.DeleteStream(ctx, subject.IngestStream))
+	}
+	return s, nil
 }
 
 // reading is one session's view of the stream.

@@ -23,6 +23,10 @@ const (
 	maxPending = 4096
 )
 
+// settle is how long a server gets to put a deleted stream's files away before
+// one of the same name is made: it takes the name off its list first.
+const settle = time.Second
+
 // JetStream publishes to the product stream of a NATS server.
 type JetStream struct {
 	js       jetstream.JetStream
@@ -59,9 +63,21 @@ func (j *JetStream) ensure(ctx context.Context) error {
 func (j *JetStream) Publish(ctx context.Context, messages []Message) (stored int, err error) {
 	if stored, err = j.publish(ctx, messages); err != nil && ctx.Err() == nil {
 		// Somebody may have deleted or changed the stream: the next try finds it.
-		err = errors.Join(err, j.ensure(ctx))
+		err = errors.Join(err, j.again(ctx))
 	}
 	return stored, err
+}
+
+// again makes sure of a stream that was there before.
+func (j *JetStream) again(ctx context.Context) error {
+	if _, err := j.js.Stream(ctx, subject.ProductStream); errors.Is(err, jetstream.ErrStreamNotFound) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(settle):
+		}
+	}
+	return j.ensure(ctx)
 }
 
 func (j *JetStream) publish(ctx context.Context, messages []Message) (stored int, err error) {
