@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,7 +37,8 @@ var (
 type disk interface {
 	// Names are those of all segments, sorted.
 	Names() ([]string, error)
-	// Open opens a segment. A created one is durable, with its spaces, on return.
+	// Open opens a segment. A created one is durable, with its spaces, on return;
+	// of one that is continued all that will be read of it.
 	Open(name string, how mode) (segment, error)
 	// Remove deletes a segment; SetAside keeps its bytes under another name.
 	Remove(name string) error
@@ -300,9 +302,37 @@ func (f folder) open(path string, read bool) (segment, error) {
 	s := &boltSegment{db: db, last: leaf{page: db.Info().PageSize}}
 	s.last.used = s.last.page
 	if !read {
+		if err := renew(db, file); err != nil {
+			return nil, errors.Join(fmt.Errorf("make the last commit durable: %w", err), db.Close())
+		}
 		s.ahead = newAhead(file, f.size)
 	}
 	return s, nil
+}
+
+// pages is a segment's file, to be read and written in place.
+type pages interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// renew makes durable what was read of a segment. bbolt syncs a commit's pages
+// and then the page that names their root; where that second sync failed and the
+// process was killed before it noted so, the kernel takes that page for clean:
+// it reads back, a sync writes nothing, and a power loss takes the commit. So the
+// page is written as it is, which makes it one to be synced.
+func renew(db *bbolt.DB, file pages) error {
+	return db.View(func(t *bbolt.Tx) error {
+		page := make([]byte, pageBytes)
+		at := int64(t.ID()%2) * int64(db.Info().PageSize)
+		if _, err := file.ReadAt(page, at); err != nil {
+			return err
+		}
+		if _, err := file.WriteAt(page, at); err != nil {
+			return err
+		}
+		return db.Sync()
+	})
 }
 
 func (f folder) Remove(name string) error {

@@ -60,8 +60,8 @@ func (b *Buffer) load() error {
 			b.uncommit(b.pieces[n-1])
 		}
 	}
-	b.skip(all)
-	b.debt = debt{missing: b.missing(all), open: open}
+	unnoted := b.skip(all)
+	b.debt = debt{missing: join(append(b.missing(all), unnoted...)), open: open}
 	if n := len(all); n > 0 && all[n-1].hides {
 		b.debt.hidden = all[n-1].piece
 	}
@@ -77,12 +77,17 @@ func (b *Buffer) load() error {
 
 // skip has the quarantined records passed over. Of those without a checksum, of
 // before 2026-11-28, the catalogue must know too: one that is not believed is
-// read, and quarantined again if it must be.
-func (b *Buffer) skip(all []found) {
+// read, and quarantined again if it must be. unnoted are those that the
+// catalogue doesn't know, as a kill came before the note: nobody knows which
+// void says so, and if that can't be read either nothing does. It is said again.
+func (b *Buffer) skip(all []found) (unnoted []stretch) {
 	gone := b.notes.gone(func(why mesh.Cause) bool { return why != "" })
 	for _, f := range all {
 		for _, i := range f.s.skips {
 			b.skips[i] = true
+			if at := (stretch{i, i}); i <= b.end && len(overlap(at, gone)) == 0 {
+				unnoted = append(unnoted, at)
+			}
 		}
 		for _, i := range f.s.unsure {
 			if len(overlap(stretch{i, i}, gone)) > 0 {
@@ -90,6 +95,7 @@ func (b *Buffer) skip(all []found) {
 			}
 		}
 	}
+	return unnoted
 }
 
 // uncommit takes back the states of a commit that failed, as its records are:

@@ -55,3 +55,23 @@ func whatWasSaidLost(t *testing.T, twice bool) {
 	wantLost(t, b, "with that void in quarantine", first, batch, second)
 	check(t, b.Close())
 }
+
+// A kill between a quarantine and its note: when the void that says so can't be
+// read either, somebody still has to say it.
+func TestBuffer_AQuarantineThatWasNotNotedIsSaidAgain(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	b := mustOpen(t, cfg)
+	batch := mustAppend(t, b, offer(t, "a", 1000, 3))
+	path := filepath.Join(cfg.Dir, "catalogue.jsonl")
+	notes, err := os.ReadFile(path)
+	check(t, err)
+	check(t, b.Quarantine(batch, "it can never pass"))
+	void := b.End()
+	check(t, b.Close())
+	check(t, os.WriteFile(path, notes, 0o600))
+
+	b = mustOpen(t, cfg)
+	check(t, b.Quarantine(void, "its checksum is wrong"))
+	wantLost(t, b, "after a kill before the note", batch, void)
+	check(t, b.Close())
+}

@@ -9,6 +9,7 @@ const (
 	hubFsyncOff
 	ackBeforeFsync
 	ackAfterReadBack
+	readBackAfterRestart
 	deleteBeforeAccounted
 	setApartFromRows
 	highWaterMark
@@ -24,7 +25,8 @@ const (
 
 func (c control) String() string {
 	return [...]string{
-		"intact", "fsync off", "fsync off at the hub", "ack before fsync", "ack after read-back of a failed fsync", "delete before accounted",
+		"intact", "fsync off", "fsync off at the hub", "ack before fsync", "ack after read-back of a failed fsync",
+		"ack after the next process read it back", "delete before accounted",
 		"set stored apart from rows", "high-water mark instead of set", "epoch kept across reopening", "hub epoch kept over a restore",
 		"append without its condition", "an opening that voids", "watermark without contiguity", "in-flight entry dropped when its ack was sent",
 		"folding by arrival",
@@ -33,7 +35,7 @@ func (c control) String() string {
 
 // seed is a schedule that shows it, see TestSimulate_Find.
 func (c control) seed() uint64 {
-	return [...]uint64{0, 17, 428, 8, 1965, 79, 375, 178, 643, 452, 356, 1374, 475, 2, 475}[c]
+	return [...]uint64{0, 17, 428, 8, 1965, 5008703, 79, 375, 178, 643, 452, 356, 1374, 475, 2, 475}[c]
 }
 
 // kind is how the simulation is to see it.
@@ -52,7 +54,7 @@ func (c control) kind() string {
 
 // onDisk breaks the agent's disk.
 func (c control) onDisk(d *disk) {
-	d.unsynced, d.believes = c == fsyncOff, c == ackAfterReadBack
+	d.unsynced, d.believes, d.rereads = c == fsyncOff, c == ackAfterReadBack, c == readBackAfterRestart
 }
 
 // onStore breaks the hub's store.

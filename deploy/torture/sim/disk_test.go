@@ -69,6 +69,7 @@ type disk struct {
 
 	unsynced bool // control: syncs do nothing
 	believes bool // control: a failed sync is believed where the data reads back
+	rereads  bool // control: what reads back is believed by the next process
 }
 
 func newDisk(t *tap) *disk { return &disk{tap: t, files: map[string]*file{}} }
@@ -129,7 +130,7 @@ func (t *tables) put(s int, key string, value []byte) {
 // image is a copy of the disk as it stands, or as it would after a power loss.
 func (d *disk) image() *disk {
 	c := newDisk(nil)
-	c.unsynced, c.believes = d.unsynced, d.believes
+	c.unsynced, c.believes, c.rereads = d.unsynced, d.believes, d.rereads
 	for name, f := range d.files {
 		g := &file{now: f.now.clone(), damaged: f.damaged}
 		if f.safe != nil {
@@ -178,6 +179,11 @@ func (d *disk) Open(name string, how buffer.Mode) (buffer.Segment, error) {
 		return nil, fs.ErrNotExist
 	case f.damaged:
 		return nil, fmt.Errorf("open %s: %w", name, buffer.ErrDamaged)
+	case how == buffer.ModeAppend && f.safe != nil && !d.unsynced && !d.rereads:
+		if d.tap.failsNow() {
+			return nil, errSync
+		}
+		f.safe = nil
 	}
 	return &segment{d: d, f: f, write: how != buffer.ModeRead}, nil
 }
