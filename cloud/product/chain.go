@@ -111,6 +111,9 @@ func (c *Chain) Standing(ord mesh.Ordinal) Standing {
 	return StandingCut
 }
 
+// Holed reports whether records came above some that did not.
+func (c *Chain) Holed() bool { return len(c.Above) > 0 && c.Above[len(c.Above)-1].First > c.Through }
+
 // whole reports whether a branch that was left has no hole up to a position
 // of epoch i.
 func (c *Chain) whole(i int, seq uint64) bool {

@@ -11,7 +11,7 @@ import (
 // draft makes the states and rows of what a run folded, and compares them with
 // those that stand.
 func (r *Runner) draft(ctx context.Context, x *run, d *diff) error {
-	d.final, d.end = x.feed.final, x.upto
+	d.final, d.end, d.hole = x.feed.final, x.upto, r.holed(x.feed)
 	if err := x.cache(d); err != nil {
 		return err
 	}

@@ -124,3 +124,16 @@ func (e *entity) forgetRows(before mesh.Nanos) {
 		}
 	}
 }
+
+// heldFrom is where the first row that ended and whose change is held back
+// begins: after a restart it is folded again. One that is open is made from the
+// last edge at any rate.
+func (e *entity) heldFrom() mesh.Nanos {
+	from := never
+	for _, k := range e.open {
+		if k.next != nil && k.ends(e.upto) {
+			from = min(from, k.from)
+		}
+	}
+	return from
+}

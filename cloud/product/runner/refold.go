@@ -121,7 +121,7 @@ func (r *Runner) fold(ctx context.Context, d *diff) error {
 		if upto := min(e.upto, e.waits); upto < views[i].end { // it goes on at the next step
 			d.more, d.through = true, min(d.through, upto)
 		} else {
-			d.final, d.end = e.feed.final, e.upto
+			d.final, d.end, d.hole = e.feed.final, e.upto, r.holed(e.feed)
 			d.sweep(e)
 		}
 		e.mended = nil
@@ -195,6 +195,22 @@ func (r *Runner) clear(ctx context.Context, e *entity, kept mesh.Nanos) (mesh.Na
 		}
 	}
 	return at, err
+}
+
+// holed reports whether a log of an entity's sources has a hole: what fills it may
+// change any row before its end.
+func (r *Runner) holed(f feed) bool {
+	for _, p := range f {
+		if p.source == nil {
+			continue
+		}
+		for id := range p.source.voices.Of {
+			if l := r.logs[id]; l != nil && l.chain.Holed() && !r.retired(id) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (r *Runner) coverAll(ctx context.Context, d *diff) error {

@@ -117,7 +117,7 @@ func (r *Runner) marking() ([]byte, error) {
 		if e.floor != always {
 			m.Floor = &e.floor
 		}
-		if upto := min(e.upto, e.waits); upto < look(e, horizon).end {
+		if upto := min(e.upto, e.waits, e.heldFrom()); upto < look(e, horizon).end {
 			m.Upto = &upto
 		}
 		if m != (mark{}) {

@@ -31,9 +31,11 @@ type diff struct {
 	product string
 	now     mesh.Nanos
 	growth  time.Duration
+	settle  time.Duration
 	all     bool                 // hold nothing back
 	final   func(mesh.Span) bool // of the entity at hand
 	end     mesh.Nanos           // of what is known of it
+	hole    bool                 // records before what is known of it are still to come
 	held    bool                 // something was held back
 	more    bool                 // something is not folded yet
 	through mesh.Nanos           // and up to here everything is
@@ -115,17 +117,33 @@ func (d *diff) put(e *entity, x *product.Draft) {
 	d.emit(e, x.Key, k)
 }
 
-// hold reports whether a change can wait: an open row in which only numbers
-// have grown.
+// hold reports whether a change can wait: of a row in which only numbers have
+// changed.
 func (d *diff) hold(was, now *kept) bool {
-	growing := was.state == mesh.RowProvisional && now.state == mesh.RowProvisional && was.shape == now.shape &&
-		was.to == now.to && (now.to == 0 || now.to > d.end)
-	if d.all || !growing || d.now.Sub(was.produced) >= d.growth || d.now < was.produced {
+	wait := d.wait(now)
+	if d.all || was.state != mesh.RowProvisional || now.state != mesh.RowProvisional || was.shape != now.shape ||
+		was.from != now.from || was.to != now.to || d.now.Sub(was.produced) >= wait || d.now < was.produced {
 		return false
 	}
 	d.held = true
 	return true
 }
+
+// wait is the least time between two revisions of a row: of an open one, which
+// grows; and while a hole is open of one that ended, which what fills the hole
+// changes again and again.
+func (d *diff) wait(k *kept) time.Duration {
+	switch {
+	case k.ends(d.end) && d.hole:
+		return d.settle
+	case k.ends(d.end):
+		return 0
+	}
+	return d.growth
+}
+
+// ends reports whether a row has its end by an instant.
+func (k *kept) ends(by mesh.Nanos) bool { return k.to != 0 && k.to <= by }
 
 func (d *diff) withdraw(e *entity, key string) {
 	was := e.rows[key]
@@ -154,7 +172,7 @@ func (d *diff) emit(e *entity, key string, k *kept) {
 func (d *diff) sweep(e *entity) {
 	var due []string
 	for key, k := range e.open {
-		if d.final(mesh.Span{From: k.from, To: k.to}) || k.next != nil && (d.all || d.now.Sub(k.produced) >= d.growth) {
+		if d.final(mesh.Span{From: k.from, To: k.to}) || k.next != nil && (d.all || d.now < k.produced || d.now.Sub(k.produced) >= d.wait(k)) {
 			due = append(due, key)
 		} else if k.next != nil {
 			d.held = true
@@ -233,7 +251,7 @@ func (r *Runner) cover(ctx context.Context, s *source, d *diff) error {
 		return nil
 	}
 	d.final = func(x mesh.Span) bool { return x.To != 0 && x.To <= s.voices.Watermark }
-	d.end = s.end()
+	d.end, d.hole = s.end(), false
 	if s.rows.rowsFrom != always {
 		if err := r.recollect(ctx, s.rows, mesh.Span{From: always, To: never}); err != nil {
 			return err

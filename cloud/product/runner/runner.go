@@ -68,6 +68,9 @@ type Config struct {
 	// Growth is the least time between two commits of an open row in which only
 	// numbers have grown. Default 2 s.
 	Growth time.Duration
+	// Settle is the least time between two commits of a row that ended, while
+	// records of before are still to come. Default 30 s.
+	Settle time.Duration
 	// Kept says from when on no sample was dropped; nil: none ever was. What
 	// would fold from before it begins there, and rows from before stand.
 	Kept func(ctx context.Context) (mesh.Nanos, error)
@@ -83,6 +86,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Growth == 0 {
 		c.Growth = 2 * time.Second
+	}
+	if c.Settle == 0 {
+		c.Settle = 30 * time.Second
 	}
 	if c.bounds == (bounds{}) {
 		c.bounds = defaultBounds()
@@ -369,7 +375,7 @@ func (r *Runner) commit(ctx context.Context, flush bool) (done bool, err error) 
 	now := r.now()
 	step := mesh.Step{Product: r.def.ID, Partition: r.cfg.Partition, After: r.end, PlaceWas: r.placed, Place: r.place}
 	names := slices.Sorted(maps.Keys(r.sources))
-	d := diff{now: now, growth: r.cfg.Growth, all: flush || r.cfg.Eager, product: r.def.ID, through: never}
+	d := diff{now: now, growth: r.cfg.Growth, settle: r.cfg.Settle, all: flush || r.cfg.Eager, product: r.def.ID, through: never}
 	if err := r.fold(ctx, &d); err != nil {
 		return false, err
 	}
