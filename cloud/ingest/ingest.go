@@ -97,6 +97,7 @@ type Ingest struct {
 	open     bool
 	moved    bool // somebody else has opened the log
 	end      mesh.Position
+	before   []mesh.Epoch // of the log, before end's
 	place    mesh.Place
 	accounts map[mesh.LogID]*mesh.Account
 	lacks    map[mesh.LogID]map[mesh.Hash]bool // descriptors records waited for
@@ -140,7 +141,7 @@ func (g *Ingest) openLocked(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.open, g.end, g.place, g.accounts = true, o.End, o.Place, o.Accounts
+	g.open, g.end, g.before, g.place, g.accounts = true, o.End, o.Before, o.Place, o.Accounts
 	if g.accounts == nil {
 		g.accounts = map[mesh.LogID]*mesh.Account{}
 	}
@@ -300,7 +301,7 @@ func (g *Ingest) receiptLocked(log mesh.LogID) ([]byte, error) {
 	if n := g.takes.Load(); n > 0 {
 		most = min(most, n)
 	}
-	r := mesh.Receipt{By: g.end, Place: g.place, Limits: mesh.Limits{MaxBytes: most, BacklogShare: uint8(min(g.share.Load(), 100))}}
+	r := mesh.Receipt{By: g.end, Before: g.before, Place: g.place, Limits: mesh.Limits{MaxBytes: most, BacklogShare: uint8(min(g.share.Load(), 100))}}
 	if a := g.accounts[log]; a != nil {
 		r.Have, r.Chain = a.Set, a.Chain
 		if from := len(r.Chain) - maxChain; from > 0 {

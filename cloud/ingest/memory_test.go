@@ -33,9 +33,13 @@ func (m *memory) OpenLog(_ context.Context, partition int) (mesh.Opened, error) 
 	if err != nil {
 		return mesh.Opened{}, err
 	}
+	var before []mesh.Epoch
+	if !m.end.IsZero() {
+		before = append(before, m.end.Epoch)
+	}
 	m.end = mesh.Position{Log: mesh.LogID(fmt.Sprintf("hub/%d", partition)), Epoch: mesh.NewEpoch(), Seq: 1}
 	m.entries = append(m.entries, mesh.Entry{At: m.end, Header: mesh.Header{Kind: mesh.KindOpening}, Sealed: sealed})
-	o := mesh.Opened{End: m.end, Accounts: map[mesh.LogID]*mesh.Account{}, Place: m.place}
+	o := mesh.Opened{End: m.end, Before: before, Accounts: map[mesh.LogID]*mesh.Account{}, Place: m.place}
 	for log, a := range m.accounts {
 		o.Accounts[log] = a.Clone()
 	}

@@ -198,12 +198,16 @@ func TestIngest_OverJetStream(t *testing.T) {
 		f.await(func(mesh.Receipt) bool { return true }) // a tick of the hub
 	}
 
-	// A restart of the hub goes on where it was.
+	// A restart of the hub goes on where it was, and says what went before.
+	was := f.last.By.Epoch
 	h.end()
 	f.publish(subject.Live, frames(f.batch(1)))
 	before := h.g.Stats().Messages
 	h = runHub(t, st, connect(t, srv))
 	f.awaitAll()
+	if !slices.Contains(f.last.Before, was) || slices.Contains(f.last.Before, f.last.By.Epoch) {
+		t.Errorf("behind %s the receipt says %v went before %s", was, f.last.Before, f.last.By)
+	}
 	if s := h.g.Stats(); s.Messages != 1 || before != 32 {
 		t.Errorf("after the restart %+v", s)
 	}

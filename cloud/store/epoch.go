@@ -45,6 +45,25 @@ func tip(ctx context.Context, tx *sql.Tx, log mesh.LogID) (spot, mesh.Position, 
 	return at, p, nil
 }
 
+// epochs are the newest of a log, the newest last.
+func epochs(ctx context.Context, tx *sql.Tx, log mesh.LogID) (out []mesh.Epoch, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT epoch FROM (SELECT n, epoch FROM epoch WHERE log = ? ORDER BY n DESC LIMIT ?) ORDER BY n`, string(log), mesh.MaxBefore)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var raw []byte
+		if err := rows.Scan(&raw); err != nil {
+			return nil, err
+		}
+		var e mesh.Epoch
+		copy(e[:], raw)
+		out = append(out, e)
+	}
+	return out, rows.Err()
+}
+
 // follow refuses an append that doesn't follow the end of its log, and moves
 // the end by n records.
 func follow(ctx context.Context, tx *sql.Tx, after mesh.Position, n int) (spot, error) {

@@ -22,6 +22,9 @@ func (s *Store) OpenLog(ctx context.Context, partition int) (mesh.Opened, error)
 		if err != nil {
 			return err
 		}
+		if o.Before, err = epochs(ctx, tx, hubLog(partition)); err != nil {
+			return err
+		}
 		at, end, err := beginEpoch(ctx, tx, hubLog(partition))
 		if err != nil {
 			return err

@@ -15,7 +15,8 @@ import (
 // disk, and now and then through; the rest it says again at each connect.
 type reader struct {
 	by      mesh.Position       // newest receipt; sequence 0 after a restart of the agent
-	left    map[mesh.Epoch]bool // epochs it has left: never believed again
+	left    map[mesh.Epoch]bool // epochs it has left: not believed again
+	before  []mesh.Epoch        // those before its own, as it says
 	covered []stretch           // indexes it has accounted for, sorted and disjoint
 	highest uint64              // index ever covered
 	told    mesh.Epoch          // its epoch that was told what is no longer kept
@@ -52,7 +53,7 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 	if b.closed {
 		return nil, ErrClosed
 	}
-	if err := b.believe(r.By); err != nil {
+	if err := b.believe(r.By, r.Before); err != nil {
 		return nil, err
 	}
 	fault.Point("receipt.taken")
@@ -73,7 +74,7 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 	b.mu.Lock()
 	b.reader.covered = covered
 	if !r.By.IsZero() {
-		b.reader.by = r.By
+		b.reader.by, b.reader.before = r.By, r.Before
 	}
 	if n := len(covered); n > 0 {
 		b.reader.highest = max(b.reader.highest, covered[n-1].last)
@@ -92,13 +93,16 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 }
 
 // believe refuses a receipt that is not the reader's newest. A new epoch is
-// noted before anything is deleted by its word.
-func (b *Buffer) believe(by mesh.Position) error {
+// noted before anything is deleted by its word. What the epochs before each say
+// tells which of two is the newer, though they were heard the other way round:
+// one that was paused and goes on answering is not the newer for being heard late.
+func (b *Buffer) believe(by mesh.Position, before []mesh.Epoch) error {
 	r := &b.reader
 	switch {
 	case by.IsZero():
 		return nil // a reader that never heard of this log: it covers nothing
-	case r.left[by.Epoch]:
+	case slices.Contains(before, r.by.Epoch) && !r.by.IsZero():
+	case r.left[by.Epoch] || slices.Contains(r.before, by.Epoch):
 		b.log.Error("receipt of an epoch the reader has left", "by", by.String(), "now", r.by.String())
 		return fmt.Errorf("%w: %s was left", ErrStale, by)
 	case by.Epoch == r.by.Epoch && by.Seq < r.by.Seq:
@@ -114,6 +118,7 @@ func (b *Buffer) believe(by mesh.Position) error {
 	if !r.by.IsZero() {
 		r.left[r.by.Epoch] = true
 	}
+	delete(r.left, by.Epoch)
 	return nil
 }
 

@@ -147,6 +147,43 @@ func TestBuffer_EpochOnceLeftIsNotBelievedAfterARestart(t *testing.T) {
 	}
 }
 
+// A hub that was paused before this agent ever heard it goes on answering beside
+// the one that took its place: whichever is heard first, the newer one counts.
+func TestBuffer_PausedReaderNeverTakesTheNewersPlace(t *testing.T) {
+	t.Parallel()
+	for _, pausedFirst := range []bool{false, true} {
+		b := mustOpen(t, testConfig(quickDir(t)))
+		mustAppend(t, b, offer(t, "a", 10, 2))
+		paused, now := newHub(), newHub()
+		newer := func() mesh.Receipt {
+			r := now.receipt(b.End())
+			r.Before = []mesh.Epoch{{9}, paused.by.Epoch}
+			return r
+		}
+		if pausedFirst {
+			mustAck(t, b, paused.receipt(mesh.Position{}))
+		}
+		mustAck(t, b, newer())
+		for range 2 {
+			if _, err := b.Ack(paused.receipt(mesh.Position{})); !errors.Is(err, ErrStale) {
+				t.Errorf("the paused hub, heard first: %v: %v", pausedFirst, err)
+			}
+			mustAck(t, b, newer())
+		}
+		// Heard before it said what went before it, the paused one was taken for
+		// the newer; the other takes its place again.
+		b.reader.before = nil
+		if _, err := b.Ack(paused.receipt(mesh.Position{})); pausedFirst != errors.Is(err, ErrStale) {
+			t.Errorf("the paused hub, heard first: %v: %v", pausedFirst, err)
+		}
+		mustAck(t, b, newer())
+		if again := mustAck(t, b, newer()); len(again) != 0 {
+			t.Errorf("asked for %v", again)
+		}
+		mustClose(t, b)
+	}
+}
+
 func TestBuffer_RestoredReaderIsToldWhatIsNoLongerKept(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, testConfig(quickDir(t)))

@@ -45,6 +45,7 @@ type Take struct {
 // has to follow, what is accounted for, and how far it has read.
 type Opened struct {
 	End      Position // the opening of the new epoch
+	Before   []Epoch  // those before it, the newest last, at most MaxBefore
 	Accounts map[LogID]*Account
 	Place    Place // zero: nothing read yet
 }

@@ -212,12 +212,18 @@ type Fact struct {
 // reader count in the order of By; a reader's new epoch is taken whole.
 type Receipt struct {
 	By     Position
+	Before []Epoch // those of the reader's log before By's, the newest last, at most MaxBefore
 	Have   Set
 	Chain  []Link // the reader's view of the writer's epochs
 	Lacks  []Hash
 	Limits Limits
 	Place  Place // how far the reader has come in the pipe; zero: it doesn't say
 }
+
+// MaxBefore is how many epochs a reader names that went before its own: so many
+// times it may be opened anew while a writer hears nothing, and the answer of
+// one of those still be told from that of a newer one.
+const MaxBefore = 8
 
 // Limits tell a writer what the reader can take now. Zero means no limit.
 type Limits struct {

@@ -174,6 +174,9 @@ func OpenFact(sealed []byte) (f mesh.Fact, err error) {
 // EncodeReceipt writes a receipt; it is a message of its own, not a record.
 func EncodeReceipt(r mesh.Receipt) ([]byte, error) {
 	m := &pb.Receipt{By: position(r.By), Through: position(r.Have.Through), Islands: ranges(r.Have.Islands), MaxBytes: r.Limits.MaxBytes, BacklogShare: uint32(r.Limits.BacklogShare), Stream: r.Place.Stream, Place: r.Place.Seq}
+	for _, e := range r.Before {
+		m.Before = append(m.Before, e[:])
+	}
 	for _, l := range r.Lacks {
 		m.Lacks = append(m.Lacks, l[:])
 	}
@@ -193,13 +196,16 @@ func DecodeReceipt(b []byte) (r mesh.Receipt, err error) {
 	if err := unmarshal(b, &m); err != nil {
 		return r, err
 	}
-	if len(m.GetIslands()) > mesh.MaxIslands || len(m.GetLacks()) > maxListed || len(m.GetChain()) > maxListed {
+	if len(m.GetIslands()) > mesh.MaxIslands || len(m.GetLacks()) > maxListed || len(m.GetChain()) > maxListed || len(m.GetBefore()) > mesh.MaxBefore {
 		return r, ErrLimit
 	}
 	r = mesh.Receipt{
 		By: unposition(m.GetBy()), Have: mesh.Set{Through: unposition(m.GetThrough()), Islands: unranges(m.GetIslands())},
 		Limits: mesh.Limits{MaxBytes: m.GetMaxBytes(), BacklogShare: uint8(min(m.GetBacklogShare(), 100))},
 		Place:  mesh.Place{Stream: m.GetStream(), Seq: m.GetPlace()},
+	}
+	for _, e := range m.GetBefore() {
+		r.Before = append(r.Before, epoch(e))
 	}
 	for _, l := range m.GetLacks() {
 		r.Lacks = append(r.Lacks, hash(l))

@@ -223,7 +223,7 @@ func TestRecords_DecodeOfEncodeIsIdentity(t *testing.T) {
 	if got, err := OpenFact(sealed); err != nil || got != f {
 		t.Errorf("fact %+v, %v", got, err)
 	}
-	r := mesh.Receipt{By: p, Have: mesh.Set{Through: p, Islands: v.Lost}, Lacks: []mesh.Hash{d.Rules}, Limits: mesh.Limits{MaxBytes: 9, BacklogShare: 70}, Chain: []mesh.Link{{Epoch: mesh.Epoch{7}, End: 3}, {Epoch: mesh.Epoch{8}, Parent: p}}}
+	r := mesh.Receipt{By: p, Before: []mesh.Epoch{{5}, {6}}, Have: mesh.Set{Through: p, Islands: v.Lost}, Lacks: []mesh.Hash{d.Rules}, Limits: mesh.Limits{MaxBytes: 9, BacklogShare: 70}, Chain: []mesh.Link{{Epoch: mesh.Epoch{7}, End: 3}, {Epoch: mesh.Epoch{8}, Parent: p}}}
 	b, err := EncodeReceipt(r)
 	if err != nil {
 		t.Fatal(err)

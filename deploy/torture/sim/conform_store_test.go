@@ -260,6 +260,9 @@ func storeScript(t *testing.T, p storePlace, seed uint64) []string {
 		if r.l.below(3) > 0 || r.end.IsZero() {
 			o, err := r.db.OpenLog(r.ctx, 0)
 			r.say("open: %s %s place %d, %d accounts", kindOf(err), r.names.of(o.End), o.Place.Seq, len(o.Accounts))
+			for _, e := range o.Before {
+				r.say("before it %s", r.names.of(mesh.Position{Log: hubLog, Epoch: e, Seq: 1}))
+			}
 			r.old, r.end = append(r.old, r.end), o.End
 		}
 		if r.l.below(3) > 0 || r.outEnd.IsZero() {

@@ -180,8 +180,16 @@ func (s *store) OpenLog(_ context.Context, _ int) (o mesh.Opened, err error) {
 		if err != nil {
 			return err
 		}
+		var before []mesh.Epoch
+		for i := range t.epochs {
+			if t.epochs[i].log == hubLog {
+				before = append(before, t.epochs[i].epoch)
+			}
+		}
 		e := s.begin(t, hubLog, len(t.entries))
-		o = mesh.Opened{End: e.end(), Accounts: map[mesh.LogID]*mesh.Account{}, Place: t.place}
+		before = slices.DeleteFunc(before, func(x mesh.Epoch) bool { return x == e.epoch })
+		before = before[max(0, len(before)-mesh.MaxBefore):]
+		o = mesh.Opened{End: e.end(), Before: before, Accounts: map[mesh.LogID]*mesh.Account{}, Place: t.place}
 		t.entries = append(t.entries, mesh.Entry{At: o.End, Header: mesh.Header{Kind: mesh.KindOpening}, Sealed: sealed})
 		for log, a := range t.accounts {
 			o.Accounts[log] = a.Clone()

@@ -633,8 +633,9 @@ type Receipt struct {
 	MaxBytes      uint32                 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	BacklogShare  uint32                 `protobuf:"varint,6,opt,name=backlog_share,json=backlogShare,proto3" json:"backlog_share,omitempty"`
 	Chain         []*Link                `protobuf:"bytes,7,rep,name=chain,proto3" json:"chain,omitempty"`
-	Stream        string                 `protobuf:"bytes,8,opt,name=stream,proto3" json:"stream,omitempty"` // identity of the stream the reader reads
-	Place         uint64                 `protobuf:"varint,9,opt,name=place,proto3" json:"place,omitempty"`  // sequence in it through which everything was looked at
+	Stream        string                 `protobuf:"bytes,8,opt,name=stream,proto3" json:"stream,omitempty"`  // identity of the stream the reader reads
+	Place         uint64                 `protobuf:"varint,9,opt,name=place,proto3" json:"place,omitempty"`   // sequence in it through which everything was looked at
+	Before        [][]byte               `protobuf:"bytes,10,rep,name=before,proto3" json:"before,omitempty"` // epochs of the reader's log before by's, the newest last
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -730,6 +731,13 @@ func (x *Receipt) GetPlace() uint64 {
 		return x.Place
 	}
 	return 0
+}
+
+func (x *Receipt) GetBefore() [][]byte {
+	if x != nil {
+		return x.Before
+	}
+	return nil
 }
 
 type Signal struct {
@@ -974,7 +982,7 @@ const file_records_proto_rawDesc = "" +
 	"\x04Link\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\fR\x05epoch\x123\n" +
 	"\x06parent\x18\x02 \x01(\v2\x1b.plantmesh.wire.v1.PositionR\x06parent\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\x04R\x03end\"\xd6\x02\n" +
+	"\x03end\x18\x03 \x01(\x04R\x03end\"\xee\x02\n" +
 	"\aReceipt\x12+\n" +
 	"\x02by\x18\x01 \x01(\v2\x1b.plantmesh.wire.v1.PositionR\x02by\x125\n" +
 	"\athrough\x18\x02 \x01(\v2\x1b.plantmesh.wire.v1.PositionR\athrough\x122\n" +
@@ -984,7 +992,9 @@ const file_records_proto_rawDesc = "" +
 	"\rbacklog_share\x18\x06 \x01(\rR\fbacklogShare\x12-\n" +
 	"\x05chain\x18\a \x03(\v2\x17.plantmesh.wire.v1.LinkR\x05chain\x12\x16\n" +
 	"\x06stream\x18\b \x01(\tR\x06stream\x12\x14\n" +
-	"\x05place\x18\t \x01(\x04R\x05place\"\xac\x01\n" +
+	"\x05place\x18\t \x01(\x04R\x05place\x12\x16\n" +
+	"\x06before\x18\n" +
+	" \x03(\fR\x06before\"\xac\x01\n" +
 	"\x06Signal\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
