@@ -212,7 +212,7 @@ func TestBuffer_RestoredReaderIsToldWhatIsNoLongerKept(t *testing.T) {
 
 func TestBuffer_Full(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []Policy{PolicyBlock, PolicyDropOldest} {
+	for _, policy := range []Policy{PolicyBlock, PolicyDropOldest, PolicyThin} {
 		t.Run(string(policy), func(t *testing.T) {
 			cfg := testConfig(quickDir(t))
 			cfg.Policy = policy
@@ -253,7 +253,28 @@ func TestBuffer_Full(t *testing.T) {
 			if lost == 0 || kept+lost != 80*40000 {
 				t.Errorf("%d kept, %d lost", kept, lost)
 			}
+			if policy == PolicyThin {
+				wantSpread(t, b, rs)
+			}
 		})
+	}
+}
+
+// wantSpread demands that of the log's time something is kept in each quarter.
+func wantSpread(t *testing.T, b *Buffer, rs []mesh.Record) {
+	t.Helper()
+	kept := map[uint64]int{}
+	for _, r := range rs {
+		i, ok := b.chain.index(r.At)
+		if !ok {
+			t.Fatalf("%s is not on the chain", r.At)
+		}
+		kept[(i-1)*4/b.end]++
+	}
+	for q := range uint64(4) {
+		if kept[q] == 0 {
+			t.Errorf("nothing is kept of quarter %d: %v", q, kept)
+		}
 	}
 }
 

@@ -220,7 +220,7 @@ func (b *Buffer) admit(p *plan) ([]mesh.Position, error) {
 		did := b.makeRoom()
 		if !did {
 			var derr error
-			if did, derr = b.dropOldest(); derr != nil {
+			if did, derr = b.sacrifice(); derr != nil {
 				return nil, errors.Join(err, derr)
 			}
 		}

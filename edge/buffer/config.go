@@ -18,6 +18,9 @@ const (
 	PolicyBlock Policy = "block"
 	// PolicyDropOldest lets the oldest segment go and marks it with a void.
 	PolicyDropOldest Policy = "drop_oldest"
+	// PolicyThin lets segments between go, each with a void: of an outage that
+	// lasts longer than the buffer, stretches from all of it stay.
+	PolicyThin Policy = "thin"
 )
 
 // Bounds of the sizes, see Config.
@@ -54,7 +57,7 @@ type Config struct {
 	// backup gets them again: at least the hub's backup interval; default 24h.
 	// They go earlier when half of max_bytes is in use.
 	Keep *strict.Duration `yaml:"keep"`
-	// Policy is block (default) or drop_oldest.
+	// Policy is block (default), drop_oldest or thin.
 	Policy Policy `yaml:"policy"`
 
 	// Log is the log's name, given by the root.
@@ -92,8 +95,8 @@ func (c *Config) Validate() error {
 		return strict.At("segment_bytes", "buffer.segment_bytes is too small: at least 1MiB")
 	case c.SegmentBytes > c.MaxBytes/segmentsAtLeast:
 		return strict.At("segment_bytes", "buffer.segment_bytes is too large: at most an eighth of buffer.max_bytes")
-	case c.Policy != PolicyBlock && c.Policy != PolicyDropOldest:
-		return strict.At("policy", "buffer.policy %q is neither block nor drop_oldest", c.Policy)
+	case c.Policy != PolicyBlock && c.Policy != PolicyDropOldest && c.Policy != PolicyThin:
+		return strict.At("policy", "buffer.policy %q is none of block, drop_oldest and thin", c.Policy)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func (d *narrow) take(t *testing.T) {
 
 func TestBuffer_DropsOldestOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []Policy{PolicyDropOldest, PolicyBlock} {
+	for _, policy := range []Policy{PolicyDropOldest, PolicyThin, PolicyBlock} {
 		cfg := testConfig(quickDir(t))
 		cfg.Policy = policy
 		b, d := openNarrow(t, cfg, 32<<20)

@@ -3,6 +3,7 @@ package buffer
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"plantmesh/proto/mesh"
 )
@@ -24,7 +25,7 @@ func (b *Buffer) room(n, extra int64) error {
 		if b.makeRoom() {
 			continue
 		}
-		did, err := b.dropOldest()
+		did, err := b.sacrifice()
 		switch {
 		case err != nil:
 			return err
@@ -121,13 +122,13 @@ func (b *Buffer) makeRoom() bool {
 	return true
 }
 
-// dropOldest lets the oldest segment go by policy, its void first.
-func (b *Buffer) dropOldest() (bool, error) {
-	if b.cfg.Policy != PolicyDropOldest || len(b.pieces) == 0 || b.active != nil && len(b.pieces) == 1 {
+// sacrifice lets a segment go by policy, its void first.
+func (b *Buffer) sacrifice() (bool, error) {
+	p, note := b.victim()
+	if p == nil {
 		return false, nil
 	}
-	p := b.pieces[0]
-	void, err := b.lose([]stretch{{p.first, p.last}}, mesh.CauseDiskPolicy, "the buffer had no space left: the oldest records made room", p.tallies)
+	void, err := b.lose([]stretch{{p.first, p.last}}, mesh.CauseDiskPolicy, note, p.tallies)
 	if err != nil {
 		return false, err
 	}
@@ -138,6 +139,34 @@ func (b *Buffer) dropOldest() (bool, error) {
 	}
 	b.forget(p, mesh.CauseDiskPolicy, b.chain.at(b.end))
 	return true, nil
+}
+
+// victim is the segment that goes next by policy; nil: none does.
+func (b *Buffer) victim() (p *piece, note string) {
+	n := len(b.pieces)
+	if b.active != nil {
+		n--
+	}
+	if n <= 0 || b.cfg.Policy == PolicyBlock {
+		return nil, ""
+	}
+	if b.cfg.Policy == PolicyDropOldest {
+		return b.pieces[0], "the buffer had no space left: the oldest records made room"
+	}
+	// The one without which the hole is smallest, of equals the oldest: so holes
+	// stay about as long as each other, and grow together.
+	smallest, before := uint64(math.MaxUint64), b.received()
+	for i, q := range b.pieces[:n] {
+		behind := q.last + 1
+		if i+1 < len(b.pieces) {
+			behind = b.pieces[i+1].first
+		}
+		if hole := behind - min(before+1, behind); hole < smallest {
+			p, smallest = q, hole
+		}
+		before = q.last
+	}
+	return p, "the buffer had no space left: some records of all its time made room"
 }
 
 // shortOfSpace reports whether the file system would be left with less than

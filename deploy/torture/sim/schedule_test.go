@@ -75,7 +75,7 @@ func (e event) String() string { return fmt.Sprintf("%s %x", e.op, e.n) }
 type plan struct {
 	seed   uint64
 	small  bool // the agent's budget is small
-	drops  bool // a full buffer drops its oldest
+	drops  bool // a full buffer drops its oldest, or thins out where harm is odd
 	keep   bool // received records stay in the buffer
 	harm   int  // percent of messages something happens to, at first
 	events []event

@@ -183,7 +183,9 @@ func (w *world) startAgent(a *agent) {
 		cfg.MaxBytes, cfg.SegmentBytes = 3<<10, 768
 	}
 	if w.drops {
-		cfg.Policy = buffer.PolicyDropOldest
+		if cfg.Policy = buffer.PolicyDropOldest; w.harm%2 == 1 {
+			cfg.Policy = buffer.PolicyThin
+		}
 	}
 	b, err := buffer.OpenOn(cfg, a.disk, func() (int64, error) { return 1 << 40, nil }, w.quiet)
 	if err != nil {
