@@ -1,83 +1,11 @@
 package torture
 
 import (
-	"encoding/json"
-	"net/url"
 	"strings"
 	"time"
 
 	"plantmesh/deploy/torture/proxy"
 )
-
-// newest is the instant of the newest sample of an equipment in product
-// signals; zero: it has none.
-func (r *rig) newest(equipment string) (at time.Time) {
-	body, err := r.get("/api/v1/products/signals/latest", url.Values{"equipment": {equipment}, "fields": {"time"}})
-	if err != nil {
-		return at
-	}
-	defer body.Close()
-	var answer struct{ Data []struct{ Time time.Time } }
-	if json.NewDecoder(body).Decode(&answer) != nil {
-		return at
-	}
-	for _, row := range answer.Data {
-		if row.Time.After(at) {
-			at = row.Time
-		}
-	}
-	return at
-}
-
-// live waits until each source's samples of now are in product signals.
-func (r *rig) live() time.Duration {
-	r.Helper()
-	began := time.Now()
-	for _, s := range r.o.sources {
-		r.await("samples of now are in product signals", settleWithin, func() bool { return r.newest(s.equipment()).After(began) })
-	}
-	return time.Since(began)
-}
-
-// liveWithin is how old a live sample may be while a backlog drains.
-const liveWithin = 5 * time.Second
-
-// n01 cuts the link for what a source says in an hour, and more in the long
-// tier: live data goes first, the backlog drains beside it.
-func n01(x *trial) {
-	every := 2 * time.Second
-	if x.full {
-		every = 10 * time.Millisecond // 5,000 values a second
-	}
-	r := x.rig(options{held: true, buffer: "max_bytes: 4GiB"})
-	r.link.Cut(true)
-	now := time.Now()
-	r.load.backlog(now.Add(-time.Hour), now, every)
-	r.load.hold(false)
-	r.await("the agent has all of the hour", r.patience(), func() bool { return r.load.waiting() < 5_000 })
-	pause(time.Second)
-	r.link.Cut(false)
-	began := time.Now()
-	var worst time.Duration
-	for n := 0; n < 3 || r.pending() > 500; n++ {
-		worst = max(worst, r.live())
-	}
-	x.healed(time.Since(began))
-	x.note("live samples at most %.1f s old", worst.Seconds())
-	if worst >= liveWithin {
-		x.Errorf("a live sample took %s while the backlog drained, the bar is %s", worst, liveWithin)
-	}
-	r.settle()
-}
-
-// pending is how many records the hub has not accounted for, as the agent says.
-func (r *rig) pending() int64 {
-	s, ok := r.status()
-	if !ok {
-		return 0
-	}
-	return s.Buffer.Pending
-}
 
 // halfOpenWithin: two missed answers to pings of a second, and to connect anew.
 const halfOpenWithin = 8 * time.Second

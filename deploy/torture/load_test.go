@@ -162,7 +162,9 @@ func (l *load) step() error {
 			if err := l.push(f, f.round(now)); err != nil {
 				return err
 			}
-			f.next = now.Add(f.every)
+			if f.next = f.next.Add(f.every); !f.next.After(now) { // it stood still
+				f.next = now.Add(f.every)
+			}
 		}
 		f.server.Prove(now)
 	}
@@ -254,11 +256,20 @@ func (l *load) waiting() (n int) {
 // every so often, as fast as the agent takes it.
 func (l *load) backlog(from, to time.Time, every time.Duration) {
 	l.t.Helper()
+	l.backlogUntil(from, to, every, func() bool { return false })
+}
+
+// backlogUntil is backlog that ends before its time where enough says so.
+func (l *load) backlogUntil(from, to time.Time, every time.Duration, enough func() bool) {
+	l.t.Helper()
 	const room = 20_000
 	first := l.last.IsZero()
 	at := from.UTC().Truncate(time.Millisecond)
-	for at.Before(to) {
+	for at.Before(to) && !enough() {
 		for l.waiting() > room {
+			if enough() {
+				return
+			}
 			pause(5 * time.Millisecond)
 		}
 		l.mu.Lock()

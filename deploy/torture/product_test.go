@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"plantmesh/firmware-sim/ledger"
+	"plantmesh/firmware-sim/plant"
 )
 
 const (
@@ -30,7 +31,7 @@ func (x *trial) patience() time.Duration {
 // get reads one answer of the hub; the caller closes it.
 func (r *rig) get(path string, query url.Values) (io.ReadCloser, error) {
 	u := url.URL{Scheme: "http", Host: r.http, Path: path, RawQuery: query.Encode()}
-	c := http.Client{Timeout: time.Minute}
+	c := http.Client{Timeout: max(time.Minute, r.patience())}
 	resp, err := c.Get(u.String())
 	if err != nil {
 		return nil, err
@@ -76,30 +77,50 @@ func (r *rig) lines(product string, query url.Values, f func([]byte) error) erro
 	return s.Err()
 }
 
-// rows are those of product signals, of each machine in the product's order.
-func (r *rig) rows() (out []kept, err error) {
-	for _, s := range r.o.sources {
-		err := r.lines("signals", url.Values{"equipment": {s.equipment()}, "fields": {"signal,time,value"}}, func(b []byte) error {
-			var row struct {
-				Signal string
-				Time   time.Time
-				Value  json.RawMessage
-			}
-			if err := json.Unmarshal(b, &row); err != nil {
-				return fmt.Errorf("row %s: %w", b, err)
-			}
-			value := string(row.Value)
-			if q, err := strconv.Unquote(value); err == nil {
-				value = q
-			}
-			out = append(out, kept{row.Signal, row.Time.UnixNano(), value})
-			return nil
-		})
-		if err != nil {
-			return nil, err
+// rows are those of product signals of a machine, in the product's order.
+func (r *rig) rows(equipment string) (out []kept, err error) {
+	names := map[string]string{} // one copy of each signal's
+	err = r.lines("signals", url.Values{"equipment": {equipment}, "fields": {"signal,time,value"}}, func(b []byte) error {
+		var row struct {
+			Signal string
+			Time   time.Time
+			Value  json.RawMessage
 		}
+		if err := json.Unmarshal(b, &row); err != nil {
+			return fmt.Errorf("row %s: %w", b, err)
+		}
+		value := string(row.Value)
+		if q, err := strconv.Unquote(value); err == nil {
+			value = q
+		}
+		name, ok := names[row.Signal]
+		if !ok {
+			name, names[row.Signal] = row.Signal, row.Signal
+		}
+		out = append(out, kept{name, row.Time.UnixNano(), value})
+		return nil
+	})
+	return out, err
+}
+
+// compared holds the products against the ledger, source by source: an hour of
+// samples and what became of them take gigabytes.
+func (r *rig) compared(book *ledger.Book, mayLose []string, say func(string)) (n numbers, err error) {
+	gaps, err := r.gaps()
+	if err != nil {
+		return n, err
 	}
-	return out, nil
+	for _, s := range r.o.sources {
+		rows, err := r.rows(s.equipment())
+		if err != nil {
+			return n, err
+		}
+		n = n.plus(compare(&ledger.Book{
+			Emitted:  map[string][]plant.Emission{s.id: book.Emitted[s.id]},
+			Received: map[string][]ledger.Range{s.id: book.Received[s.id]},
+		}, rows, gaps, mayLose, say))
+	}
+	return n, nil
 }
 
 // gaps are the rows of product coverage.
@@ -174,18 +195,12 @@ func (r *rig) settle(mayLose ...string) numbers {
 	var n numbers
 	var said []string
 	r.eventually(r.patience(), func() bool {
-		rows, err := r.rows()
-		if err != nil {
-			said = []string{err.Error()}
-			return false
-		}
-		gaps, err := r.gaps()
-		if err != nil {
-			said = []string{err.Error()}
-			return false
-		}
 		said = nil
-		n = compare(book, rows, gaps, mayLose, func(s string) { said = append(said, s) })
+		var err error
+		if n, err = r.compared(book, mayLose, func(s string) { said = append(said, s) }); err != nil {
+			said = []string{err.Error()}
+			return false
+		}
 		// What is missing may be on its way still; what is wrong stays wrong.
 		return n.lost+n.unmarked == 0 || n.duplicated+n.phantom+n.reordered > 0
 	})

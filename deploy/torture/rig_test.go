@@ -36,6 +36,7 @@ type options struct {
 	site              string   // site.yaml; empty: one machine for each source
 	rules             string   // rules.d/torture.yaml
 	receipts          string   // ingest of hub.yaml; empty: every second
+	plain             bool     // timers as the programs have them by themselves, not short ones
 }
 
 // rig is one chain under torture. Its methods are for the case's goroutine.
@@ -135,6 +136,21 @@ func (r *rig) write() {
 		r.o.site = r.site()
 	}
 	r.put("site.yaml", r.o.site)
+	r.put("hub.yaml", r.hubYAML())
+	r.put("edge/edge.yaml", r.edgeYAML())
+	if r.o.rules != "" {
+		r.put("edge/rules.d/torture.yaml", r.o.rules)
+	}
+	for _, f := range r.load.feeds {
+		r.put("edge/sources.d/"+f.id+".yaml", r.source(f))
+	}
+}
+
+func (r *rig) hubYAML() string {
+	hub := fmt.Sprintf("data: %q\nsite_file: site.yaml\nhttp: {listen: %q}\n", r.hubData, r.http)
+	if r.o.plain {
+		return hub + fmt.Sprintf("nats: {listen: %q}\n", r.nats)
+	}
 	nats := ""
 	if r.o.nats != "" {
 		nats = ", " + r.o.nats
@@ -143,23 +159,17 @@ func (r *rig) write() {
 	if r.o.receipts != "" {
 		receipts = r.o.receipts
 	}
-	r.put("hub.yaml", fmt.Sprintf("data: %q\nsite_file: site.yaml\nnats: {listen: %q, ping: 1s, check_every: 2s%s}\nhttp: {listen: %q}\ningest: {%s}\nwatch: {canary: 2s, stream: 2s}\n",
-		r.hubData, r.nats, nats, r.http, receipts))
-	r.put("edge/edge.yaml", fmt.Sprintf(`agent: %s
-site: %s
-data: %q
-status: %q
-hub: {url: "nats://%s", key: agent.nk, token: agent.jwt, ping: 1s, timeout: 2s}
-forward: {resend_after: 2s, resend_gap: 200ms, live_lag: 2s}
-window: {latency: 200ms}
-buffer: {%s}
-`, agent, site, r.edgeData, r.path("edge/status.sock"), r.link.Addr(), r.o.buffer))
-	if r.o.rules != "" {
-		r.put("edge/rules.d/torture.yaml", r.o.rules)
+	return hub + fmt.Sprintf("nats: {listen: %q, ping: 1s, check_every: 2s%s}\ningest: {%s}\nwatch: {canary: 2s, stream: 2s}\n", r.nats, nats, receipts)
+}
+
+func (r *rig) edgeYAML() string {
+	timers, short := "", ""
+	if !r.o.plain {
+		timers = ", ping: 1s, timeout: 2s"
+		short = "forward: {resend_after: 2s, resend_gap: 200ms, live_lag: 2s}\nwindow: {latency: 200ms}\n"
 	}
-	for _, f := range r.load.feeds {
-		r.put("edge/sources.d/"+f.id+".yaml", r.source(f))
-	}
+	return fmt.Sprintf("agent: %s\nsite: %s\ndata: %q\nstatus: %q\nhub: {url: \"nats://%s\", key: agent.nk, token: agent.jwt%s}\n%sbuffer: {%s}\n",
+		agent, site, r.edgeData, r.path("edge/status.sock"), r.link.Addr(), timers, short, r.o.buffer)
 }
 
 func (r *rig) site() string {
@@ -191,7 +201,11 @@ func (r *rig) source(f *feed) string {
 		fmt.Fprintf(&b, "  topics:\n    - {filter: plant/%s/+, signal: \"%s.{2}.{key}\", time: ts, time_unit: ms}\n", f.line, f.line)
 		fmt.Fprintf(&b, "  heartbeat: {topic: plant/%s/heartbeat, every: 10s}\n  signals:\n", f.line)
 	} else {
-		fmt.Fprintf(&b, "opcua:\n  id: %s\n  endpoint: %s\n  disorder: %s\n  publishing_interval: 50ms\n  security: {insecure: true}\n  signals:\n", f.id, f.server.URL(), r.o.disorder)
+		interval := "  publishing_interval: 50ms\n"
+		if r.o.plain {
+			interval = ""
+		}
+		fmt.Fprintf(&b, "opcua:\n  id: %s\n  endpoint: %s\n  disorder: %s\n%s  security: {insecure: true}\n  signals:\n", f.id, f.server.URL(), r.o.disorder, interval)
 	}
 	typ := "int"
 	if f.text != nil {

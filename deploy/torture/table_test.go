@@ -38,6 +38,7 @@ func cases() []torture {
 		{id: "R15", what: "one worker stands still", quick: 0, long: 1, run: r15},
 		{id: "R17", what: "the agent asked to end while there is no hub", quick: 1, long: 5, run: r17},
 		{id: "R19", what: "two agents on one folder, two with one identity", quick: 1, long: 1, run: r19},
+		{id: "D01", what: "the agent's disk full for a while, and killed on it", quick: 1, long: 1, alone: true, needs: []need{root, loop}, run: d01},
 		{id: "D05", what: "fdatasync of the agent fails now and then", quick: 1, long: 30, needs: []need{root, strace}, run: d05},
 		{id: "N01", what: "no link for an hour's worth of samples", quick: 1, long: 1, alone: true, run: n01},
 		{id: "N03", what: "a half-open link", quick: 1, long: 10, run: n03},
@@ -65,14 +66,15 @@ type trial struct {
 	*testing.T
 	shared
 
-	seed   uint64
-	luck   *rand.Rand
-	rounds int
-	full   bool // hours, not seconds
-	sum    numbers
-	heal   time.Duration // the longest
-	gap    time.Duration // unknown in the end, of all sources
-	notes  []string
+	seed    uint64
+	luck    *rand.Rand
+	rounds  int
+	full    bool // hours, not seconds
+	sum     numbers
+	heal    time.Duration // the longest
+	gap     time.Duration // unknown in the end, of all sources
+	notes   []string
+	figures []figure
 }
 
 // healed notes how long something took to be well again.
@@ -277,6 +279,11 @@ func table(lines []line, took time.Duration) {
 			l.x.gap.Seconds(), heal, l.x.seed, n.emitted, l.took.Seconds(), strings.Join(l.x.notes, "; "))
 		if l.state == "FAIL" {
 			failed++
+		}
+	}
+	for _, l := range lines {
+		for _, f := range l.x.figures {
+			fmt.Fprintf(&b, "%-6s %s\n", l.id, f)
 		}
 	}
 	fmt.Fprintf(&b, "torture: cases=%d failed=%d seconds=%.0f\n", len(lines), failed, took.Seconds())

@@ -117,6 +117,12 @@ type status struct {
 		Segments int   `json:"segments"`
 		Pending  int64 `json:"pending_records"`
 	} `json:"buffer"`
+	Sources []source `json:"sources"`
+}
+
+// source is one of the agent's.
+type source struct {
+	State string `json:"state"`
 }
 
 // status asks the agent; false: it does not answer.
