@@ -251,6 +251,42 @@ func TestSignals_PagesInOrder(t *testing.T) {
 	}
 }
 
+// A page costs what stands on it, not the hour it lies in: at 5,000 samples a
+// second an hour of one source is more than a hub has memory for.
+func TestSignals_APageOpensLittle(t *testing.T) {
+	b := newBench(t, Config{Eager: true})
+	const seconds, perSecond = 900, 40
+	value := int64(7)
+	for i := range seconds {
+		var s []mesh.Sample
+		for k := range perSecond {
+			value = value*6364136223846793005 + 1442695040888963407
+			s = append(s, b.sample(time.Duration(i)*time.Second+time.Duration(k)*time.Millisecond, "energy", mesh.Int(value)))
+		}
+		b.hub.arrive(b.heard(time.Duration(i+1)*time.Second, s...), nil)
+	}
+	b.step()
+	view := NewSignals(definitionOf(t, "signals"), b.hub, b.out)
+	q := mesh.RowQuery{Limit: 500, Entities: []string{"l1-filler"}}
+	pages, got := 0, 0
+	for b.hub.most = 0; ; pages++ {
+		rows, next, err := view.Rows(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got += len(rows); next == "" {
+			break
+		}
+		q.After = next
+	}
+	if got != seconds*perSecond || pages < 50 {
+		t.Errorf("%d rows on %d pages, want %d", got, pages, seconds*perSecond)
+	}
+	if b.hub.most > 2*500 {
+		t.Errorf("%d samples were opened at once for a page of 500", b.hub.most)
+	}
+}
+
 func TestRunner_FailureIsSuspendedAlone(t *testing.T) {
 	b := newBench(t, Config{Eager: true})
 	b.hub.arrive(b.heard(time.Hour, b.sample(0, "state", mesh.Int(6))), nil)

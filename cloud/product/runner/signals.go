@@ -17,8 +17,14 @@ import (
 var ErrCursor = errors.New("the cursor is not one of this product")
 
 const (
-	signalsLimit = 1000      // of a page, where the query names none
-	signalsChunk = time.Hour // of event time that is opened at once
+	signalsLimit = 1000 // of a page, where the query names none
+	// A page opens event time piece by piece, each twice the one before: it may
+	// be all of an hour in which little was said, or a second of it.
+	signalsFirst = time.Second
+	signalsChunk = time.Hour
+	// signalsBytes bounds what is opened at once, sealed, but for a piece of
+	// signalsFirst: at two bytes a sample half a million of them.
+	signalsBytes = 1 << 20
 )
 
 // Signals answers product signals from the stored batches. Safe for concurrent use.
@@ -160,8 +166,8 @@ func (v *view) rows(ctx context.Context, sites *product.Sites, span mesh.Span) (
 	return out, nil
 }
 
-// part reads in pieces of an hour until there are enough. What lies before and
-// behind all that is known is one piece each.
+// part reads in pieces until there are enough. What lies before and behind all
+// that is known is one piece each.
 func (v *view) part(ctx context.Context, span mesh.Span, limit int) (out []mesh.Row, err error) {
 	src, err := known(ctx, v.signals.out, v.signals.def.ID, v.site.Equipment[v.index].Source)
 	if err != nil {
@@ -169,27 +175,35 @@ func (v *view) part(ctx context.Context, span mesh.Span, limit int) (out []mesh.
 	}
 	v.final = src.voices.Watermark
 	first, end := product.Extent(src.spans)
+	width := signalsFirst
 	for from := span.From; from < span.To && len(out) < limit; {
-		to := span.To
+		to, most := span.To, int64(0)
 		switch {
 		case from < first:
 			to = min(to, first)
 		case from < end:
-			to = min(to, from.Add(signalsChunk))
+			to = min(to, from.Add(width))
+			if width > signalsFirst {
+				most = signalsBytes
+			}
 		}
-		more, err := v.piece(ctx, mesh.Span{From: from, To: to})
+		more, err := v.piece(ctx, mesh.Span{From: from, To: to}, most)
+		if errors.Is(err, mesh.ErrLarge) {
+			width = max(signalsFirst, width/8)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		out, from = append(out, more...), to
+		out, from, width = append(out, more...), to, min(2*width, signalsChunk)
 	}
 	return out[:min(len(out), limit)], nil
 }
 
-func (v *view) piece(ctx context.Context, span mesh.Span) (out []mesh.Row, err error) {
+func (v *view) piece(ctx context.Context, span mesh.Span, most int64) (out []mesh.Row, err error) {
 	e := &v.site.Equipment[v.index]
 	var readings []product.Reading
-	err = v.tape.History(ctx, e.Source, span, 0, func(it *Item) error {
+	err = v.tape.History(ctx, e.Source, span, most, func(it *Item) error {
 		if it.Table != nil {
 			readings = v.pick(readings, it, span)
 		}
