@@ -51,13 +51,11 @@ type Judge struct {
 	log JudgeLog
 
 	mu     sync.Mutex // protects the fields below
-	rules  *quality.Rules
 	dec    *wire.Decoder
 	tables map[mesh.Hash][]mesh.Signal
-	at     mesh.Position // judged through here
-	state  quality.State
-	found  map[mesh.Position][]byte // sealed verdicts with marks
-	stale  bool                     // state on disk is older
+	now    view     // judged through here
+	found  verdicts // those with marks, sealed
+	stale  bool     // state on disk is older
 }
 
 // kept is the judge's state as bytes.
@@ -82,29 +80,35 @@ func NewJudge(log JudgeLog) (*Judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Judge{log: log, dec: dec, rules: &quality.Rules{}, tables: map[mesh.Hash][]mesh.Signal{}, found: map[mesh.Position][]byte{}}
+	j := &Judge{log: log, dec: dec, tables: map[mesh.Hash][]mesh.Signal{}, now: view{rules: &quality.Rules{}}, found: verdicts{most: maxFound, each: maxStretch}}
 	b, err := log.State(judgeState)
 	if err != nil {
 		return nil, fmt.Errorf("read the rules' state: %w", err)
 	}
 	if len(b) == 0 {
+		j.found.begin(j.now, nil)
 		return j, nil
 	}
 	var k kept
 	if err := json.Unmarshal(b, &k); err != nil {
 		return nil, fmt.Errorf("read the rules' state: %w", err)
 	}
-	j.at = mesh.Position{Log: mesh.LogID(k.Log), Epoch: k.Epoch, Seq: k.Seq}
-	j.state = k.State
-	for _, v := range k.Found {
-		j.found[mesh.Position{Log: j.at.Log, Epoch: v.Epoch, Seq: v.Seq}] = v.Sealed
+	j.now.at = mesh.Position{Log: mesh.LogID(k.Log), Epoch: k.Epoch, Seq: k.Seq}
+	j.now.state = k.State
+	if err := j.use(&j.now, k.Rules); err != nil {
+		return nil, err
 	}
-	return j, j.use(k.Rules)
+	found := map[mesh.Position][]byte{}
+	for _, v := range k.Found {
+		found[mesh.Position{Log: j.now.at.Log, Epoch: v.Epoch, Seq: v.Seq}] = v.Sealed
+	}
+	j.found.begin(j.now, found)
+	return j, nil
 }
 
-// use makes the rules with this name those of what follows.
-func (j *Judge) use(name mesh.Hash) error {
-	if d := j.rules.Descriptor(); name == (mesh.Hash{}) || d.Kind != 0 && d.Hash() == name {
+// use makes the rules with this name those of what follows v.
+func (j *Judge) use(v *view, name mesh.Hash) error {
+	if d := v.rules.Descriptor(); name == (mesh.Hash{}) || d.Kind != 0 && d.Hash() == name {
 		return nil
 	}
 	d, ok := j.log.Descriptor(name)
@@ -115,7 +119,7 @@ func (j *Judge) use(name mesh.Hash) error {
 	if err != nil {
 		return err
 	}
-	j.rules = rules
+	v.rules = rules
 	return nil
 }
 
@@ -125,15 +129,56 @@ func (j *Judge) use(name mesh.Hash) error {
 func (j *Judge) Verdict(_ context.Context, r mesh.Record) ([]byte, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if sealed, ok := j.found[r.At]; ok || r.At == j.at || r.At.Epoch == j.at.Epoch && r.At.Seq < j.at.Seq {
-		return sealed, nil
+	if s := j.found.holder(r.At); s != nil {
+		if !s.gone {
+			return s.found[r.At], nil
+		}
+		return j.again(s, r.At)
 	}
 	records, err := j.chunk(r.At)
 	if err != nil {
 		return nil, err
 	}
-	if j.at == r.At || len(records) == 0 { // or r is older than what is judged
-		return j.found[r.At], nil
+	if s := j.found.holder(r.At); s != nil && !s.gone {
+		return s.found[r.At], nil
+	}
+	if len(records) == 0 { // r is older than what is judged
+		return nil, nil
+	}
+	return nil, forward.ErrLater
+}
+
+// again judges a part of a stretch once more, and answers as Verdict does.
+func (j *Judge) again(s *stretch, of mesh.Position) ([]byte, error) {
+	if s.again == nil {
+		v := s.before.clone()
+		s.again, s.found, s.size = &v, map[mesh.Position][]byte{}, 0
+	}
+	if at := s.again.at; !at.IsZero() && j.found.before(of, at) {
+		return s.found[of], nil
+	}
+	records, err := j.log.Peek(s.again.at, judgeChunk)
+	if err != nil {
+		return nil, fmt.Errorf("judge once more after %s: %w", s.again.at, err)
+	}
+	end := len(records) == 0
+	for _, next := range records {
+		if end = !j.found.before(next.At, s.last); end {
+			break
+		}
+		sealed, err := j.one(s.again, next)
+		if err != nil { // as the first time, when it was told
+			sealed = nil
+		}
+		s.note(next.At, sealed)
+		if end = next.At == s.last; end || s.size >= j.found.each {
+			break
+		}
+	}
+	through := s.again.at
+	j.found.redone(s, end)
+	if end || j.found.before(of, through) {
+		return s.found[of], nil
 	}
 	return nil, forward.ErrLater
 }
@@ -149,12 +194,15 @@ func (j *Judge) Catch() (worked bool, err error) {
 
 // chunk judges records behind the last one, through until if it is among them.
 func (j *Judge) chunk(until mesh.Position) ([]mesh.Record, error) {
-	records, err := j.log.Peek(j.at, judgeChunk)
+	records, err := j.log.Peek(j.now.at, judgeChunk)
 	if err != nil {
-		return nil, fmt.Errorf("judge after %s: %w", j.at, err)
+		return nil, fmt.Errorf("judge after %s: %w", j.now.at, err)
 	}
 	for _, next := range records {
-		if err := j.one(next); err != nil {
+		sealed, err := j.one(&j.now, next)
+		j.stale = true
+		j.found.add(j.now, sealed)
+		if err != nil {
 			return nil, err
 		}
 		if next.At == until {
@@ -164,41 +212,37 @@ func (j *Judge) chunk(until mesh.Position) ([]mesh.Record, error) {
 	return records, nil
 }
 
-func (j *Judge) one(r mesh.Record) error {
-	j.at, j.stale = r.At, true
+// one judges the record behind v, and moves v on; nil: nothing was found.
+func (j *Judge) one(v *view, r mesh.Record) (sealed []byte, err error) {
+	v.at = r.At
 	h, err := wire.ParseHeader(r.Sealed)
 	if err == nil && h.Kind == mesh.KindFact && h.About == rulesFact {
-		return j.use(h.Needs[0])
+		return nil, j.use(v, h.Needs[0])
 	}
-	if err != nil || h.Kind != mesh.KindBatch || h.Count == 0 || len(j.rules.Descriptor().Content) == 0 {
-		return nil //nolint:nilerr // a damaged record is the buffer's affair; rules have nothing to say
+	if err != nil || h.Kind != mesh.KindBatch || h.Count == 0 || len(v.rules.Descriptor().Content) == 0 {
+		return nil, nil //nolint:nilerr // a damaged record is the buffer's affair; rules have nothing to say
 	}
 	b, err := j.dec.Batch(r.Sealed)
 	if err != nil {
-		return nil //nolint:nilerr // as above
+		return nil, nil //nolint:nilerr // as above
 	}
 	table, ok := j.tables[b.Table]
 	if !ok {
 		d, found := j.log.Descriptor(b.Table)
 		if !found {
-			return fmt.Errorf("judge %s: its signal table %s is not in the log", r.At, b.Table)
+			return nil, fmt.Errorf("judge %s: its signal table %s is not in the log", r.At, b.Table)
 		}
 		if table, err = wire.Signals(d); err != nil {
-			return fmt.Errorf("judge %s: %w", r.At, err)
+			return nil, fmt.Errorf("judge %s: %w", r.At, err)
 		}
 		j.tables[b.Table] = table
 	}
-	v := j.rules.Judge(r.At, b, table, &j.state)
-	if len(v.Marks) == 0 {
-		return nil
+	found := v.rules.Judge(r.At, b, table, &v.state)
+	if len(found.Marks) == 0 {
+		return nil, nil
 	}
-	v.Marks = bounded(v.Marks)
-	sealed, err := wire.SealVerdict(b.Source, v)
-	if err != nil {
-		return err
-	}
-	j.found[r.At] = sealed
-	return nil
+	found.Marks = bounded(found.Marks)
+	return wire.SealVerdict(b.Source, found)
 }
 
 // bounded is what of the marks fits into one verdict. Those that quarantine go
@@ -232,12 +276,7 @@ func rank(m mesh.Mark) int {
 func (j *Judge) Forget(accounted func(mesh.Position) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for p := range j.found {
-		if accounted(p) {
-			delete(j.found, p)
-			j.stale = true
-		}
-	}
+	j.stale = j.found.forget(accounted) || j.stale
 }
 
 // Keep writes the state into the log, if it moved. While the hub has yet to
@@ -249,17 +288,13 @@ func (j *Judge) Keep(ctx context.Context) error {
 		j.mu.Unlock()
 		return nil
 	}
-	size := 0
-	for _, sealed := range j.found {
-		size += len(sealed)
-	}
-	if size > maxKept {
+	k := kept{Log: string(j.now.at.Log), Epoch: j.now.at.Epoch, Seq: j.now.at.Seq, State: j.now.state, Rules: j.now.rules.Descriptor().Hash()}
+	whole := j.found.size() <= maxKept && j.found.kept(func(p mesh.Position, sealed []byte) {
+		k.Found = append(k.Found, keptVerdict{p.Epoch, p.Seq, sealed})
+	})
+	if !whole {
 		j.mu.Unlock()
 		return nil
-	}
-	k := kept{Log: string(j.at.Log), Epoch: j.at.Epoch, Seq: j.at.Seq, State: j.state, Rules: j.rules.Descriptor().Hash()}
-	for p, sealed := range j.found {
-		k.Found = append(k.Found, keptVerdict{p.Epoch, p.Seq, sealed})
 	}
 	b, err := json.Marshal(k)
 	j.stale = false
