@@ -79,18 +79,22 @@ func (r *rig) newest(equipment string) (at time.Time) {
 // n01 cuts the link for what sources say in an hour, and more in the long tier:
 // live data goes first, the backlog drains beside it. The hour is not waited
 // for: the sources stamp it, and say it as fast as the agent takes it, which
-// asks more of its memory than the hour would. Everything from the end of the
-// outage on is said when it is due. Timers are the programs' own.
+// asks more of its memory than the hour would. Its records are those of the
+// hour: a window closes at what is said in a second. Everything from the end of
+// the outage on is said when it is due. Timers are the programs' own.
+// PLANTMESH_OUTAGE=n makes it another number of minutes.
 func n01(x *trial) {
 	every, away := 20*time.Second, 3*time.Second
 	if x.full {
 		every, away = 100*time.Millisecond, 30*time.Second
 	}
-	r := x.rig(options{held: true, plain: true, sources: x.noisySources(), rules: spikeRule})
+	specs := x.noisySources()
+	window := fmt.Sprintf("max_samples: %d", liveRate/len(specs))
+	r := x.rig(options{held: true, plain: true, sources: specs, window: window, rules: spikeRule})
 	m := r.meter()
 	r.link.Cut(true)
 	now := time.Now()
-	r.load.backlog(now.Add(-time.Hour), now, every)
+	r.load.backlog(now.Add(-time.Duration(number("PLANTMESH_OUTAGE", 60))*time.Minute), now, every)
 	r.load.hold(false)
 	r.await("the agent has all of the hour", r.patience(), func() bool { return r.load.waiting() < liveRate*2 })
 	x.note("the hour was taken in %.0f s", time.Since(now).Seconds())

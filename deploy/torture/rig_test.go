@@ -36,6 +36,7 @@ type options struct {
 	site              string   // site.yaml; empty: one machine for each source
 	rules             string   // rules.d/torture.yaml
 	receipts          string   // ingest of hub.yaml; empty: every second
+	window            string   // of edge.yaml where plain
 	plain             bool     // timers as the programs have them by themselves, not short ones
 }
 
@@ -163,7 +164,7 @@ func (r *rig) hubYAML() string {
 }
 
 func (r *rig) edgeYAML() string {
-	timers, short := "", ""
+	timers, short := "", "window: {"+r.o.window+"}\n"
 	if !r.o.plain {
 		timers = ", ping: 1s, timeout: 2s"
 		short = "forward: {resend_after: 2s, resend_gap: 200ms, live_lag: 2s}\nwindow: {latency: 200ms}\n"
