@@ -21,6 +21,7 @@ func d01(x *trial) {
 	r := x.rig(options{held: true, plain: true, edgeData: x.disk(size).path("agent"), buffer: buffer, sources: specs, rules: spikeRule})
 	m := r.meter()
 	r.hub.kill()
+	r.load.room = 8_000 // of that 1 MiB of text: what a device says at once the agent must hold
 	now := time.Now()
 	r.load.backlogUntil(now.Add(-time.Hour), now, 2*time.Second, r.held)
 	x.note("the disk was full after %.0f s", time.Since(now).Seconds())

@@ -22,6 +22,16 @@
 // and PLANTMESH_SEED=n repeats a seed. A case that can't run here says why and
 // is skipped; where PLANTMESH_REQUIRE names root, that is a failure.
 //
+// N01 and D01 also print figures below the table: name, value, unit, bar, and
+// the ratio to it. How fast a backlog drains beside 5,000 live samples a second
+// (drain), how late 99 of 100 of those are in the hub's log (live_stored_p99)
+// and in product signals (live_product_p99), and what agent and workers take
+// together in each state (pss_*, proc_pid_smaps_rollup(5): a page that several
+// share counts once). In the quick tier a clock may be off twofold; memory may
+// not. `make torture` does N01 with an hour of 5,000 values a second, which
+// takes a quarter of an hour, 3 GB of disk and 12 GB of memory for the
+// comparison; PLANTMESH_OUTAGE=n makes it another number of minutes.
+//
 // # A case more
 //
 // One line in the table (cases in table_test.go) and one function:

@@ -73,6 +73,8 @@ type load struct {
 	feeds []*feed
 	// clock is what the devices' clocks show.
 	clock func() time.Time
+	// room is how many samples may wait in the devices while they say a backlog.
+	room int
 
 	mu    sync.Mutex // protects the fields below, and the feeds' index and next
 	held  bool       // nothing is said and the clocks stand
@@ -94,7 +96,7 @@ func (s sourceSpec) table() (out []plant.Signal) {
 // newLoad serves the sources; nothing is emitted before run.
 func newLoad(t *testing.T, path string, specs []sourceSpec) *load {
 	t.Helper()
-	l := &load{t: t, path: path, clock: time.Now}
+	l := &load{t: t, path: path, clock: time.Now, room: 20_000}
 	var err error
 	if l.book, err = ledger.Open(path); err != nil {
 		t.Fatal(err)
@@ -262,11 +264,14 @@ func (l *load) backlog(from, to time.Time, every time.Duration) {
 // backlogUntil is backlog that ends before its time where enough says so.
 func (l *load) backlogUntil(from, to time.Time, every time.Duration, enough func() bool) {
 	l.t.Helper()
-	const room = 20_000
 	first := l.last.IsZero()
 	at := from.UTC().Truncate(time.Millisecond)
+	signals := 0
+	for _, f := range l.feeds {
+		signals += f.signals
+	}
 	for at.Before(to) && !enough() {
-		for l.waiting() > room {
+		for l.waiting() > l.room {
 			if enough() {
 				return
 			}
@@ -276,7 +281,7 @@ func (l *load) backlogUntil(from, to time.Time, every time.Duration, enough func
 		var rounds [][]plant.Emission // of each source, synced together
 		var all []plant.Emission
 		var clocks []time.Time
-		for n := range 200 {
+		for n := range min(200, max(1, l.room/signals)) {
 			if !at.Before(to) || first && n == 1 {
 				break
 			}
