@@ -7,4 +7,4 @@ func r06(x *trial) { x.Skip("skipped: only Linux cuts the power of a disk on com
 func r07(x *trial) { r06(x) }
 func r08(x *trial) { r06(x) }
 func r09(x *trial) { r06(x) }
-func d01(x *trial) { r06(x) }
+func m01(x *trial) { r06(x) }

@@ -22,7 +22,7 @@
 // and PLANTMESH_SEED=n repeats a seed. A case that can't run here says why and
 // is skipped; where PLANTMESH_REQUIRE names root, that is a failure.
 //
-// N01 and D01 also print figures below the table: name, value, unit, bar, and
+// N01 and M01 also print figures below the table: name, value, unit, bar, and
 // the ratio to it. How fast a backlog drains beside 5,000 live samples a second
 // (drain), how late 99 of 100 of those are in the hub's log (live_stored_p99)
 // and in product signals (live_product_p99), and what agent and workers take
@@ -36,9 +36,9 @@
 //
 // One line in the table (cases in table_test.go) and one function:
 //
-//	{id: "D01", what: "agent's disk full", quick: 1, long: 10, needs: []need{root, loop}, run: d01},
+//	{id: "M01", what: "agent's disk full", quick: 1, long: 10, needs: []need{root, loop}, run: m01},
 //
-//	func d01(x *trial) {
+//	func m01(x *trial) {
 //		disk := x.disk(32 << 20)                            // an ext4 of its own on a loop device
 //		r := x.rig(options{edgeData: disk.path("agent")})   // hub, agent, sources, ledger: all run
 //		r.flow()                                            // until samples are in the product

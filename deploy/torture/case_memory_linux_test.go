@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// d01 lets the agent's disk run full while there is no hub, and kills the agent
-// on it: what the devices were told stays, the rest waits in them, and when the
-// hub is back all of it goes through. Beside the load of the figures one source
-// says text that nobody can make small, as fast as the agent takes it.
-func d01(x *trial) {
-	size, buffer, standing := int64(96<<20), "max_bytes: 4GiB, segment_bytes: 4MiB", 3*time.Second
-	if x.full {
-		size, buffer, standing = 1<<30, "", 30*time.Second
+// m01 measures what the agent takes of the machine's memory while its disk runs
+// full without a hub, while it is, when it is killed and begins anew on it, and
+// while all of it goes through afterwards. Beside the load of the figures one
+// source says text that nobody can make small, so that the disk is full soon:
+// bytes are what fills it, whatever they say.
+func m01(x *trial) {
+	size, buffer, every, standing := int64(96<<20), "max_bytes: 4GiB, segment_bytes: 4MiB", 2*time.Second, 3*time.Second
+	if x.full { // six segments of the default size
+		size, buffer, every, standing = 512<<20, "", 500*time.Millisecond, 30*time.Second
 	}
 	specs := append(x.noisySources(), x.bulky()[0])
 	last := &specs[len(specs)-1]
@@ -23,7 +24,7 @@ func d01(x *trial) {
 	r.hub.kill()
 	r.load.room = 8_000 // of that 1 MiB of text: what a device says at once the agent must hold
 	now := time.Now()
-	r.load.backlogUntil(now.Add(-time.Hour), now, 2*time.Second, r.held)
+	r.load.backlogUntil(now.Add(-time.Hour), now, every, r.held)
 	x.note("the disk was full after %.0f s", time.Since(now).Seconds())
 	r.load.hold(false)
 	m.read("pss_filling")
