@@ -8,11 +8,11 @@ import (
 
 // m01 measures what the agent takes of the machine's memory while its disk runs
 // full without a hub, while it is, when it is killed and begins anew on it, and
-// while all of it goes through afterwards. Beside the load of the figures one
-// source says text that nobody can make small, so that the disk is full soon:
-// bytes are what fills it, whatever they say.
+// while all of it goes through afterwards. So that the disk is full soon, another
+// source says text that nobody can make small until it is: bytes are what fills
+// it, whatever they say. From then on there is the load of the figures.
 func m01(x *trial) {
-	size, buffer, every, standing := int64(96<<20), "max_bytes: 4GiB, segment_bytes: 4MiB", 2*time.Second, 3*time.Second
+	size, buffer, every, standing := int64(64<<20), "max_bytes: 4GiB, segment_bytes: 4MiB", 2*time.Second, 3*time.Second
 	if x.full { // six segments of the default size
 		size, buffer, every, standing = 512<<20, "", 500*time.Millisecond, 30*time.Second
 	}
@@ -26,6 +26,7 @@ func m01(x *trial) {
 	now := time.Now()
 	r.load.backlogUntil(now.Add(-time.Hour), now, every, r.held)
 	x.note("the disk was full after %.0f s", time.Since(now).Seconds())
+	r.load.still(last.id)
 	r.load.hold(false)
 	m.read("pss_filling")
 	pause(standing)

@@ -62,6 +62,7 @@ type feed struct {
 	index  uint64
 	rounds uint64
 	next   time.Time // of the next samples
+	still  bool      // there are none
 }
 
 // load emits. Its methods are for the goroutine of the case; what it emits
@@ -76,7 +77,7 @@ type load struct {
 	// room is how many samples may wait in the devices while they say a backlog.
 	room int
 
-	mu    sync.Mutex // protects the fields below, and the feeds' index and next
+	mu    sync.Mutex // protects the fields below, and the feeds' index, next and still
 	held  bool       // nothing is said and the clocks stand
 	quiet bool
 	last  time.Time // of the newest sample
@@ -160,7 +161,7 @@ func (l *load) step() error {
 	}
 	now := l.clock().UTC().Truncate(time.Millisecond)
 	for _, f := range l.feeds {
-		if !l.quiet && !now.Before(f.next) {
+		if !l.quiet && !f.still && !now.Before(f.next) {
 			if err := l.push(f, f.round(now)); err != nil {
 				return err
 			}
@@ -244,6 +245,15 @@ func (l *load) hold(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = on
+}
+
+// still has a source say nothing more; its clock goes on.
+func (l *load) still(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.feeds {
+		f.still = f.still || f.id == id
+	}
 }
 
 // waiting is how many samples the agent has not acknowledged.
