@@ -385,6 +385,7 @@ func (s *boltSegment) Update(fn func(tx) error) (written int64, err error) {
 				panic(r)
 			}
 		}()
+		s.spare(t)
 		written = s.ahead.write(t.Size())
 		if err := fn(boltTx{t, &s.last}); err != nil {
 			return errors.Join(err, t.Rollback())
@@ -401,8 +402,18 @@ func (s *boltSegment) Update(fn func(tx) error) (written int64, err error) {
 }
 
 func (s *boltSegment) View(fn func(tx) error) error {
-	return guard(func() error { return closedAs(s.db.View(func(t *bbolt.Tx) error { return fn(boltTx{t, nil}) })) })
+	return guard(func() error {
+		return closedAs(s.db.View(func(t *bbolt.Tx) error {
+			defer s.spare(t)
+			return fn(boltTx{t, nil})
+		}))
+	})
 }
+
+// spare gives back what of the file is mapped: an hour's backlog is read once
+// by the rules and once by each road, and every page of it would count as the
+// agent's memory for as long as the segment is open.
+func (s *boltSegment) spare(t *bbolt.Tx) { spare(s.db.Info().Data, t.Size()) }
 
 func (s *boltSegment) Trim() error {
 	return s.View(func(t tx) error { return s.ahead.trim(t.Size()) })
