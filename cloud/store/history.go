@@ -130,8 +130,8 @@ func (s *Store) signalIDs(ctx context.Context, table mesh.Hash, names []string) 
 // picker says which signals of a table are wanted.
 type picker func(table mesh.Hash) (signals []uint32, all bool, err error)
 
-// historyTries bounds how often a read begins anew because retention took a day
-// away under it.
+// historyTries bounds how often a read begins anew because a day was dropped
+// or merged under it.
 const historyTries = 3
 
 func (s *Store) history(ctx context.Context, source string, span mesh.Span, most int64, pick picker) (out []mesh.Entry, err error) {
@@ -166,11 +166,17 @@ func (s *Store) history(ctx context.Context, source string, span mesh.Span, most
 		if err == nil {
 			return append(out, staged...), nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDay) {
+		if !moved(err) {
 			break
 		}
 	}
 	return nil, fmt.Errorf("read the history of %s: %w", source, err)
+}
+
+// moved says whether a file may be gone or another since hub.db was asked: a day
+// was dropped, or merged.
+func moved(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDay) || codeOf(err) == codeReadOnly
 }
 
 // daysIn are the days with chunks that may hold samples of a span.
