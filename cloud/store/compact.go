@@ -32,7 +32,7 @@ const (
 	chunkSamples = 3600
 	// sparseSamples: signals with fewer share a chunk, because a chunk of its
 	// own costs some 120 bytes beside the samples.
-	sparseSamples = 512
+	sparseSamples = 256
 	// chunkText bounds the texts of a chunk, in bytes.
 	chunkText = 1 << 20
 	// chunkMarks and chunkRules bound the marks of a chunk and the names of

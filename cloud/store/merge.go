@@ -158,7 +158,7 @@ func (s *Store) mergeDue(ctx context.Context, day int64, known dayStat) (due boo
 		return false, nil
 	}
 	passes := known.pass>>passBits - pass>>passBits + 1
-	return passes > mergePasses && known.chunks-last > merged/mergeShare, plain(err)
+	return passes > s.fewPasses && known.chunks-last > merged/mergeShare, plain(err)
 }
 
 // mergeDay writes a day anew.

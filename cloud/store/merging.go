@@ -26,6 +26,7 @@ type merging struct {
 	own, shared *chunkWriter
 	last        int64     // number of the chunk written last
 	least       uint32    // signal that is piled
+	most        int       // samples in memory
 	want        []countOf // by kind
 	back        []countOf // as read back
 	halted      func(string) error
@@ -52,7 +53,7 @@ type listed struct {
 // A file that was merged numbers its chunks from -samples on, so that there is a
 // number for each whatever there are, and the last one as it was numbered before.
 func newMerging(day int64, known dayStat, halted func(string) error) (*merging, error) {
-	m := &merging{day: day, known: known, last: -known.samples, halted: halted}
+	m := &merging{day: day, known: known, last: -known.samples, most: mergeSamples, halted: halted}
 	g, err := newGather()
 	if err != nil {
 		return nil, err
@@ -76,6 +77,9 @@ func (m *merging) write(ctx context.Context, from, to string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	if err := likeFile(from, to); err != nil {
+		return err
+	}
 	// Without a journal and syncs: whatever breaks off, the file is removed.
 	dst, err := sql.Open("sqlite", dsn(to, "immediate", "off", fmt.Sprintf("page_size(%d)", dayPageBytes), "synchronous(off)"))
 	if err != nil {
@@ -92,6 +96,19 @@ func (m *merging) write(ctx context.Context, from, to string) (err error) {
 		return err
 	}
 	return syncFile(to)
+}
+
+// likeFile makes an empty file that those may read who may read the other.
+func likeFile(other, path string) error {
+	i, err := os.Stat(other)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, i.Mode().Perm())
+	if err != nil {
+		return fmt.Errorf("make %s: %w", path, err)
+	}
+	return f.Close()
 }
 
 func syncFile(path string) error {
@@ -226,7 +243,7 @@ func (m *merging) oneKind(ctx context.Context, get *sql.Stmt, rows []listed) err
 		if err := m.read(ctx, get, k, l); err != nil {
 			return err
 		}
-		if m.samples >= mergeSamples || m.gather.beside >= passBeside {
+		if m.samples >= m.most || m.gather.beside >= passBeside {
 			if err := m.settle(ctx, i, math.MaxUint32+1); err != nil {
 				return err
 			}
