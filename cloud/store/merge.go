@@ -45,6 +45,8 @@ const (
 	// mergeCacheKiB holds a page for each pass: within a pass chunks lie in the
 	// order of signals, so each page is read once.
 	mergeCacheKiB = 64 << 10
+	// syncSamples are written between two syncs, some 24 MB.
+	syncSamples = 16 << 20
 	// mergeSpare is left free on the disk beside what a merge may take.
 	mergeSpare = 64 << 20
 	// mergeLooks bounds how many days' files one call opens.

@@ -98,7 +98,7 @@ func TestMerge_KeepsEverySample(t *testing.T) {
 			t.Helper()
 			sc.mustBe(want, when)
 			got, after := sc.onesOf(ever())
-			if !slices.EqualFunc(got, ones, func(a, b map[string]int) bool { return maps.Equal(a, b) }) {
+			if !slices.EqualFunc(got, ones, maps.Equal) {
 				t.Errorf("%s: signals differ", when)
 			}
 			if after > before*2/3 {
@@ -350,7 +350,7 @@ func TestMerge_IsVerified(t *testing.T) {
 		want := sc.snapshot(sc.someSpans())
 		sc.s.halt = func(stage string) error {
 			path := sc.s.dayFile(dayOf(noon)) + mergingSuffix
-			if _, err := os.Stat(path); stage != "merge wrote" || err != nil {
+			if stage != "merge wrote" || !exists(path) {
 				return nil
 			}
 			db, err := sql.Open("sqlite", path)
@@ -376,6 +376,11 @@ func TestMerge_IsVerified(t *testing.T) {
 		}
 		sc.mustBe(want, "merged")
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Whoever reads while it is merged sees every sample once.

@@ -29,6 +29,8 @@ type merging struct {
 	most        int       // samples in memory
 	want        []countOf // by kind
 	back        []countOf // as read back
+	file        *os.File  // that is written
+	synced      int64     // samples in it
 	halted      func(string) error
 }
 
@@ -77,9 +79,10 @@ func (m *merging) write(ctx context.Context, from, to string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	if err := likeFile(from, to); err != nil {
+	if m.file, err = likeFile(from, to); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, m.file.Close()) }() // SQLite's locks go with it: at the end
 	// Without a journal and syncs: whatever breaks off, the file is removed.
 	dst, err := sql.Open("sqlite", dsn(to, "immediate", "off", fmt.Sprintf("page_size(%d)", dayPageBytes), "synchronous(off)"))
 	if err != nil {
@@ -95,29 +98,31 @@ func (m *merging) write(ctx context.Context, from, to string) (err error) {
 	if err := errors.Join(err, dst.Close()); err != nil {
 		return err
 	}
-	return syncFile(to)
+	if err := m.file.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", to, err)
+	}
+	return nil
 }
 
 // likeFile makes an empty file that those may read who may read the other.
-func likeFile(other, path string) error {
+func likeFile(other, path string) (*os.File, error) {
 	i, err := os.Stat(other)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, i.Mode().Perm())
 	if err != nil {
-		return fmt.Errorf("make %s: %w", path, err)
+		return nil, fmt.Errorf("make %s: %w", path, err)
 	}
-	return f.Close()
+	return f, nil
 }
 
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
+// sync has what was written go to the disk bit by bit: a gigabyte at once would
+// hold up whoever syncs something else.
+func (m *merging) sync() error {
+	if n := m.own.stat.samples + m.shared.stat.samples; n-m.synced >= syncSamples {
+		m.synced = n
+		return m.file.Sync()
 	}
 	return nil
 }
@@ -297,6 +302,9 @@ func (m *merging) settle(ctx context.Context, i int, before int64) error {
 	for ; done < len(k.piles) && int64(k.piles[done].signal) < before; done++ {
 		p := k.piles[done]
 		if err := m.put(ctx, i, p); err != nil {
+			return err
+		}
+		if err := m.sync(); err != nil {
 			return err
 		}
 		m.samples -= len(p.times)

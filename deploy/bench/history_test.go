@@ -19,15 +19,7 @@ const hour = mesh.Nanos(time.Hour)
 // value takes on disk then, what it costs, and how long a signal's day takes to
 // be read when the system has nothing of it in memory.
 func TestBench_History(t *testing.T) {
-	signals, hours, reads := 40, 24, 3 // a day of few: what is read of one is as much
-	switch n, err := strconv.Atoi(os.Getenv("PLANTMESH_BENCH_SIGNALS")); {
-	case full() && err == nil:
-		signals, reads = n, 15
-	case full():
-		signals, reads = 1000, 15
-	case raced:
-		signals, hours = 60, 8
-	}
+	signals, hours, reads := extent()
 	e, d := codec(t)
 	h := newHub(t, signals)
 	set := synthetic(signals, 3600)
@@ -37,7 +29,7 @@ func TestBench_History(t *testing.T) {
 	for k := range hours {
 		// The set begins at 06:00: one day from midnight on.
 		values += h.take(e, all, mesh.Nanos(k-6)*hour, 60)
-		clocks = append(clocks, once(func() { compacted += h.compact() }))
+		clocks = append(clocks, once(func() { compacted += h.compact(0) }))
 	}
 	if compacted != values {
 		t.Fatalf("%d of %d values compacted", compacted, values)
@@ -47,7 +39,55 @@ func TestBench_History(t *testing.T) {
 	if clocked(t, "compact, history_read") {
 		report(t, row{name: "compact", value: float64(values) / 1e6 / day(clocks), unit: "M values/s", bar: 5, more: true, floor: floorCompact(t, set, all), clock: true, known: knownCompact})
 	}
-	h.cold(t, d, hours, reads)
+	h.cold(t, "history_read", d, hours, reads)
+}
+
+// TestBench_Merge has the hub compact a day in passes of seven minutes, which is
+// what 10,000 signals at 1 Hz make of them, and merge it: what that costs, and
+// what it makes of a value's bytes and of the read of a signal's day. With
+// PLANTMESH_BENCH_SIGNALS=10000 passes are the hub's, and the day has all of it.
+func TestBench_Merge(t *testing.T) {
+	signals, hours, reads := extent()
+	most := 0
+	if signals < 10_000 {
+		most = signals * passOf10000
+	}
+	e, d := codec(t)
+	h := newHub(t, signals)
+	all := cut(synthetic(signals, 3600), 10)
+	values := 0
+	for k := range hours {
+		values += h.take(e, all, mesh.Nanos(k-6)*hour, 60)
+		h.compact(most)
+	}
+	h.now += 24 * hour
+	merged := int64(0)
+	took := once(func() { merged = h.merge() })
+	if merged < int64(values-2*signals) { // jitter may move the first and the last over midnight
+		t.Fatalf("%d of %d values merged", merged, values)
+	}
+	h.close()
+	report(t, row{name: "merged_bytes", value: float64(h.bytes()) / float64(values), unit: "B/value", bar: 2.2, floor: floorDay(t, e)})
+	if clocked(t, "merge, merged_read") {
+		report(t, row{name: "merge", value: float64(merged) / 1e6 / took, unit: "M values/s", bar: 5, more: true, clock: true})
+	}
+	h.cold(t, "merged_read", d, hours, reads)
+}
+
+// passOf10000 are the samples that a pass has of one of 10,000 signals.
+const passOf10000 = 419
+
+// extent is how many signals and hours there are, and how many reads.
+func extent() (signals, hours, reads int) {
+	switch n, err := strconv.Atoi(os.Getenv("PLANTMESH_BENCH_SIGNALS")); {
+	case full() && err == nil:
+		return n, 24, 15
+	case full():
+		return 1000, 24, 15
+	case raced:
+		return 60, 8, 3
+	}
+	return 40, 24, 3 // a day of few: what is read of one is as much
 }
 
 // day is the clock of all passes; outside of `make bench` three times the fastest
@@ -71,17 +111,17 @@ func day(clocks []float64) (all float64) {
 // cold reads the day of some signals, one after the other, each from disk. The
 // floor are the same chunks behind one another in a plain file, read from disk
 // and decoded.
-func (h *hub) cold(t *testing.T, d *wire.Decoder, hours, reads int) {
+func (h *hub) cold(t *testing.T, name string, d *wire.Decoder, hours, reads int) {
 	t.Helper()
 	from := mesh.NanosOf(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))
 	span := mesh.Span{From: from, To: from + 24*hour}
 	plain := t.TempDir()
-	name := func(i int) string { return signalName(i * h.signals / reads) }
-	file := func(i int) string { return filepath.Join(plain, name(i)) }
+	signal := func(i int) string { return signalName(i * h.signals / reads) }
+	file := func(i int) string { return filepath.Join(plain, signal(i)) }
 	h.open()
 	for i := range reads {
 		var b []byte
-		for _, part := range h.parts(t.Context(), name(i), span) {
+		for _, part := range h.parts(t.Context(), signal(i), span) {
 			b = append(binary.LittleEndian.AppendUint32(b, uint32(len(part))), part...)
 		}
 		if err := os.WriteFile(file(i), b, 0o600); err != nil {
@@ -99,21 +139,21 @@ func (h *hub) cold(t *testing.T, d *wire.Decoder, hours, reads int) {
 		forget(t, h.dir)
 		h.open()
 		began = time.Now()
-		m := count(t, d, h.parts(t.Context(), name(i), span), uint32(i*h.signals/reads))
+		m := count(t, d, h.parts(t.Context(), signal(i), span), uint32(i*h.signals/reads))
 		took = append(took, time.Since(began))
 		h.close()
 		if want := hours * 3600; m < want-3 || m > want || m != n { // jitter may move the first and the last over midnight
 			t.Fatalf("%d values of %d read, %d in the plain file", m, want, n)
 		}
 	}
-	if !clocked(t, "history_read") {
+	if !clocked(t, name) {
 		return
 	}
 	middle := median
 	if !full() {
 		middle = slices.Min[[]time.Duration]
 	}
-	report(t, row{name: "history_read", value: milliseconds(middle(took)), unit: "ms", bar: 20, floor: milliseconds(middle(floor)), clock: true, known: knownRead})
+	report(t, row{name: name, value: milliseconds(middle(took)), unit: "ms", bar: 20, floor: milliseconds(middle(floor)), clock: true, known: knownRead})
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
