@@ -16,7 +16,8 @@ import (
 )
 
 // A day file holds the chunks of one UTC day of event time, so that retention
-// of a day is an unlink. Chunks are appended; nothing in a file changes.
+// of a day is an unlink. Chunks are appended; nothing in a file changes, but a
+// merge puts another file in its place, see merge.go.
 //
 // strayDay is a file for samples whose day has too few for a file of its own:
 // a clock that jumps must not fill the disk with files. There are more of them,

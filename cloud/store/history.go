@@ -77,8 +77,8 @@ func stagedIn(source string, span mesh.Span) (ids string, args []any) {
 	return strings.Join(parts, " UNION ALL "), args
 }
 
-// History reads what holds samples of a source in span: chunks, in the order
-// of the passes that made them, and then the batches that are no chunks yet, in
+// History reads what holds samples of a source in span: chunks, a day's in the
+// order they were written, and then the batches that are no chunks yet, in
 // the order they were taken. A chunk has no position. Either may hold samples
 // outside of span too.
 func (s *Store) History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error) {

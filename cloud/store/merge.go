@@ -124,7 +124,7 @@ func (s *Store) mergeIfDue(ctx context.Context, day int64, known dayStat) (out M
 	case err == nil:
 		s.settled[day] = known
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDay):
-		s.settled[day], err = known, nil // the sweep tells
+		err = nil // the sweep tells, or takes away what a pass left
 	case errors.Is(err, errUnmerged) || damaged(err):
 		s.log.ErrorContext(ctx, "a day of the history can't be merged and stays as it is", "file", s.dayFile(day), "reason", err.Error())
 		s.settled[day], err = known, nil

@@ -475,6 +475,33 @@ func TestMerge_WhatIsLeft(t *testing.T) {
 	}
 }
 
+// A day with chunks of a pass that broke off is merged once they are away.
+func TestMerge_AfterAPassThatBrokeOff(t *testing.T) {
+	sc := newScene(t, 5)
+	sc.passes(fewPasses + 4)
+	want := sc.snapshot(sc.someSpans())
+	sc.s.halt = func(stage string) error {
+		if stage == "verified" {
+			return errBroken
+		}
+		return nil
+	}
+	sc.stamped(sc.now - 1)
+	want = sc.snapshot(want.spans)
+	if _, err := sc.s.Compact(t.Context(), Pass{Through: sc.end, Now: sc.now}); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	sc.reopen()
+	if days := sc.merge(); slices.Contains(days, "2026-03-01.db") {
+		t.Error("it is merged with what the pass left")
+	}
+	sc.compact(sc.end, 0)
+	if days := sc.merge(); !slices.Contains(days, "2026-03-01.db") {
+		t.Errorf("it is never merged: %v", days)
+	}
+	sc.mustBe(want, "merged")
+}
+
 // A hub.db of before the merge knows the merged day, but not if that has what
 // came since.
 func TestMerge_DatabasePutBack(t *testing.T) {

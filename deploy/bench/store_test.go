@@ -117,9 +117,10 @@ func (h *hub) compact(most int) (samples int) {
 	return samples
 }
 
-// merge merges every day that is over and needs it.
-func (h *hub) merge() (samples int64) {
+// over goes on to the next day, and merges those before if they need it.
+func (h *hub) over() (samples int64) {
 	h.t.Helper()
+	h.now += 24 * hour
 	for more := true; more; {
 		done, err := h.s.Merge(h.t.Context(), h.now)
 		if err != nil {
