@@ -18,8 +18,9 @@ import (
 // a source; once every product has read them they become chunks by signal and
 // time, a file a day under data/history.
 type HistoryConfig struct {
-	// CompactAfter is how long batches stay as they came; default 1h. Longer
-	// makes larger chunks, which are smaller on disk and faster to read.
+	// CompactAfter is how long batches stay as they came, at least, and how often
+	// the compactor runs; default 1h. Longer makes larger chunks, which are smaller
+	// on disk and faster to read.
 	CompactAfter strict.Duration `yaml:"compact_after"`
 	// Keep is how long samples are kept, counted from the plant's now in whole
 	// UTC days; default: for ever. Rows of products stay.
@@ -40,6 +41,12 @@ const (
 	minCompactAfter = time.Second
 	// retainEvery is how often days are looked through: they are days.
 	retainEvery = 10 * time.Minute
+	// mergeAgain is how long a merge that failed waits: it may have written a
+	// gigabyte until then.
+	mergeAgain = time.Hour
+	// mergeAfter times compact_after a day has ended when it is merged: nearly all
+	// of it stands in chunks then.
+	mergeAfter = 3
 )
 
 func (c *HistoryConfig) complete(doc *strict.Doc) error {
@@ -89,8 +96,11 @@ func (m *marks) note(now mesh.Nanos, end mesh.Position, age time.Duration) (old 
 type keeper struct {
 	*hub
 
-	marks    marks
-	retained mesh.Nanos
+	marks     marks
+	compacted mesh.Nanos
+	retained  mesh.Nanos
+	unmerged  mesh.Nanos // when a merge failed
+	reason    string     // of that, as it was told
 
 	mu      sync.Mutex // protects trouble
 	trouble error
@@ -145,7 +155,8 @@ func (k *keeper) well(context.Context) error {
 // full is freed by the second.
 func (k *keeper) step(ctx context.Context, now mesh.Nanos) error {
 	err := k.age(ctx, now)
-	if k.retained != 0 && now.Sub(k.retained) < retainEvery && now >= k.retained {
+	defer k.merge(ctx, now) // what is dropped needs none
+	if lately(k.retained, now, retainEvery) {
 		return err
 	}
 	if failed := k.retain(ctx); failed != nil {
@@ -155,17 +166,53 @@ func (k *keeper) step(ctx context.Context, now mesh.Nanos) error {
 	return err
 }
 
-// age compacts what is old enough.
+// age compacts what is old enough, a compact_after at a time: a pass a minute
+// would make chunks of a minute, many signals in each.
 func (k *keeper) age(ctx context.Context, now mesh.Nanos) error {
 	end, err := k.store.Tip(ctx, 0)
 	if err != nil {
 		return err
 	}
 	old := k.marks.note(now, end, time.Duration(k.cfg.History.CompactAfter))
-	if old.IsZero() {
+	if old.IsZero() || lately(k.compacted, now, time.Duration(k.cfg.History.CompactAfter)) {
 		return nil
 	}
-	return k.compact(ctx, old)
+	if err := k.compact(ctx, old); err != nil {
+		return err
+	}
+	k.compacted = now
+	return nil
+}
+
+// lately says whether something was less than a time ago, by a clock that may be
+// put back.
+func lately(was, now mesh.Nanos, ago time.Duration) bool {
+	return was != 0 && now >= was && now.Sub(was) < ago
+}
+
+// merge writes a day that is over anew, one a step. One that can't be is told
+// once and tried again: it is read as before meanwhile.
+func (k *keeper) merge(ctx context.Context, now mesh.Nanos) {
+	if lately(k.unmerged, now, mergeAgain) {
+		return
+	}
+	began := clock.Machine{}.Now()
+	done, err := k.store.Merge(ctx, k.now().Add(-mergeAfter*time.Duration(k.cfg.History.CompactAfter)))
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		if k.unmerged = now; k.reason != err.Error() {
+			k.log.WarnContext(ctx, "a day of the history is not merged, it is read as before; trying again", "reason", err.Error(), "after", mergeAgain)
+		}
+		k.reason = err.Error()
+		return
+	}
+	k.unmerged, k.reason = 0, ""
+	if done.Day != "" {
+		k.log.InfoContext(ctx, "a day of the history is merged", "file", done.Day, "chunks_before", done.Was, "chunks", done.Is, "samples", done.Samples,
+			"bytes_before", done.BytesWas, "bytes", done.BytesIs, "took", clock.Machine{}.Now().Sub(began).Round(time.Millisecond))
+	}
 }
 
 // compact takes what is old enough and read by every product that goes on. One

@@ -170,7 +170,8 @@ type chunkWriter struct {
 	stat dayStat
 
 	put         *sql.Stmt
-	kind        int // of what is gathered
+	ids         *int64 // the number before the next; nil: the file gives them
+	kind        int    // of what is gathered
 	number      int64
 	samples     []mesh.Sample
 	marks       []mesh.Mark
@@ -178,9 +179,10 @@ type chunkWriter struct {
 	first, last uint32
 }
 
+const putChunk = `INSERT INTO chunk (id, pass, kind, signal, last, t_from, t_to, sealed, marks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
 func (c *chunkWriter) write(ctx context.Context, tx *sql.Tx, pieces []piece) (err error) {
-	c.put, err = tx.PrepareContext(ctx, `INSERT INTO chunk (pass, kind, signal, last, t_from, t_to, sealed, marks) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
-	if err != nil {
+	if c.put, err = tx.PrepareContext(ctx, putChunk); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.put.Close()) }()
@@ -211,17 +213,25 @@ func (c *chunkWriter) write(ctx context.Context, tx *sql.Tx, pieces []piece) (er
 // mixed writes pieces of signals that have few samples, several to a chunk.
 func (c *chunkWriter) mixed(ctx context.Context, pieces []piece) error {
 	for _, p := range pieces {
-		more := load{upon: &c.load}
-		more.addAll(p)
-		if len(c.samples)+p.to-p.from > chunkSamples || len(c.samples) > 0 && more.over() {
-			if err := c.flush(ctx); err != nil {
-				return err
-			}
+		if err := c.share(ctx, p); err != nil {
+			return err
 		}
-		c.add(p)
-		c.load.addAll(p)
 	}
 	return c.flush(ctx)
+}
+
+// share puts a piece into the chunk at hand, or the next where it doesn't fit.
+func (c *chunkWriter) share(ctx context.Context, p piece) error {
+	more := load{upon: &c.load}
+	more.addAll(p)
+	if len(c.samples)+p.to-p.from > chunkSamples || len(c.samples) > 0 && more.over() {
+		if err := c.flush(ctx); err != nil {
+			return err
+		}
+	}
+	c.add(p)
+	c.load.addAll(p)
+	return nil
 }
 
 // kindNumber is the number of the kind at hand in this file.
@@ -275,7 +285,12 @@ func (c *chunkWriter) flush(ctx context.Context) error {
 			return fmt.Errorf("seal the marks of a chunk of %s: %w", k.source, err)
 		}
 	}
-	_, err = c.put.ExecContext(ctx, c.work.number, c.number, c.first, c.last, int64(from), int64(endOf(to)), sealed, marks)
+	var id any
+	if c.ids != nil {
+		*c.ids++
+		id = *c.ids
+	}
+	_, err = c.put.ExecContext(ctx, id, c.work.number, c.number, c.first, c.last, int64(from), int64(endOf(to)), sealed, marks)
 	c.stat.chunks++
 	c.stat.samples += int64(len(c.samples))
 	c.samples, c.marks, c.load = c.samples[:0], c.marks[:0], load{}

@@ -118,6 +118,7 @@ func (s *stand) read(ctx context.Context, tx *sql.Tx) (err error) {
 // as it knows it. again is true where days were dropped meanwhile.
 func (c *copier) round(ctx context.Context) (again bool, err error) {
 	c.faults = nil
+	var differ []int64
 	if err := c.database(ctx); err != nil {
 		return false, err
 	}
@@ -145,6 +146,7 @@ func (c *copier) round(ctx context.Context) (again bool, err error) {
 		case err == nil:
 			c.done[day] = known
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDay) || damaged(err):
+			differ = append(differ, day)
 			c.faults = append(c.faults, fmt.Sprintf("%s: %s", c.src.dayFile(day), err))
 		default:
 			return false, err
@@ -158,12 +160,15 @@ func (c *copier) round(ctx context.Context) (again bool, err error) {
 		_, there := now.days[day]
 		again = again || !there
 	}
+	for _, day := range differ { // else it was merged with what came meanwhile
+		again = again || now.days[day] != c.snap.days[day]
+	}
 	return again || now.kept != c.snap.kept, nil
 }
 
 // database copies hub.db, and reads in the copy what it says.
 func (c *copier) database(ctx context.Context) (err error) {
-	if err := copyDatabase(ctx, c.path, c.to, true); err != nil {
+	if err := copyDatabase(ctx, c.path, c.to, "rw", true); err != nil {
 		return err
 	}
 	d, err := openReading(ctx, c.to)
@@ -184,9 +189,14 @@ func (c *copier) day(ctx context.Context, day int64, known dayStat) error {
 	if _, err := os.Stat(from); err != nil {
 		return err
 	}
-	if err := copyDatabase(ctx, from, to, false); damaged(err) {
+	err := copyDatabase(ctx, from, to, "ro", false) // see openFile
+	if codeOf(err) == codeReadOnly {
+		err = copyDatabase(ctx, from, to, "rw", false)
+	}
+	if damaged(err) {
 		return errors.Join(err, os.Remove(to), copyFile(from, to))
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	if err := c.check(ctx, day, known, 0); err != nil {
@@ -228,7 +238,7 @@ func (c *copier) rest(ctx context.Context) error {
 		return err
 	}
 	for _, f := range files {
-		if !f.Type().IsRegular() || strings.HasSuffix(f.Name(), "-journal") {
+		if _, merging := dayMerging(f.Name()); merging || !f.Type().IsRegular() || strings.HasSuffix(f.Name(), "-journal") {
 			continue
 		}
 		if day, ok := dayOfFile(f.Name()); ok && c.known(ctx, day, &now) {
@@ -261,7 +271,7 @@ func (c *copier) known(ctx context.Context, day int64, now *stand) bool {
 // owner alone. One that is written all the time is held as it is meanwhile,
 // which its writer doesn't notice in WAL mode only; another is begun anew by
 // SQLite where it was written.
-func copyDatabase(ctx context.Context, from, to string, hold bool) (err error) {
+func copyDatabase(ctx context.Context, from, to, mode string, hold bool) (err error) {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err == nil {
 		err = f.Close()
@@ -269,7 +279,7 @@ func copyDatabase(ctx context.Context, from, to string, hold bool) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", dsn(from, "deferred", "", "query_only(1)")+"&mode=rw")
+	db, err := sql.Open("sqlite", dsn(from, "deferred", "", "query_only(1)")+"&mode="+mode)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", from, plain(err))
 	}

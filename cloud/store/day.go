@@ -16,7 +16,8 @@ import (
 )
 
 // A day file holds the chunks of one UTC day of event time, so that retention
-// of a day is an unlink. Chunks are appended; nothing in a file changes.
+// of a day is an unlink. Chunks are appended; nothing in a file changes, but a
+// merge puts another file in its place, see merge.go.
 //
 // strayDay is a file for samples whose day has too few for a file of its own:
 // a clock that jumps must not fill the disk with files. There are more of them,
@@ -59,7 +60,9 @@ CREATE TABLE chunk (
 	marks BLOB               -- a verdict on its samples, where rules marked some
 );
 CREATE INDEX chunk_at ON chunk (kind, signal, t_from, t_to);
-CREATE INDEX chunk_mixed ON chunk (kind, t_from) WHERE last > signal;
+-- A chunk of several signals is found by this alone. Files of before have it on
+-- (kind, t_from), where a row is looked at for each that there is.
+CREATE INDEX chunk_mixed ON chunk (kind, signal, last, t_from, t_to) WHERE last > signal;
 PRAGMA user_version = 1;
 `
 
@@ -107,10 +110,24 @@ func dayOfFile(name string) (day int64, ok bool) {
 
 // openDay opens a day's file to read; fs.ErrNotExist where there is none.
 func (s *Store) openDay(ctx context.Context, day int64) (*sql.DB, error) {
-	path := s.dayFile(day)
-	// Not mode=ro: the journal of a commit that a crash broke off is undone by
-	// whoever opens the file next.
-	db, err := sql.Open("sqlite", dsn(path, "deferred", "", "query_only(1)", fmt.Sprintf("cache_size(-%d)", dayCacheKiB))+"&mode=rw")
+	return openFile(ctx, s.dayFile(day), dayCacheKiB)
+}
+
+// openFile opens a file of the history to read. SQLite finds a journal by the
+// file's name: who still has the file that a merge took the place of would undo
+// the journal of a pass that writes the new one, and remove it. So it is opened
+// such that nobody can; where there is one to be undone, of a commit that a crash
+// broke off, the file is opened anew, by its name, to do so.
+func openFile(ctx context.Context, path string, cacheKiB int) (*sql.DB, error) {
+	db, err := openMode(ctx, path, "ro", cacheKiB)
+	if codeOf(err) == codeReadOnly {
+		db, err = openMode(ctx, path, "rw", cacheKiB)
+	}
+	return db, err
+}
+
+func openMode(ctx context.Context, path, mode string, cacheKiB int) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", dsn(path, "deferred", "", "query_only(1)", fmt.Sprintf("cache_size(-%d)", cacheKiB))+"&mode="+mode)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, plain(err))
 	}

@@ -247,7 +247,7 @@ func roundTrip(t *testing.T, g *gather, enc *wire.Encoder, db *sql.DB) {
 						t.Fatal(err)
 					}
 				}
-				if _, err := w.count(k, e.Sealed, marks, back); err != nil {
+				if _, err := w.count(&k.kind, e.Sealed, marks, k.of(back)); err != nil {
 					t.Fatalf("a chunk isn't what was written: %v", err)
 				}
 				verdict := marks
@@ -349,7 +349,7 @@ func readRow(t *testing.T, dec *wire.Decoder, db *sql.DB, signal uint32) {
 	if err := db.QueryRowContext(t.Context(), `SELECT sealed, marks FROM chunk`).Scan(&row.sealed, &row.verdict); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = w.count(k, row.sealed, row.verdict, map[*pile]*found{})
+	_, _ = w.count(&k.kind, row.sealed, row.verdict, k.of(map[*pile]*found{}))
 }
 
 // keepsNewest seals what was found, and finds the same in it.

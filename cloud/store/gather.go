@@ -159,15 +159,28 @@ func (g *gather) take(b *batchRow, sealed, verdict []byte) (ok bool) {
 		}
 		k.judged, k.revision, k.rules = true, v.Revision, v.Rules
 	}
-	to := g.kind(k)
+	if _, err := g.pile(g.kind(k), &h, sealed, v.Marks); err != nil {
+		g.back()
+		return false
+	}
+	return true
+}
+
+// errPile is returned where a batch holds something else than it says.
+var errPile = errors.New("it holds something else than its header and marks say")
+
+// pile puts the samples of a batch onto their piles, and says where readers must
+// look for them. What an error leaves there is undone by back.
+func (g *gather) pile(to *kindPiles, h *mesh.Header, sealed []byte, marks []mesh.Mark) (has extent, err error) {
 	g.undo, g.lied, g.texts = g.undo[:0], false, false
-	marked := marksByIndex(v.Marks)
+	marked := marksByIndex(marks)
 	for i := range marked {
 		g.beside += markBytes + len(marked[i].Rule)
 	}
 	done := 0
 	_, err = g.dec.Columns(sealed, func(c *wire.Column) {
 		g.column(to, c, h.Times)
+		has.add(c, done == 0)
 		p := to.at[c.Signal]
 		was := len(p.times)
 		for len(marked) > 0 && int(marked[0].Index) < done+len(c.Times) {
@@ -178,12 +191,13 @@ func (g *gather) take(b *batchRow, sealed, verdict []byte) (ok bool) {
 		p.add(c, &g.prints)
 		done += len(c.Times)
 	})
-	if err != nil || len(marked) > 0 || done != int(h.Count) || g.lied {
-		g.back()
-		return false
+	if err == nil && (len(marked) > 0 || done != int(h.Count) || g.lied) {
+		err = errPile
 	}
-	g.samples += done
-	return true
+	if err == nil {
+		g.samples += done
+	}
+	return has, err
 }
 
 // column makes ready to take a column of the batch at hand.

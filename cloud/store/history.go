@@ -77,8 +77,8 @@ func stagedIn(source string, span mesh.Span) (ids string, args []any) {
 	return strings.Join(parts, " UNION ALL "), args
 }
 
-// History reads what holds samples of a source in span: chunks, in the order
-// of the passes that made them, and then the batches that are no chunks yet, in
+// History reads what holds samples of a source in span: chunks, a day's in the
+// order they were written, and then the batches that are no chunks yet, in
 // the order they were taken. A chunk has no position. Either may hold samples
 // outside of span too.
 func (s *Store) History(ctx context.Context, source string, span mesh.Span) ([]mesh.Entry, error) {
@@ -130,8 +130,8 @@ func (s *Store) signalIDs(ctx context.Context, table mesh.Hash, names []string) 
 // picker says which signals of a table are wanted.
 type picker func(table mesh.Hash) (signals []uint32, all bool, err error)
 
-// historyTries bounds how often a read begins anew because retention took a day
-// away under it.
+// historyTries bounds how often a read begins anew because a day was dropped
+// or merged under it.
 const historyTries = 3
 
 func (s *Store) history(ctx context.Context, source string, span mesh.Span, most int64, pick picker) (out []mesh.Entry, err error) {
@@ -166,11 +166,17 @@ func (s *Store) history(ctx context.Context, source string, span mesh.Span, most
 		if err == nil {
 			return append(out, staged...), nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDay) {
+		if !moved(err) {
 			break
 		}
 	}
 	return nil, fmt.Errorf("read the history of %s: %w", source, err)
+}
+
+// moved says whether a file may be gone or another since hub.db was asked: a day
+// was dropped, or merged.
+func moved(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDay) || codeOf(err) == codeReadOnly
 }
 
 // daysIn are the days with chunks that may hold samples of a span.

@@ -133,3 +133,75 @@ func compactForEver(t *testing.T, path string) {
 		at += mesh.Nanos(dayNanos / 2)
 	}
 }
+
+const mergeEnv = "PLANTMESH_TEST_STORE_MERGE"
+
+// TestMerge_Killed kills a process at each step of a merge: what was there before
+// is there, and the next one merges it.
+func TestMerge_Killed(t *testing.T) {
+	if path := os.Getenv(mergeEnv); path != "" {
+		mergeAndWait(t, path, os.Getenv(mergeEnv+"_AT"))
+		return
+	}
+	if testing.Short() {
+		t.Skip("skipped: starts and kills processes")
+	}
+	for _, at := range []string{"merge listed", "merge wrote", "merge verified", "merge renamed", "merged"} {
+		sc := newScene(t, 1)
+		sc.passes(fewPasses + 4)
+		want := sc.snapshot(sc.someSpans())
+		if err := sc.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestMerge_Killed$")
+		cmd.Env = append(os.Environ(), mergeEnv+"="+sc.path, mergeEnv+"_AT="+at)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		there := false
+		for lines := bufio.NewScanner(out); !there && lines.Scan(); {
+			there = lines.Text() == "at "+at
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil || !there {
+			t.Fatalf("the child never came to %q", at)
+		}
+		sc.s = openAt(t, sc.path)
+		sc.s.fewPasses = fewPasses
+		sc.mustBe(want, "killed at "+at)
+		sc.say("a", 1)
+		want = sc.snapshot(want.spans)
+		sc.compact(sc.end, 0)
+		sc.mustHaveNothingBeside()
+		sc.merge()
+		sc.mustBe(want, "merged after it was killed at "+at)
+		sc.mustHaveNothingBeside()
+	}
+}
+
+// mergeAndWait merges, says when it comes to a step, and stays there.
+func mergeAndWait(t *testing.T, path, at string) {
+	t.Helper()
+	s := openAt(t, path)
+	s.fewPasses = fewPasses
+	s.halt = func(stage string) error {
+		if stage == at {
+			fmt.Println("at " + at) //nolint:forbidigo // the parent process reads it
+			select {}
+		}
+		return nil
+	}
+	for more := true; more; {
+		done, err := s.Merge(t.Context(), noon+mesh.Nanos(3*dayNanos))
+		if err != nil {
+			t.Fatal(err)
+		}
+		more = done.More
+	}
+}

@@ -47,6 +47,7 @@ func (sc *scene) reopen() {
 		}
 	}
 	sc.s = openAt(sc.t, sc.path)
+	sc.s.fewPasses = fewPasses
 }
 
 // describe is one of two tables of the same signals.
@@ -146,6 +147,11 @@ func (sc *scene) batch(source string) mesh.Entry {
 // all is everything a source's history holds of a span, as text, and how often.
 func all(t *testing.T, entries []mesh.Entry, span mesh.Span) map[string]int {
 	t.Helper()
+	return allOf(t, entries, span, func(mesh.Sample) bool { return true })
+}
+
+func allOf(t *testing.T, entries []mesh.Entry, span mesh.Span, wanted func(mesh.Sample) bool) map[string]int {
+	t.Helper()
 	dec, err := wire.NewDecoder()
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +178,7 @@ func all(t *testing.T, entries []mesh.Entry, span mesh.Span) map[string]int {
 			}
 		}
 		for k, x := range b.Samples {
-			if span.Has(x.Time) {
+			if span.Has(x.Time) && wanted(x) {
 				out[fmt.Sprint(b.Source, b.Table, x, judged, marks[uint32(k)])]++
 			}
 		}

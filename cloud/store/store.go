@@ -44,6 +44,8 @@ type Store struct {
 	spoilt     map[int64]bool        // days whose files could be looked at, and not written
 	swept      bool                  // the history was looked through since a pass broke off
 	leftOut    bool                  // it was told that newest samples are left out
+	settled    map[int64]dayStat     // days that Merge need not look at as they are
+	fewPasses  int64                 // mergePasses; less in tests
 }
 
 // Open opens or makes the database file at path, and its folder. Compacted
@@ -67,7 +69,7 @@ func OpenReading(ctx context.Context, path string, log *slog.Logger) (*Store, er
 }
 
 func storeOn(b base, path string, log *slog.Logger) *Store {
-	s := &Store{base: b, log: log, newest: newestCache{held: map[string]*heldNewest{}}, spoilt: map[int64]bool{}, folder: filepath.Join(filepath.Dir(path), "history")}
+	s := &Store{base: b, log: log, newest: newestCache{held: map[string]*heldNewest{}}, spoilt: map[int64]bool{}, settled: map[int64]dayStat{}, fewPasses: mergePasses, folder: filepath.Join(filepath.Dir(path), "history")}
 	s.keep.Store(defaultKeep)
 	return s
 }

@@ -162,6 +162,11 @@ func (s *Store) everyDay(w *work) (map[int64]bool, error) {
 		if day, ok := dayOfFile(f.Name()); ok {
 			out[day] = true
 		}
+		if day, ok := dayMerging(f.Name()); ok {
+			if err := s.removeMerging(day); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for day := range w.days {
 		out[day] = true

@@ -65,6 +65,7 @@ func (sc *scene) putBack(database []byte) {
 		}
 	}
 	sc.s = openAt(sc.t, sc.path)
+	sc.s.fewPasses = fewPasses
 }
 
 func (sc *scene) backup() []byte {

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 
@@ -26,7 +25,7 @@ func (s *Store) Tables(ctx context.Context, span mesh.Span) (map[string][]mesh.H
 			}
 			return out, nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) { // else retention took a day away
+		if !moved(err) {
 			break
 		}
 	}

@@ -70,7 +70,7 @@ func (s *Store) readBack(ctx context.Context, w *work, day int64, back map[*pile
 		if !ok {
 			return fmt.Errorf("chunk %d is of no batch: %w", id, errVerify)
 		}
-		has, err := w.count(w.kinds[i], sealed, marks, back)
+		has, err := w.count(&w.kinds[i].kind, sealed, marks, w.kinds[i].of(back))
 		if err == nil && (has != said || !isStray(day) && (dayOf(has.from) != day || dayOf(has.to-1) != day)) {
 			err = errVerify
 		}
@@ -87,8 +87,24 @@ type extent struct {
 	from, to     mesh.Nanos
 }
 
-// count adds what a chunk holds to what was found.
-func (w *work) count(k *kindPiles, sealed, marks []byte, back map[*pile]*found) (has extent, err error) {
+// of finds what was read back of a signal; nil for one that has no pile.
+func (k *kindPiles) of(back map[*pile]*found) func(signal uint32) *found {
+	return func(signal uint32) *found {
+		p := k.at[signal]
+		if p == nil {
+			return nil
+		}
+		f := back[p]
+		if f == nil {
+			f = &found{}
+			back[p] = f
+		}
+		return f
+	}
+}
+
+// count adds what a chunk holds to what was found of its signals.
+func (g *gather) count(k *kind, sealed, marks []byte, of func(signal uint32) *found) (has extent, err error) {
 	var v mesh.Verdict
 	if marks != nil {
 		if v, err = wire.OpenVerdict(marks); err != nil {
@@ -99,30 +115,19 @@ func (w *work) count(k *kindPiles, sealed, marks []byte, back map[*pile]*found) 
 		}
 	}
 	done, strange := 0, false
-	h, err := w.dec.Columns(sealed, func(c *wire.Column) {
-		p := k.at[c.Signal]
-		if p == nil {
+	h, err := g.dec.Columns(sealed, func(c *wire.Column) {
+		f := of(c.Signal)
+		if f == nil {
 			strange = true
 			return
 		}
-		f := back[p]
-		if f == nil {
-			f = &found{}
-			back[p] = f
-		}
-		if done == 0 {
-			has = extent{c.Signal, c.Signal, c.Times[0], endOf(c.Times[0])}
-		}
-		has.last = c.Signal
-		for _, t := range c.Times {
-			has.from, has.to = min(has.from, t), max(has.to, endOf(t))
-		}
+		has.add(c, done == 0)
 		f.n += len(c.Times)
-		f.print += w.prints.prints(c)
+		f.print += g.prints.prints(c)
 		for len(v.Marks) > 0 && int(v.Marks[0].Index) < done+len(c.Times) {
 			m := v.Marks[0]
 			v.Marks = v.Marks[1:]
-			f.print += markPrint(w.prints.fingerprint(c, int(m.Index)-done), m.Rule, m.Action)
+			f.print += markPrint(g.prints.fingerprint(c, int(m.Index)-done), m.Rule, m.Action)
 		}
 		done += len(c.Times)
 	})
@@ -133,4 +138,15 @@ func (w *work) count(k *kindPiles, sealed, marks []byte, back map[*pile]*found) 
 		return has, errVerify
 	}
 	return has, nil
+}
+
+// add widens an extent by a column of its chunk.
+func (e *extent) add(c *wire.Column, first bool) {
+	if first {
+		*e = extent{c.Signal, c.Signal, c.Times[0], endOf(c.Times[0])}
+	}
+	e.last = c.Signal
+	for _, t := range c.Times {
+		e.from, e.to = min(e.from, t), max(e.to, endOf(t))
+	}
 }

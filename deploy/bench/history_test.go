@@ -17,17 +17,15 @@ const hour = mesh.Nanos(time.Hour)
 
 // TestBench_History has the hub take a day and compact it hour by hour: what a
 // value takes on disk then, what it costs, and how long a signal's day takes to
-// be read when the system has nothing of it in memory.
+// be read when the system has nothing of it in memory. Once it is over the day is
+// merged, if the hub would: of 10,000 signals, which
+//
+//	PLANTMESH_BENCH_SIGNALS=10000 PLANTMESH_BENCH=1 go test -run TestBench_History -v ./deploy/bench
+//
+// measures in some six minutes and with 3 GB of disk; `make bench` has a tenth of
+// it, with as many passes, in TestBench_Merge.
 func TestBench_History(t *testing.T) {
-	signals, hours, reads := 40, 24, 3 // a day of few: what is read of one is as much
-	switch n, err := strconv.Atoi(os.Getenv("PLANTMESH_BENCH_SIGNALS")); {
-	case full() && err == nil:
-		signals, reads = n, 15
-	case full():
-		signals, reads = 1000, 15
-	case raced:
-		signals, hours = 60, 8
-	}
+	signals, hours, reads := extent()
 	e, d := codec(t)
 	h := newHub(t, signals)
 	set := synthetic(signals, 3600)
@@ -37,7 +35,7 @@ func TestBench_History(t *testing.T) {
 	for k := range hours {
 		// The set begins at 06:00: one day from midnight on.
 		values += h.take(e, all, mesh.Nanos(k-6)*hour, 60)
-		clocks = append(clocks, once(func() { compacted += h.compact() }))
+		clocks = append(clocks, once(func() { compacted += h.compact(0) }))
 	}
 	if compacted != values {
 		t.Fatalf("%d of %d values compacted", compacted, values)
@@ -47,7 +45,53 @@ func TestBench_History(t *testing.T) {
 	if clocked(t, "compact, history_read") {
 		report(t, row{name: "compact", value: float64(values) / 1e6 / day(clocks), unit: "M values/s", bar: 5, more: true, floor: floorCompact(t, set, all), clock: true, known: knownCompact})
 	}
-	h.cold(t, d, hours, reads)
+	h.open()
+	h.over()
+	h.close()
+	h.cold(t, "history_read", d, hours, reads)
+}
+
+// TestBench_Merge has the hub compact a day in passes of seven minutes, which is
+// what 10,000 signals at 1 Hz make of them, and merge it: what that costs, and
+// what it makes of a value's bytes and of the read of a signal's day.
+func TestBench_Merge(t *testing.T) {
+	signals, hours, reads := extent()
+	e, d := codec(t)
+	h := newHub(t, signals)
+	set := synthetic(signals, 3600)
+	all := cut(set, 10)
+	values := 0
+	for k := range hours {
+		values += h.take(e, all, mesh.Nanos(k-6)*hour, 60)
+		h.compact(signals * passOf10000)
+	}
+	merged := int64(0)
+	took := once(func() { merged = h.over() })
+	if merged < int64(values-2*signals) { // jitter may move the first and the last over midnight
+		t.Fatalf("%d of %d values merged", merged, values)
+	}
+	h.close()
+	report(t, row{name: "merged_bytes", value: float64(h.bytes()) / float64(values), unit: "B/value", bar: 2.2, floor: floorDay(t, e)})
+	if clocked(t, "merge, merged_read") {
+		report(t, row{name: "merge", value: float64(merged) / 1e6 / took, unit: "M values/s", bar: 5, more: true, floor: floorCompact(t, set, all), clock: true, known: knownCompact})
+	}
+	h.cold(t, "merged_read", d, hours, reads)
+}
+
+// passOf10000 are the samples that a pass has of one of 10,000 signals.
+const passOf10000 = 419
+
+// extent is how many signals and hours there are, and how many reads.
+func extent() (signals, hours, reads int) {
+	switch n, err := strconv.Atoi(os.Getenv("PLANTMESH_BENCH_SIGNALS")); {
+	case full() && err == nil:
+		return n, 24, 15
+	case full():
+		return 1000, 24, 15
+	case raced:
+		return 60, 8, 3
+	}
+	return 40, 24, 3 // a day of few: what is read of one is as much
 }
 
 // day is the clock of all passes; outside of `make bench` three times the fastest
@@ -71,17 +115,17 @@ func day(clocks []float64) (all float64) {
 // cold reads the day of some signals, one after the other, each from disk. The
 // floor are the same chunks behind one another in a plain file, read from disk
 // and decoded.
-func (h *hub) cold(t *testing.T, d *wire.Decoder, hours, reads int) {
+func (h *hub) cold(t *testing.T, name string, d *wire.Decoder, hours, reads int) {
 	t.Helper()
 	from := mesh.NanosOf(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))
 	span := mesh.Span{From: from, To: from + 24*hour}
 	plain := t.TempDir()
-	name := func(i int) string { return signalName(i * h.signals / reads) }
-	file := func(i int) string { return filepath.Join(plain, name(i)) }
+	signal := func(i int) string { return signalName(i * h.signals / reads) }
+	file := func(i int) string { return filepath.Join(plain, signal(i)) }
 	h.open()
 	for i := range reads {
 		var b []byte
-		for _, part := range h.parts(t.Context(), name(i), span) {
+		for _, part := range h.parts(t.Context(), signal(i), span) {
 			b = append(binary.LittleEndian.AppendUint32(b, uint32(len(part))), part...)
 		}
 		if err := os.WriteFile(file(i), b, 0o600); err != nil {
@@ -99,21 +143,22 @@ func (h *hub) cold(t *testing.T, d *wire.Decoder, hours, reads int) {
 		forget(t, h.dir)
 		h.open()
 		began = time.Now()
-		m := count(t, d, h.parts(t.Context(), name(i), span), uint32(i*h.signals/reads))
+		m := count(t, d, h.parts(t.Context(), signal(i), span), uint32(i*h.signals/reads))
 		took = append(took, time.Since(began))
 		h.close()
 		if want := hours * 3600; m < want-3 || m > want || m != n { // jitter may move the first and the last over midnight
 			t.Fatalf("%d values of %d read, %d in the plain file", m, want, n)
 		}
 	}
-	if !clocked(t, "history_read") {
+	if !clocked(t, name) {
 		return
 	}
+	t.Logf("%s: the slowest of %d took %s", name, reads, slices.Max(took))
 	middle := median
 	if !full() {
 		middle = slices.Min[[]time.Duration]
 	}
-	report(t, row{name: "history_read", value: milliseconds(middle(took)), unit: "ms", bar: 20, floor: milliseconds(middle(floor)), clock: true, known: knownRead})
+	report(t, row{name: name, value: milliseconds(middle(took)), unit: "ms", bar: 20, floor: milliseconds(middle(floor)), clock: true, known: knownRead})
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -103,11 +103,26 @@ func (h *hub) take(e *wire.Encoder, all []window, by mesh.Nanos, some int) (valu
 	return values
 }
 
-// compact compacts all there is.
-func (h *hub) compact() (samples int) {
+// compact compacts all there is, in passes of at least so many samples; 0: as the
+// hub does.
+func (h *hub) compact(most int) (samples int) {
 	h.t.Helper()
 	for more := true; more; {
-		done, err := h.s.Compact(h.t.Context(), store.Pass{Through: h.end, Now: h.now})
+		done, err := h.s.Compact(h.t.Context(), store.Pass{Through: h.end, Now: h.now, MaxSamples: most})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		samples, more = samples+done.Samples, done.More
+	}
+	return samples
+}
+
+// over goes on to the next day, and merges those before if they need it.
+func (h *hub) over() (samples int64) {
+	h.t.Helper()
+	h.now += 24 * hour
+	for more := true; more; {
+		done, err := h.s.Merge(h.t.Context(), h.now)
 		if err != nil {
 			h.t.Fatal(err)
 		}
