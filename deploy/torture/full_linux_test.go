@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"plantmesh/firmware-sim/plant"
 )
 
 // ballast is what others have on the disk: all that is free but so many bytes.
@@ -143,7 +145,7 @@ func d02(x *trial) {
 		r.settle("disk_policy")
 		// One source's newest record in a segment is older than another's by a batch
 		// and the disorder of its samples.
-		r.mustMiss(func(_ string, at time.Time) bool { return at.Before(oldest.Add(3 * time.Second)) })
+		r.mustMiss(func(e plant.Emission) bool { return e.Time.Before(oldest.Add(3 * time.Second)) })
 		r.edge.stop()
 		r.hub.stop()
 	}

@@ -236,7 +236,7 @@ func (r *rig) settle(mayLose ...string) numbers {
 // mustMiss is for a fault that destroys what was received: some of it is missing,
 // else nothing was tested, and all that is lies where may says it can. It gives
 // how many are.
-func (r *rig) mustMiss(may func(source string, at time.Time) bool) int {
+func (r *rig) mustMiss(may func(plant.Emission) bool) int {
 	r.Helper()
 	book, err := ledger.Read(r.load.path)
 	if err != nil {
@@ -249,7 +249,7 @@ func (r *rig) mustMiss(may func(source string, at time.Time) bool) int {
 	beyond := 0
 	gone := absent(book, rows)
 	for _, e := range gone {
-		if may(e.Source, e.Time) {
+		if may(e) {
 			continue
 		}
 		if beyond++; beyond <= 3 {
