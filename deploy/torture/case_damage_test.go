@@ -21,6 +21,8 @@ type wound struct {
 	had  map[string]bool // rows the hub had before
 	lost []held          // records that the damage may cost
 	pid  int             // of the agent since it came up beside the damage
+	// before is how much it had said until then.
+	before int
 }
 
 // wounded makes a chain with sources that fill segments.
@@ -81,11 +83,17 @@ func (w *wound) pick(newest bool) *segmentFile {
 // up starts the agent and waits until it says something about the damage.
 func (w *wound) up(words ...string) {
 	w.Helper()
-	was := w.edge.said()
+	w.before = len(w.edge.said())
 	w.edge.start()
 	w.pid = w.edge.pid()
+	w.saying(words...)
+}
+
+// saying waits until the agent has said all these words in one line since it began.
+func (w *wound) saying(words ...string) {
+	w.Helper()
 	w.await("the agent says: "+strings.Join(words, " ... "), 30*time.Second, func() bool {
-		for line := range strings.Lines(w.edge.said()[len(was):]) {
+		for line := range strings.Lines(w.edge.said()[w.before:]) {
 			n := 0
 			for _, word := range words {
 				if strings.Contains(line, word) {
@@ -150,8 +158,9 @@ func d08(x *trial) {
 		at := e.at + x.luck.IntN(e.size)
 		s.write(x.T, at, []byte{s.b[at] ^ 1<<x.luck.IntN(8)})
 		w.lost = append(w.lost, h)
-		w.up("record quarantined", "its checksum is wrong")
+		w.up("agent is up")
 		w.heals()
+		w.saying("record quarantined", "its checksum is wrong")
 	}
 	w.ends()
 }

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"encoding/binary"
 	"maps"
 	"slices"
 	"strings"
@@ -115,4 +116,20 @@ func owner(key string) string {
 		return "@"
 	}
 	return key
+}
+
+// doubtOf is where a source is told that its state may be older than what its
+// device was told is received: what proves itself from there on would cover what
+// is lost. 8 bytes, little endian: the instant through which a void says so.
+const doubtOf = "@doubt/"
+
+// doubt adds that to p, for the sources that are voided in it.
+func (b *Buffer) doubt(p *plan, parts map[string]tally) error {
+	for source := range b.sources() {
+		until := binary.LittleEndian.AppendUint64(nil, uint64(parts[source].To))
+		if err := p.add(mesh.Offer{Source: doubtOf + source, State: until}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

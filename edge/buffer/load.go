@@ -356,9 +356,15 @@ func (b *Buffer) begin() error {
 	// What stood behind the end is lost too, and there may have been voids.
 	beyond := stretch{b.end + 1, 1<<64 - 2}
 	missing := join(append(b.notes.carried(append(slices.Clone(b.debt.missing), beyond)), b.debt.missing...))
-	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.partsOf(debt{missing: missing, open: b.debt.open, hidden: b.debt.hidden}))
+	parts := b.partsOf(debt{missing: missing, open: b.debt.open, hidden: b.debt.hidden})
+	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", parts)
 	if err != nil {
 		return err
+	}
+	if b.debt.open {
+		if err := b.doubt(p, parts); err != nil {
+			return err
+		}
 	}
 	fresh, lost, err := b.startFresh(b.debt.lost)
 	if err != nil {

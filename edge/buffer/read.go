@@ -258,6 +258,8 @@ func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
 			v.Parts = []mesh.Part{{Source: h.About, Times: h.Times, Count: uint64(h.Count)}}
 		}
 		silenced = err != nil || h.Kind == mesh.KindVoid
+	} else {
+		v.Parts = b.around(p, i)
 	}
 	if silenced {
 		v.Lost = b.unsaid(i)

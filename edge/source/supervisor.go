@@ -37,6 +37,10 @@ const (
 // of the plant clock, eight bytes each.
 const proofPrefix = "@proof/"
 
+// doubtPrefix is where the log says that it has lost what a source gave last
+// (edge/buffer/fresh.go), until the source has committed since.
+const doubtPrefix = "@doubt/"
+
 // Config is what a Supervisor must know of one source.
 type Config struct {
 	ID     string // the source's name; no two sources of an agent share one
@@ -74,6 +78,7 @@ type Supervisor struct {
 	proof   mesh.Nanos // of the last durable offer; 0: none
 	heard   mesh.Nanos // plant clock at that commit; 0: not known
 	voided  mesh.Nanos // the end of the void written since then
+	doubted bool       // the log has lost what the source gave last
 	crashes []time.Time
 
 	mu     sync.Mutex // protects status
@@ -153,7 +158,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 	}
 	r := &run{
 		s: s, p: p, offers: make(chan mesh.Offer, Credit), heard: make(chan struct{}, 1), ended: make(chan struct{}),
-		start: start{resume: resume, config: s.cfg.Worker},
+		start: start{resume: resume, doubted: s.doubted, config: s.cfg.Worker},
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.listen(gctx) })
@@ -189,11 +194,23 @@ func (s *Supervisor) Prepare(ctx context.Context) (resume []byte, err error) {
 	if len(b) >= 16 {
 		s.heard = mesh.Nanos(binary.LittleEndian.Uint64(b[8:]))
 	}
+	cause, why := mesh.CauseDied, "the worker that reads this source was not running"
+	if b, err = s.buffer.State(doubtPrefix + s.cfg.ID); err != nil {
+		return nil, fmt.Errorf("read the source's doubt: %w", err)
+	}
+	if s.doubted = len(b) >= 8; s.doubted {
+		// What is lost the log has voided itself. Of that the hub may have some,
+		// which a void of a time would take back.
+		cause, why = mesh.CauseDamaged, "the agent's disk lost what it had of this source"
+		if until := mesh.Nanos(binary.LittleEndian.Uint64(b)); until > s.proof {
+			s.proof, s.heard = until, until
+		}
+	}
 	silent := mesh.Span{From: max(s.believed(), s.voided), To: s.now()}
 	if s.proof == 0 || silent.Empty() {
 		return resume, nil
 	}
-	void := mesh.Void{Cause: mesh.CauseDied, Parts: []mesh.Part{{Source: s.cfg.ID, Times: silent}}, Note: "the worker that reads this source was not running"}
+	void := mesh.Void{Cause: cause, Parts: []mesh.Part{{Source: s.cfg.ID, Times: silent}}, Note: why}
 	v, err := wire.SealVoid(void)
 	if err != nil {
 		return nil, fmt.Errorf("seal the void of a dead worker: %w", err)
@@ -344,9 +361,13 @@ func (s *Supervisor) Take(ctx context.Context, offers []mesh.Offer) error {
 		b := binary.LittleEndian.AppendUint64(nil, uint64(sum.proof))
 		offers = append(offers, mesh.Offer{Source: proofPrefix + s.cfg.ID, State: binary.LittleEndian.AppendUint64(b, uint64(sum.at))})
 	}
+	if s.doubted {
+		offers = append(offers, mesh.Offer{Source: doubtPrefix + s.cfg.ID, State: []byte{}})
+	}
 	if err := s.append(ctx, offers); err != nil {
 		return err
 	}
+	s.doubted = false
 	s.committed(sum)
 	return nil
 }
