@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
+	"plantmesh/firmware-sim/ledger"
 	"plantmesh/firmware-sim/plant"
 	"plantmesh/proto/mesh"
 )
@@ -70,6 +73,28 @@ func (w *wound) lacking(records []held) (out []held) {
 	return out
 }
 
+// told reports whether devices were told that some of these records are received.
+func (w *wound) told(records []held) bool {
+	book, err := ledger.Read(w.load.path)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, h := range records {
+		for _, e := range book.Emitted[h.header.About] {
+			if h.has(e) && told(book.Received[e.Source], e.Index) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// has reports whether a sample may stand in a record.
+func (h held) has(e plant.Emission) bool {
+	at := mesh.Nanos(e.Time.UnixNano())
+	return h.header.About == e.Source && h.header.Times.From <= at && at <= h.header.Times.To
+}
+
 // pick is one of the segments all of which the hub lacks: the newest, or one
 // before it.
 func (w *wound) pick(newest bool) *segmentFile {
@@ -126,12 +151,7 @@ func (w *wound) ends() {
 		if w.had[rowKey(e.Signal, e.Time.UnixNano())] {
 			return false
 		}
-		for _, h := range w.lost {
-			if h.header.About == e.Source && h.header.Times.From <= mesh.Nanos(e.Time.UnixNano()) && mesh.Nanos(e.Time.UnixNano()) <= h.header.Times.To {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(w.lost, func(h held) bool { return h.has(e) })
 	})
 }
 
@@ -212,11 +232,11 @@ func d10(x *trial) {
 		w.hoard(1)
 		var s *segmentFile
 		var gone []held
-		for range 50 { // until the last commit was one of records
+		for range 50 { // until the last commit was one of records that devices were told of
 			w.edge.kill()
 			s = w.pick(true)
 			now, before := s.must(x.T, s.newest()), s.must(x.T, 1-s.newest())
-			if gone = now.records[len(before.records):]; len(gone) > 0 && gone[0].header.Kind == mesh.KindBatch {
+			if gone = now.records[len(before.records):]; w.told(gone) {
 				break
 			}
 			w.edge.start()
@@ -224,7 +244,7 @@ func d10(x *trial) {
 		}
 		w.lost = append(w.lost, w.lacking(gone)...)
 		s.write(x.T, int(s.newest())*pageBytes, x.noise(pageBytes))
-		w.up("segment is not continued", filepath.Base(s.path))
+		w.up("the segment is damaged", filepath.Base(s.path)) // it may have had that commit alone
 		w.heals()
 	}
 	w.ends()
@@ -232,17 +252,51 @@ func d10(x *trial) {
 
 // d11 puts garbage into both pages that name a root.
 func d11(x *trial) {
-	x.segmentLost(func(s *segmentFile) { s.write(x.T, 0, x.noise(2*pageBytes)) }, func() bool { return x.luck.IntN(2) == 0 })
+	w := x.wounded()
+	for range x.rounds {
+		w.segmentLost(x.luck.IntN(2) == 0, func(x *trial, s *segmentFile) { s.write(x.T, 0, x.noise(2*pageBytes)) })
+	}
+	w.ends()
 }
 
-// d12 cuts a file to 60 %, while the agent is down and while it runs.
+// d12 cuts a file to 60 % of what is used of it, while the agent is down and
+// while it runs.
 func d12(x *trial) {
-	x.segmentLost(func(s *segmentFile) { cutFile(x, s.path, len(s.b)*6/10) }, func() bool { return x.luck.IntN(2) == 0 })
+	w := x.wounded()
+	for range x.rounds {
+		w.segmentLost(x.luck.IntN(2) == 0, sixtyPercent)
+		w.hoard(2)
+		w.pid, w.before = w.edge.pid(), len(w.edge.said())
+		w.edge.signal(syscall.SIGSTOP) // so that what is read is one moment's
+		newest := x.luck.IntN(2) == 0
+		s := w.pick(newest)
+		lost := w.lacking(s.must(x.T, s.newest()).records)
+		sixtyPercent(x, s)
+		w.edge.signal(syscall.SIGCONT)
+		pause(x.between(0, time.Second))
+		w.heals()
+		w.saying("segment set aside", filepath.Base(s.path))
+		if newest { // until it was noticed more went the same way
+			for _, s := range w.o.sources {
+				lost = append(lost, held{header: mesh.Header{About: s.id, Times: mesh.Span{From: lost[0].header.Times.From, To: mesh.Nanos(time.Now().UnixNano())}}})
+			}
+		}
+		w.lost = append(w.lost, lost...)
+	}
+	w.ends()
+}
+
+func sixtyPercent(x *trial, s *segmentFile) {
+	cutFile(x, s.path, int(s.must(x.T, s.newest()).pages)*pageBytes*6/10)
 }
 
 // d13 leaves nothing of the newest file.
 func d13(x *trial) {
-	x.segmentLost(func(s *segmentFile) { cutFile(x, s.path, 0) }, func() bool { return true })
+	w := x.wounded()
+	for range x.rounds {
+		w.segmentLost(true, func(x *trial, s *segmentFile) { cutFile(x, s.path, 0) })
+	}
+	w.ends()
 }
 
 func cutFile(x *trial, path string, size int) {
@@ -252,18 +306,14 @@ func cutFile(x *trial, path string, size int) {
 	}
 }
 
-// segmentLost hurts a segment so that all of it is lost.
-func (x *trial) segmentLost(hurt func(s *segmentFile), newest func() bool) {
-	x.Helper()
-	w := x.wounded()
-	for range x.rounds {
-		w.hoard(2)
-		w.edge.kill()
-		s := w.pick(newest())
-		w.lost = append(w.lost, w.lacking(s.must(x.T, s.newest()).records)...)
-		hurt(s)
-		w.up("segment set aside", filepath.Base(s.path))
-		w.heals()
-	}
-	w.ends()
+// segmentLost hurts a segment while the agent is down, so that all of it is lost.
+func (w *wound) segmentLost(newest bool, hurt func(*trial, *segmentFile)) {
+	w.Helper()
+	w.hoard(2)
+	w.edge.kill()
+	s := w.pick(newest)
+	w.lost = append(w.lost, w.lacking(s.must(w.T, s.newest()).records)...)
+	hurt(w.trial, s)
+	w.up("segment set aside", filepath.Base(s.path))
+	w.heals()
 }

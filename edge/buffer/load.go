@@ -362,7 +362,7 @@ func (b *Buffer) begin() error {
 		return err
 	}
 	if b.debt.open {
-		if err := b.doubt(p, parts); err != nil {
+		if err := b.doubt(p, parts, mesh.CauseDamaged, true); err != nil {
 			return err
 		}
 	}
