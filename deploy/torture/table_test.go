@@ -40,6 +40,7 @@ func cases() []torture {
 		{id: "R19", what: "two agents on one folder, two with one identity", quick: 1, long: 1, run: r19},
 		{id: "D01", what: "the agent's disk is full, and it begins anew on it", quick: 1, long: 10, needs: []need{root, loop}, run: d01},
 		{id: "D02", what: "the agent's disk is full, and it drops the oldest", quick: 1, long: 10, needs: []need{root, loop}, run: d02},
+		{id: "D04", what: "one write of the agent finds no space", quick: 2, long: 40, needs: []need{root, strace}, run: d04},
 		{id: "D05", what: "fdatasync of the agent fails now and then", quick: 1, long: 30, needs: []need{root, strace}, run: d05},
 		{id: "M01", what: "what the agent takes while its disk is full, and begun anew on it", quick: 1, long: 1, alone: true, needs: []need{root, loop}, run: m01},
 		{id: "D08", what: "a bit of a record flipped in the buffer", quick: 1, long: 10, run: d08},
@@ -49,6 +50,7 @@ func cases() []torture {
 		{id: "D12", what: "a segment cut to 60 %", quick: 1, long: 10, run: d12},
 		{id: "D13", what: "nothing left in the newest segment", quick: 1, long: 10, run: d13},
 		{id: "D17", what: "the hub's disk is full", quick: 1, long: 10, needs: []need{root, loop}, run: d17},
+		{id: "D18", what: "the hub's stream damaged while it is down", quick: 0, long: 10, run: d18},
 		{id: "N01", what: "no link for an hour's worth of samples", quick: 1, long: 1, alone: true, run: n01},
 		{id: "N03", what: "a half-open link", quick: 1, long: 10, run: n03},
 		{id: "N05", what: "answers held back", quick: 1, long: 1, run: n05},
@@ -56,6 +58,7 @@ func cases() []torture {
 		{id: "N08", what: "resets and turned bits", quick: 5, long: 100, run: n08},
 		{id: "H07", what: "purged, restarted, and every message said again", quick: 1, long: 1, run: h07},
 		{id: "H10", what: "the hub can't store while the stream fills", quick: 1, long: 1, run: h10},
+		{id: "H11", what: "two hubs on one folder", quick: 0, long: 3, run: h11},
 		{id: "T03", what: "stamps of other centuries, backwards, twice", quick: 1, long: 1, run: t03},
 		{id: "T06", what: "a backlog of 72 h", quick: 1, long: 1, run: t06},
 	}
