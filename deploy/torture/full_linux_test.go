@@ -58,12 +58,12 @@ func d01(x *trial) {
 	for range x.rounds {
 		r.link.Cut(true)
 		free := d.ballast("others", 4<<20)
-		r.held("no space left on device")
+		r.held("no space left; free some there, or bring the hub back")
 		r.mustHold()
 		r.edge.kill()
 		more := d.ballast("more", 0)
 		r.edge.start()
-		r.held("no space left on device")
+		r.held("no space left; free some there, or bring the hub back")
 		r.mustHold()
 		pid := r.edge.pid()
 		r.link.Cut(false)
@@ -130,6 +130,9 @@ func d02(x *trial) {
 		free := d.ballast("others", leave)
 		dropped := func() int { return strings.Count(r.edge.said(), "cause=disk_policy") }
 		r.await("the agent drops the oldest", time.Minute, func() bool { return dropped() >= 3 })
+		if !strings.Contains(r.edge.said(), "free space on the disk, raise buffer.max_bytes") {
+			x.Errorf("the agent does not say what to do about it:\n%s", r.edge.tail(5))
+		}
 		if waiting := r.load.waiting(); waiting > 2000 {
 			x.Errorf("%d samples wait although the policy is to drop", waiting)
 		}

@@ -358,13 +358,11 @@ func (b *Buffer) begin() error {
 	missing := join(append(b.notes.carried(append(slices.Clone(b.debt.missing), beyond)), b.debt.missing...))
 	parts := b.partsOf(debt{missing: missing, open: b.debt.open, hidden: b.debt.hidden})
 	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", parts)
+	if err == nil && b.debt.open {
+		err = b.doubt(p, parts, mesh.CauseDamaged, true)
+	}
 	if err != nil {
 		return err
-	}
-	if b.debt.open {
-		if err := b.doubt(p, parts, mesh.CauseDamaged, true); err != nil {
-			return err
-		}
 	}
 	fresh, lost, err := b.startFresh(b.debt.lost)
 	if err != nil {
