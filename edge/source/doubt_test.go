@@ -3,7 +3,7 @@ package source
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 
@@ -76,7 +76,7 @@ func (d doubter) Doubt() { *d.doubted = true }
 // void of the dead worker begins there, and the reader is told, once.
 func TestSupervisor_DoubtsAStateThatIsOld(t *testing.T) {
 	for _, old := range []bool{true, false} {
-		t.Run(fmt.Sprint(old), func(t *testing.T) {
+		t.Run(strconv.FormatBool(old), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				d := newDisk(t)
