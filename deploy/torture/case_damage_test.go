@@ -235,10 +235,12 @@ func d10(x *trial) {
 		for range 50 { // until the last commit was one of records that devices were told of
 			w.edge.kill()
 			s = w.pick(true)
-			now, before := s.must(x.T, s.newest()), s.must(x.T, 1-s.newest())
-			if gone = now.records[len(before.records):]; w.told(gone) {
+			now := s.must(x.T, s.newest())
+			before, err := s.tree(1 - s.newest()) // a commit under way may have begun to write over it
+			if gone = now.records[min(len(before.records), len(now.records)):]; err == nil && w.told(gone) {
 				break
 			}
+			gone = nil
 			w.edge.start()
 			pause(x.between(time.Second, 2*time.Second))
 		}
