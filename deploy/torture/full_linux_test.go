@@ -58,12 +58,12 @@ func d01(x *trial) {
 	for range x.rounds {
 		r.link.Cut(true)
 		free := d.ballast("others", 4<<20)
-		r.held("no space left; free some there, or bring the hub back")
+		r.saysFull("no space left; free some there, or bring the hub back")
 		r.mustHold()
 		r.edge.kill()
 		more := d.ballast("more", 0)
 		r.edge.start()
-		r.held("no space left; free some there, or bring the hub back")
+		r.saysFull("no space left; free some there, or bring the hub back")
 		r.mustHold()
 		pid := r.edge.pid()
 		r.link.Cut(false)
@@ -77,9 +77,9 @@ func d01(x *trial) {
 	r.settle()
 }
 
-// held waits until the agent's status says that it holds its sources back
+// saysFull waits until the agent's status says that it holds its sources back
 // because the buffer is full, and names why.
-func (r *rig) held(why string) {
+func (r *rig) saysFull(why string) {
 	r.Helper()
 	said := ""
 	if !r.eventually(time.Minute, func() bool {
