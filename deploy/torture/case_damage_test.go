@@ -47,7 +47,7 @@ func (w *wound) hoard(more int) {
 		now, answered := w.status()
 		return ok && answered && now.Buffer.Segments >= s.Buffer.Segments+more && now.Buffer.Pending > 20
 	})
-	rows, err := w.rows()
+	rows, err := w.allRows()
 	if err != nil {
 		w.Fatal(err)
 	}

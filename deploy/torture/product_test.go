@@ -233,6 +233,18 @@ func (r *rig) settle(mayLose ...string) numbers {
 	return n
 }
 
+// allRows are those of all machines.
+func (r *rig) allRows() (out []kept, err error) {
+	for _, s := range r.o.sources {
+		rows, err := r.rows(s.equipment())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
+}
+
 // mustMiss is for a fault that destroys what was received: some of it is missing,
 // else nothing was tested, and all that is lies where may says it can. It gives
 // how many are.
@@ -242,7 +254,7 @@ func (r *rig) mustMiss(may func(plant.Emission) bool) int {
 	if err != nil {
 		r.Fatal(err)
 	}
-	rows, err := r.rows()
+	rows, err := r.allRows()
 	if err != nil {
 		r.Fatal(err)
 	}
