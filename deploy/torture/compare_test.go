@@ -148,6 +148,23 @@ func compare(book *ledger.Book, rows []kept, gaps []gap, mayLose []string, say f
 	return n
 }
 
+// absent are the samples that were told received and that no row has.
+func absent(book *ledger.Book, rows []kept) (out []plant.Emission) {
+	have := map[string]bool{}
+	key := func(signal string, at int64, value string) string { return fmt.Sprint(at, " ", signal, " ", value) }
+	for _, r := range rows {
+		have[key(r.signal, r.at, r.value)] = true
+	}
+	for source, es := range book.Emitted {
+		for _, e := range es {
+			if told(book.Received[source], e.Index) && !have[key(e.Signal, e.Time.UnixNano(), text(e.Value))] {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
+}
+
 func told(ranges []ledger.Range, index uint64) bool {
 	i, _ := slices.BinarySearchFunc(ranges, index, func(r ledger.Range, at uint64) int {
 		switch {

@@ -8,3 +8,6 @@ func r07(x *trial) { r06(x) }
 func r08(x *trial) { r06(x) }
 func r09(x *trial) { r06(x) }
 func m01(x *trial) { r06(x) }
+func d01(x *trial) { r06(x) }
+func d02(x *trial) { r06(x) }
+func d17(x *trial) { r06(x) }

@@ -57,4 +57,9 @@
 // keeps what nobody acknowledged, so a gap in the end is a failure too, unless
 // its cause stands in mayLose or options.gaps; and so is a sample that stands
 // twice in the hub's log, though the product shows it once.
+//
+// A fault that destroys what was received (D02, D08 to D13) says with mustMiss
+// what it can have cost: something must be missing, and nothing else may be.
+// segments reads what lies where in the agent's buffer, so that the damage is done
+// to records the hub lacks.
 package torture

@@ -25,6 +25,8 @@ type child struct {
 	args []string
 	dir  string   // where its log goes
 	env  []string // beside what all get; for the next start
+	// under is what starts it, and leaves it its own place: strace -D.
+	under []string
 
 	mu   sync.Mutex // protects the fields below
 	cmd  *exec.Cmd
@@ -49,7 +51,8 @@ func (c *child) start() {
 		c.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := command(c.path, c.args...)
+	line := append(append(slices.Clone(c.under), c.path), c.args...)
+	cmd := command(line[0], line[1:]...)
 	cmd.Env = append(cmd.Env, c.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

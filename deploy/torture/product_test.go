@@ -232,3 +232,45 @@ func (r *rig) settle(mayLose ...string) numbers {
 	r.sum = r.sum.plus(n)
 	return n
 }
+
+// allRows are those of all machines.
+func (r *rig) allRows() (out []kept, err error) {
+	for _, s := range r.o.sources {
+		rows, err := r.rows(s.equipment())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
+}
+
+// mustMiss is for a fault that destroys what was received: some of it is missing,
+// else nothing was tested, and all that is lies where may says it can. It gives
+// how many are.
+func (r *rig) mustMiss(may func(plant.Emission) bool) int {
+	r.Helper()
+	book, err := ledger.Read(r.load.path)
+	if err != nil {
+		r.Fatal(err)
+	}
+	rows, err := r.allRows()
+	if err != nil {
+		r.Fatal(err)
+	}
+	beyond := 0
+	gone := absent(book, rows)
+	for _, e := range gone {
+		if may(e) {
+			continue
+		}
+		if beyond++; beyond <= 3 {
+			r.Errorf("%s at %s was received and is missing, and the fault can't have cost it", e.Signal, instant(e.Time.UnixNano()))
+		}
+	}
+	if len(gone) == 0 {
+		r.Error("nothing that was received is missing: nothing was tested")
+	}
+	r.note("%d received are lost and named", len(gone))
+	return len(gone)
+}

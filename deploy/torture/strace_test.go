@@ -101,3 +101,54 @@ func d05(x *trial) {
 	}
 	r.settle()
 }
+
+// d04 has just the nth write of a thread of the agent find no space, n anywhere in
+// 1 to 200, and then the first allocation of a new life: nothing is told that is
+// not on the disk, and what is there can be read.
+func d04(x *trial) {
+	r := x.rig(options{sources: x.bulky(), buffer: smallSegments})
+	r.flow()
+	pid := r.edge.pid()
+	refused := 0
+	for round := range x.rounds {
+		n := 1 + x.luck.IntN(10)
+		if round%2 == 1 {
+			n = 1 + x.luck.IntN(200)
+		}
+		stop := r.edge.inject(fmt.Sprintf("pwrite64:error=ENOSPC:when=%d", n), "")
+		r.await(fmt.Sprintf("write %d finds no space", n), 90*time.Second, func() bool { return r.edge.injected() > 0 })
+		pause(x.between(0, time.Second))
+		refused += r.edge.injected()
+		stop()
+		r.mended(x)
+		r.whole()
+		x.note("at write %d", n)
+	}
+	if !r.edge.up() || r.edge.pid() != pid {
+		x.Errorf("the agent ended:\n%s", r.edge.tail(10))
+	}
+	r.edge.kill()
+	r.edge.under = []string{"strace", "-D", "-f", "-qq", "-o", r.edge.log() + ".strace", "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC:when=1"}
+	if err := os.Remove(filepath.Join(r.edgeData, "buffer", "reserve")); err != nil { // so that it has to be held back anew
+		x.Error(err)
+	}
+	r.edge.start()
+	r.await("an allocation finds no space", 30*time.Second, func() bool { return r.edge.injected() > 0 })
+	refused += r.edge.injected()
+	r.mended(x)
+	r.edge.under = nil
+	r.edge.stop()
+	r.edge.start()
+	r.mended(x)
+	r.whole()
+	x.note("%d calls refused", refused)
+	r.settle()
+}
+
+// whole demands that all the agent keeps can be read.
+func (r *rig) whole() {
+	r.Helper()
+	if _, err := ask(r.edge.path, "buffer", "verify", "--config", r.path("edge/edge.yaml")); err != nil {
+		r.Error(err)
+	}
+}

@@ -113,9 +113,10 @@ type status struct {
 		LastError string `json:"last_error"`
 	} `json:"hub"`
 	Buffer struct {
-		Bytes    int64 `json:"bytes"`
-		Segments int   `json:"segments"`
-		Pending  int64 `json:"pending_records"`
+		Bytes         int64  `json:"bytes"`
+		Segments      int    `json:"segments"`
+		Pending       int64  `json:"pending_records"`
+		OldestPending string `json:"oldest_pending"`
 	} `json:"buffer"`
 	Sources []source `json:"sources"`
 }

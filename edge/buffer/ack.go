@@ -247,7 +247,10 @@ func (b *Buffer) lose(lost []stretch, cause mesh.Cause, why string, parts map[st
 			return nil, err
 		}
 	}
-	return p, nil
+	if len(p.offers) == 0 {
+		return p, nil
+	}
+	return p, b.doubt(p, parts, cause, false)
 }
 
 // dropEmpty takes an abandoned segment that never held a record out of the log's

@@ -377,7 +377,7 @@ func lasting(d mesh.Descriptor) bool { return d.Kind != mesh.DescribeSignals }
 // full tells a full disk from a broken one.
 func full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
+		return fmt.Errorf("%w: the disk has no space left; free some there, or bring the hub back (%w)", ErrFull, err)
 	}
 	return err
 }

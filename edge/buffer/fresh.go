@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"encoding/binary"
 	"maps"
 	"slices"
 	"strings"
@@ -115,4 +116,40 @@ func owner(key string) string {
 		return "@"
 	}
 	return key
+}
+
+// doubtOf is where a source is told that records of it are lost, until its proof
+// is beyond them: what it proves next reaches back to where its last record's proof
+// ended, and that record held more. The form is what edge/source reads: how far it
+// had proven, and the instant through which a void says that it is lost (8 bytes
+// each, little endian, ns), a byte that is not 0 where the source's state may be
+// older than what its device was told is received, and the cause.
+const (
+	doubtOf   = "@doubt/"
+	doubtHead = 8 + 8 + 1
+)
+
+// doubt adds that to p for the sources of a void.
+func (b *Buffer) doubt(p *plan, parts map[string]tally, cause mesh.Cause, old bool) error {
+	for _, source := range slices.Sorted(maps.Keys(parts)) {
+		proven, until, flag := uint64(0), uint64(parts[source].To), byte(0)
+		if s := b.states[proofOf+source]; len(s) >= 8 {
+			proven = binary.LittleEndian.Uint64(s)
+		}
+		if !old && (proven == 0 || proven >= until) {
+			continue
+		}
+		if s := b.states[doubtOf+source]; len(s) >= doubtHead {
+			proven, until, flag = min(proven, binary.LittleEndian.Uint64(s)), max(until, binary.LittleEndian.Uint64(s[8:])), s[16]
+		}
+		if old {
+			flag = 1
+		}
+		state := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, proven), until)
+		state = append(append(state, flag), cause...)
+		if err := p.add(mesh.Offer{Source: doubtOf + source, State: state}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -354,9 +354,9 @@ func run(there func(n uint64) bool) uint64 {
 // begin begins a new epoch and says in it what is missing.
 func (b *Buffer) begin() error {
 	// What stood behind the end is lost too, and there may have been voids.
-	beyond := stretch{b.end + 1, 1<<64 - 2}
-	missing := join(append(b.notes.carried(append(slices.Clone(b.debt.missing), beyond)), b.debt.missing...))
-	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", b.partsOf(debt{missing: missing, open: b.debt.open, hidden: b.debt.hidden}))
+	carried := b.notes.carried(append(slices.Clone(b.debt.missing), stretch{b.end + 1, 1<<64 - 2}))
+	missing := join(append(carried, b.debt.missing...))
+	p, err := b.loseOpen(missing, b.partsOf(missing))
 	if err != nil {
 		return err
 	}

@@ -255,9 +255,12 @@ func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
 	if r, err := parse(raw); err == nil {
 		h, err := wire.ParseHeader(r.Sealed)
 		if err == nil && h.About != "" {
-			v.Parts = []mesh.Part{{Source: h.About, Times: h.Times, Count: uint64(h.Count)}}
+			t := tally{From: h.Times.From, To: h.Times.To}.plus(tally{From: h.Proven.From, To: h.Proven.To})
+			v.Parts = []mesh.Part{{Source: h.About, Times: mesh.Span{From: t.From, To: t.To}, Count: uint64(h.Count)}}
 		}
 		silenced = err != nil || h.Kind == mesh.KindVoid
+	} else {
+		v.Parts = b.around(p, i)
 	}
 	if silenced {
 		v.Lost = b.unsaid(i)
@@ -273,6 +276,13 @@ func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
 	defer b.writing.Unlock()
 	if b.closed {
 		return ErrClosed
+	}
+	held := map[string]tally{}
+	for _, part := range v.Parts {
+		held[part.Source] = tally{From: part.Times.From, To: part.Times.To}
+	}
+	if err := b.doubt(pl, held, cause, false); err != nil {
+		return err
 	}
 	if _, err := b.commitOwn(pl); err != nil {
 		return fmt.Errorf("quarantine %s: %w", at, err)

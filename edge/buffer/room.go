@@ -137,6 +137,7 @@ func (b *Buffer) sacrifice() (bool, error) {
 			return false, err
 		}
 	}
+	b.log.Warn("records made room, as buffer.policy says: free space on the disk, raise buffer.max_bytes, or bring the hub back", "segment", p.name, "policy", b.cfg.Policy)
 	b.forget(p, mesh.CauseDiskPolicy, b.chain.at(b.end))
 	return true, nil
 }

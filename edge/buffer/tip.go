@@ -158,8 +158,8 @@ func (b *Buffer) leaveOthers(all []found) {
 }
 
 // partsOf are the sources of what is missing, and their stretches.
-func (b *Buffer) partsOf(d debt) map[string]tally {
-	parts := b.notes.parts(d.missing)
+func (b *Buffer) partsOf(missing []stretch) map[string]tally {
+	parts, d := b.notes.parts(missing), b.debt
 	if !d.open {
 		return parts
 	}
@@ -173,6 +173,16 @@ func (b *Buffer) partsOf(d debt) map[string]tally {
 		}
 	}
 	return parts
+}
+
+// loseOpen is what says at an opening that stretches are missing. Where nobody
+// knows how many records there were, a source's state is perhaps older than they.
+func (b *Buffer) loseOpen(missing []stretch, parts map[string]tally) (*plan, error) {
+	p, err := b.lose(missing, mesh.CauseDamaged, "a segment of the buffer could not be read", parts)
+	if err == nil && b.debt.open {
+		err = b.doubt(p, parts, mesh.CauseDamaged, true)
+	}
+	return p, err
 }
 
 // sources are all of which anything is kept.

@@ -19,7 +19,7 @@ import (
 // another one.
 
 // pipeVersion stands in the start frame.
-const pipeVersion = 1
+const pipeVersion = 2
 
 // Credit is how many offers a worker may have on their way that are not yet
 // durable. It bounds the memory of both ends; four hide the latency of a sync.
@@ -85,14 +85,19 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.
 
 // start is what a worker begins with.
 type start struct {
-	resume []byte // nil: nothing was ever committed
-	config []byte
+	resume  []byte // nil: nothing was ever committed
+	doubted bool   // see Doubter
+	config  []byte
 }
 
 func (s start) encode() []byte {
 	b := []byte{pipeVersion}
 	b = appendOptional(b, s.resume)
-	return appendBytes(b, s.config)
+	doubted := byte(0)
+	if s.doubted {
+		doubted = 1
+	}
+	return appendBytes(append(b, doubted), s.config)
 }
 
 func decodeStart(payload []byte) (start, error) {
@@ -100,7 +105,7 @@ func decodeStart(payload []byte) (start, error) {
 	if v := p.byte(); v != pipeVersion {
 		return start{}, fmt.Errorf("%w: version %d, this program speaks %d", errPipe, v, pipeVersion)
 	}
-	s := start{resume: p.optional(), config: p.bytes()}
+	s := start{resume: p.optional(), doubted: p.byte() == 1, config: p.bytes()}
 	return s, p.end()
 }
 

@@ -42,6 +42,13 @@ type Reader interface {
 	Run(ctx context.Context, resume []byte, log Log) error
 }
 
+// Doubter may be implemented by a Reader. Doubt is called before Run where the
+// agent's disk has lost records the device was told are received: the state is
+// then perhaps older than those, and the log says in a void since when. What the
+// device gives again counts; what can't be shown to be without a break proves
+// nothing before it.
+type Doubter interface{ Doubt() }
+
 // Log is the agent's log as a reader sees it. It is used by one goroutine for
 // Append and by any for Committed.
 type Log interface {

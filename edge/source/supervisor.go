@@ -37,6 +37,30 @@ const (
 // of the plant clock, eight bytes each.
 const proofPrefix = "@proof/"
 
+// doubtPrefix is where the log says that it lost what a source gave (form and
+// reason: edge/buffer/fresh.go), until the source's proof is beyond that.
+const doubtPrefix = "@doubt/"
+
+// doubt is what stands there.
+type doubt struct {
+	mesh.Span // of what is lost behind the proof; To 0: there is none
+
+	old   bool // the source's state may be older than what its device was told
+	cause mesh.Cause
+}
+
+func (s *Supervisor) doubt() (d doubt, err error) {
+	b, err := s.buffer.State(doubtPrefix + s.cfg.ID)
+	if err != nil {
+		return d, fmt.Errorf("read the source's doubt: %w", err)
+	}
+	if len(b) > 16 {
+		d.From, d.To = mesh.Nanos(binary.LittleEndian.Uint64(b)), mesh.Nanos(binary.LittleEndian.Uint64(b[8:]))
+		d.old, d.cause = b[16] != 0, mesh.Cause(b[17:])
+	}
+	return d, nil
+}
+
 // Config is what a Supervisor must know of one source.
 type Config struct {
 	ID     string // the source's name; no two sources of an agent share one
@@ -74,6 +98,7 @@ type Supervisor struct {
 	proof   mesh.Nanos // of the last durable offer; 0: none
 	heard   mesh.Nanos // plant clock at that commit; 0: not known
 	voided  mesh.Nanos // the end of the void written since then
+	doubted bool       // the state this life began with may be older than what the device was told
 	crashes []time.Time
 
 	mu     sync.Mutex // protects status
@@ -153,7 +178,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 	}
 	r := &run{
 		s: s, p: p, offers: make(chan mesh.Offer, Credit), heard: make(chan struct{}, 1), ended: make(chan struct{}),
-		start: start{resume: resume, config: s.cfg.Worker},
+		start: start{resume: resume, doubted: s.doubted, config: s.cfg.Worker},
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.listen(gctx) })
@@ -189,11 +214,24 @@ func (s *Supervisor) Prepare(ctx context.Context) (resume []byte, err error) {
 	if len(b) >= 16 {
 		s.heard = mesh.Nanos(binary.LittleEndian.Uint64(b[8:]))
 	}
+	cause, why := mesh.CauseDied, "the worker that reads this source was not running"
+	d, err := s.doubt()
+	if err != nil {
+		return nil, err
+	}
+	if s.doubted = d.old; s.doubted {
+		// What is lost the log has voided itself. Of that the hub may have some,
+		// which a void of a time would take back.
+		cause, why = d.cause, lostNote
+		if d.To > s.proof {
+			s.proof, s.heard = d.To, d.To
+		}
+	}
 	silent := mesh.Span{From: max(s.believed(), s.voided), To: s.now()}
 	if s.proof == 0 || silent.Empty() {
 		return resume, nil
 	}
-	void := mesh.Void{Cause: mesh.CauseDied, Parts: []mesh.Part{{Source: s.cfg.ID, Times: silent}}, Note: "the worker that reads this source was not running"}
+	void := mesh.Void{Cause: cause, Parts: []mesh.Part{{Source: s.cfg.ID, Times: silent}}, Note: why}
 	v, err := wire.SealVoid(void)
 	if err != nil {
 		return nil, fmt.Errorf("seal the void of a dead worker: %w", err)
@@ -344,11 +382,41 @@ func (s *Supervisor) Take(ctx context.Context, offers []mesh.Offer) error {
 		b := binary.LittleEndian.AppendUint64(nil, uint64(sum.proof))
 		offers = append(offers, mesh.Offer{Source: proofPrefix + s.cfg.ID, State: binary.LittleEndian.AppendUint64(b, uint64(sum.at))})
 	}
-	if err := s.append(ctx, offers); err != nil {
+	over, err := s.over(&sum)
+	if err != nil {
 		return err
 	}
+	if err := s.append(ctx, append(offers, over...)); err != nil {
+		return err
+	}
+	s.doubted = false
 	s.committed(sum)
 	return nil
+}
+
+const lostNote = "the agent's disk lost what it had of this source"
+
+// over is what stands behind offers while records of the source are lost: a void
+// of what the offers prove and the lost records held.
+func (s *Supervisor) over(sum *sum) ([]mesh.Offer, error) {
+	d, err := s.doubt()
+	if err != nil || d.To == 0 {
+		return nil, err
+	}
+	var out []mesh.Offer
+	if d.From > 0 && !s.doubted && !d.Empty() {
+		v := mesh.Void{Cause: d.cause, Parts: []mesh.Part{{Source: s.cfg.ID, Times: d.Span}}, Note: lostNote}
+		sealed, err := wire.SealVoid(v)
+		if err != nil {
+			return nil, fmt.Errorf("seal the void of what is lost: %w", err)
+		}
+		out = append(out, mesh.Offer{Source: s.cfg.ID, Sealed: [][]byte{sealed}})
+		sum.voids = append(sum.voids, v)
+	}
+	if s.doubted || sum.proof >= d.To {
+		out = append(out, mesh.Offer{Source: doubtPrefix + s.cfg.ID, State: []byte{}})
+	}
+	return out, nil
 }
 
 // sum is what a run of offers amounts to.

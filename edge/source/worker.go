@@ -79,6 +79,9 @@ func read(ctx context.Context, s start, log Log, open func([]byte) (Reader, erro
 	if err != nil {
 		return fmt.Errorf("open the reader: %w", err)
 	}
+	if d, ok := reader.(Doubter); ok && s.doubted {
+		d.Doubt()
+	}
 	if err := reader.Run(ctx, s.resume, log); err != nil {
 		return err
 	}

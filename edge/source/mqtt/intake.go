@@ -143,6 +143,13 @@ func (in *intake) lose() {
 	}
 }
 
+// doubt ends the proof where the state may be older than what the broker was told
+// is received. The log has said what is lost.
+func (in *intake) doubt() {
+	in.vigil.forget()
+	in.fresh, in.was, in.urgent = true, 0, true
+}
+
 // take takes one packet at plant time now. It returns the number of the offer
 // that must be committed before the packet is acknowledged; 0: at once.
 func (in *intake) take(p packet, now mesh.Nanos) (after uint64) {

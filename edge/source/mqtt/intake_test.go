@@ -275,6 +275,30 @@ func TestIntake_ProofGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
+// TestIntake_ADoubtedStateProvesNothing: packets of after the state may have been
+// acknowledged and lost, and nothing of what comes shows it. The log says so.
+func TestIntake_ADoubtedStateProvesNothing(t *testing.T) {
+	in := testIntake(t, nil)
+	in.connected(false)
+	in.subscribed()
+	in.take(beat(1, noon), noon)
+	in.take(beat(2, noon+65e9), noon+65e9)
+	in = testIntake(t, seal(t, in).State)
+	in.doubt()
+	if !in.due(time.Now()) {
+		t.Error("the doubt is not committed before a proof begins")
+	}
+	in = testIntake(t, seal(t, in).State)
+	in.connected(true)
+	in.subscribed()
+	in.take(beat(3, noon+95e9), noon+95e9)
+	in.take(beat(4, noon+105e9), noon+105e9)
+	batches, voids := contents(t, seal(t, in))
+	if len(voids) != 0 || len(batches) != 1 || batches[0].Proven != (mesh.Span{From: noon + 95e9, To: noon + 100e9}) {
+		t.Errorf("batches %+v voids %+v", batches, voids)
+	}
+}
+
 func TestIntake_OtherTopicsEndTheProof(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)

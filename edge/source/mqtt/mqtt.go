@@ -33,6 +33,8 @@ type Reader struct {
 	cfg Config
 	now func() mesh.Nanos
 	log *slog.Logger
+
+	doubted bool
 }
 
 var _ source.Reader = (*Reader)(nil)
@@ -44,6 +46,10 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	}
 	return &Reader{cfg: cfg, now: now, log: log.With("source", cfg.ID)}, nil
 }
+
+// Doubt implements source.Doubter: packets have no number that would show that
+// some are missing.
+func (r *Reader) Doubt() { r.doubted = true }
 
 // event is what the connection's goroutine hears.
 type event struct {
@@ -73,9 +79,13 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
 	if err != nil {
 		return err
 	}
+	trusted := !in.fresh
+	if r.doubted {
+		in.doubt()
+	}
 	acks := &acks{log: r.log}
 	trust := &atomic.Bool{}
-	trust.Store(!in.fresh)
+	trust.Store(trusted)
 	events := make(chan event, maxHeard)
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.stay(inner, events, trust) })

@@ -50,6 +50,7 @@ type Reader struct {
 	initial   []bool       // signals whose first value is still to come
 	last      []mesh.Nanos // event time of the latest sample of each signal
 	unread    unread
+	unsure    bool      // what was acknowledged may be lost, and the log has said so
 	doubted   bool      // the server's clock was not believed at the last message
 	taken     []uint32  // messages given to the sealer since the last commit
 	pushed    []mark    // commits on their way, in order
@@ -135,6 +136,9 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) (err er
 	}
 	return context.Cause(ctx)
 }
+
+// Doubt implements source.Doubter: the server's numbers show what is missing.
+func (r *Reader) Doubt() { r.unsure = true }
 
 // connected is the reader's word while it publishes.
 func (r *Reader) connected() string {

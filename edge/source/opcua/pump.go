@@ -298,9 +298,10 @@ func (r *Reader) doubt(doubted bool, says time.Time) {
 // heard. Of a signal that the server refuses nothing is known from here on.
 func (r *Reader) begin(at, now mesh.Nanos) {
 	r.state.Fresh = false
-	if proof := r.sealer.Proof(); proof > 0 && at > proof {
+	if proof := r.sealer.Proof(); proof > 0 && at > proof && !r.unsure {
 		r.sealer.Void(r.void(mesh.CauseDisconnected, mesh.Span{From: proof, To: at}, 0, "the server has not kept what changed while nobody listened"))
 	}
+	r.unsure = false
 	r.sealer.Begin(at)
 	for _, x := range r.state.Refused {
 		r.sealer.Add(mesh.Sample{Signal: r.table[x.Signal].ID, Time: max(r.sealer.Proof(), r.last[x.Signal]), Server: at, Agent: now, Status: x.Status, Flags: mesh.FlagInitial})
