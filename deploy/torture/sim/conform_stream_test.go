@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -211,8 +213,13 @@ func (p *natsPipe) purge(through uint64) {
 func (p *natsPipe) backup() {
 	p.keptID = p.identity()
 	p.stop()
-	p.kept = p.t.TempDir()
-	p.must(os.CopyFS(p.kept, os.DirFS(p.dir)))
+	// A server that ended may still be taking away what was deleted before.
+	err := fs.ErrNotExist
+	for errors.Is(err, fs.ErrNotExist) {
+		p.kept = p.t.TempDir()
+		err = os.CopyFS(p.kept, os.DirFS(p.dir))
+	}
+	p.must(err)
 	p.start()
 }
 
