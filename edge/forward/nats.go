@@ -171,7 +171,7 @@ func untaken(err error, within time.Duration) string {
 	case errors.As(err, &api) && api.ErrorCode == codeStoreFailed:
 		return fmt.Sprintf("the hub can't store what is sent (%s)%s", api.Description, kept)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("the hub is connected and did not say within %s that it has stored a message: is its disk full, or slow?%s", within, kept)
+		return fmt.Sprintf("the hub did not say within %s that it has stored a message: is the link cut, or is the hub's disk full or slow?%s", within, kept)
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		return "the hub has no stream to take messages: it is just starting, or its stream was deleted" + kept
 	}

@@ -300,6 +300,10 @@ type Size int64
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
 func (z *Size) UnmarshalYAML(n ast.Node) error {
 	s := n.GetToken().Value
+	if s == "0" { // it has no unit to be wrong about
+		*z = 0
+		return nil
+	}
 	for unit, factor := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
 		if num, ok := strings.CutSuffix(s, unit); ok {
 			if v, err := strconv.ParseInt(strings.TrimSpace(num), 10, 32); err == nil && v >= 0 {

@@ -47,6 +47,9 @@ func TestDoc_FaultNamesTheLine(t *testing.T) {
 	if v.Buffer.MaxBytes != 4<<30 || time.Duration(v.Buffer.Window) != 2*time.Second {
 		t.Errorf("read %+v", v)
 	}
+	if _, err := Parse("x.yaml", []byte("buffer: {max_bytes: 0}\n"), &v); err != nil || v.Buffer.MaxBytes != 0 {
+		t.Errorf("no bytes need no unit: %d, %v", v.Buffer.MaxBytes, err)
+	}
 	if got, want := d.Fault("$.sources[0].endpoint", "nobody listens at %s", "b").Error(), "x.yaml:6: nobody listens at b"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
