@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// errNumbers is returned where what the reader holds is not what was written.
-var errNumbers = errors.New("what the reader holds is not what was written")
+// ErrNumbers is in the error where what the reader holds is not what was written.
+var ErrNumbers = errors.New("what the reader holds is not what was written")
 
 // patience is how long a fault may take to heal, on a machine that does more.
 const patience = 90 * time.Second
@@ -144,7 +144,7 @@ func (x *Trial) strike(ctx context.Context, f Fault) error {
 // write gives the writer some inputs, in one go or two.
 func (x *Trial) write(ctx context.Context) error {
 	for range 1 + x.luck.IntN(2) {
-		first, n := x.n+1, 1+x.luck.IntN(12)
+		first, n := x.n+1, 1+x.luck.IntN(8)
 		for i := first; i < first+n; i++ {
 			x.ledger.Emit(Sample{Source, i}, At(i), At(i))
 		}
@@ -174,7 +174,7 @@ func (x *Trial) verdict(ctx context.Context) (Report, error) {
 	}
 	x.last = x.ledger.Compare(missing, true)
 	if !x.last.OK() {
-		return x.last, fmt.Errorf("%w: of %d inputs %s", errNumbers, x.n, x.last)
+		return x.last, fmt.Errorf("%w: of %d inputs %s", ErrNumbers, x.n, x.last)
 	}
 	return x.last, nil
 }

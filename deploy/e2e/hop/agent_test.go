@@ -13,7 +13,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"plantmesh/cloud/store"
 	"plantmesh/edge/buffer"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/meshtest"
@@ -313,33 +312,6 @@ func (a *agentHop) Read(ctx context.Context, l *meshtest.Ledger) (meshtest.Missi
 		}
 	}
 	return nil, nil
-}
-
-// entries are all of a hub's log.
-func entries(ctx context.Context, s *store.Store) (all []mesh.Entry, err error) {
-	for after := (mesh.Position{}); ; after = all[len(all)-1].At {
-		part, err := s.Peek(ctx, 0, after, 500)
-		if err != nil || len(part) == 0 {
-			return all, err
-		}
-		all = append(all, part...)
-	}
-}
-
-// poll looks again and again until ok, or ctx ends.
-func poll(ctx context.Context, what string, ok func() (bool, error)) error {
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
-	for {
-		if is, err := ok(); is || err != nil {
-			return err
-		}
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return fmt.Errorf("waited in vain until %s: %w", what, context.Cause(ctx))
-		}
-	}
 }
 
 // TestHop_AgentToHub: every fault of the suite has a place here.

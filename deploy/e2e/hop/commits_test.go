@@ -15,10 +15,10 @@ var errBroken = errors.New("the disk says no")
 type takes struct {
 	mu      sync.Mutex // protects what follows
 	armed   []meshtest.Fault
-	struck  int
 	held    chan struct{} // closed when they go on; nil: none waits
 	waiting int
-	refused int // with another error than errBroken
+	refused int // failed by themselves
+	ended   int
 }
 
 // fail has the next transaction fail.
@@ -62,10 +62,10 @@ func (k *takes) do(tx func() error) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.ended++
 	if err != nil {
 		k.refused++
 	} else if f != "" {
-		k.struck++
 		err = errBroken
 	}
 	return err
@@ -77,4 +77,11 @@ func (k *takes) counts() (waiting, refused, unmet int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.waiting, k.refused, len(k.armed)
+}
+
+// busy is how many transactions ended.
+func (k *takes) busy() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ended
 }
