@@ -172,21 +172,28 @@ func (a *agentHop) secondHub(ctx context.Context) error {
 		}
 	}
 	u := a.hub
-	a.resume = u.takes.hold()
-	u.left.Store(true)
-	a.left = append(a.left, u)
 	js, err := jetstream.New(u.nc)
 	if err != nil {
 		return err
 	}
-	// A message that it can't help but write about.
-	if err := poll(ctx, "the first hub is about to write", func() (bool, error) {
-		if _, err := js.Publish(ctx, subject.Canary, []byte("x"), jetstream.WithRetryAttempts(0)); err != nil {
-			a.t.Logf("a message of the hub's own: %v", err)
-		}
-		waiting, _, _ := u.takes.counts()
-		return waiting > 0, nil
-	}); err != nil {
+	// Messages that it can't help but write about.
+	write := func(what string, ok func(waiting, unmet int) bool) error {
+		return poll(ctx, what, func() (bool, error) {
+			if _, err := js.Publish(ctx, subject.Canary, []byte("x"), jetstream.WithRetryAttempts(0)); err != nil {
+				a.t.Logf("a message of the hub's own: %v", err) // it makes the stream anew just now
+			}
+			waiting, _, unmet := u.takes.counts()
+			return ok(waiting, unmet), nil
+		})
+	}
+	// One that fails for another reason would open the log anew, as it may.
+	if err := write("what was to fail has failed", func(_, unmet int) bool { return unmet == 0 }); err != nil {
+		return err
+	}
+	a.resume = u.takes.hold()
+	u.left.Store(true)
+	a.left = append(a.left, u)
+	if err := write("the first hub is about to write", func(waiting, _ int) bool { return waiting > 0 }); err != nil {
 		return err
 	}
 	a.startHub()
