@@ -52,7 +52,7 @@ func (s Suite) Run(t *testing.T, open func(t *testing.T) Hop) {
 
 func (s Suite) alone(t *testing.T, x *Trial) {
 	t.Helper()
-	if _, err := x.verdict(t.Context()); err != nil {
+	if err := x.verdict(t.Context()); err != nil {
 		t.Fatalf("before anything is broken: %v", err)
 	}
 	for _, f := range Faults() {
@@ -112,7 +112,7 @@ func (x *Trial) Alone(ctx context.Context, f Fault) (why string, err error) {
 		err = x.write(ctx)
 	}
 	if err == nil {
-		_, err = x.verdict(ctx)
+		err = x.verdict(ctx)
 	}
 	return why, err
 }
@@ -132,13 +132,13 @@ func (x *Trial) Mix(ctx context.Context, faults []Fault, rounds int) error {
 			if x.luck.IntN(3) > 0 {
 				continue
 			}
-			if _, err := x.verdict(ctx); err != nil {
+			if err := x.verdict(ctx); err != nil {
 				return fmt.Errorf("%q: %w", since, err)
 			}
 			since = nil
 		}
 	}
-	if _, err := x.verdict(ctx); err != nil {
+	if err := x.verdict(ctx); err != nil {
 		return fmt.Errorf("%q: %w", since, err)
 	}
 	return nil
@@ -177,21 +177,21 @@ func (x *Trial) write(ctx context.Context) error {
 }
 
 // verdict settles the hop and holds what the reader has against the ledger.
-func (x *Trial) verdict(ctx context.Context) (Report, error) {
+func (x *Trial) verdict(ctx context.Context) error {
 	if err := x.hop.Settle(ctx); err != nil {
-		return Report{}, fmt.Errorf("settle: %w", err)
+		return fmt.Errorf("settle: %w", err)
 	}
 	x.ledger.Recount()
 	missing, err := x.hop.Read(ctx, &x.ledger)
 	if err != nil {
-		return Report{}, fmt.Errorf("read: %w", err)
+		return fmt.Errorf("read: %w", err)
 	}
 	if missing == nil {
 		missing = func(Sample, Fate) Absence { return AbsenceLost }
 	}
 	x.last = x.ledger.Compare(missing, true)
 	if !x.last.OK() {
-		return x.last, fmt.Errorf("%w: of %d inputs %s", ErrNumbers, x.n, x.last)
+		return fmt.Errorf("%w: of %d inputs %s", ErrNumbers, x.n, x.last)
 	}
-	return x.last, nil
+	return nil
 }

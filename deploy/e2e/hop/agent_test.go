@@ -323,7 +323,10 @@ func (a *agentHop) Read(ctx context.Context, l *meshtest.Ledger) (meshtest.Missi
 
 // TestHop_AgentToHub: every fault of the suite has a place here.
 func TestHop_AgentToHub(t *testing.T) {
-	meshtest.Suite{Seeds: 1, Rounds: 1}.Run(t, func(t *testing.T) meshtest.Hop { return newAgentHop(t) })
+	meshtest.Suite{Seeds: 1, Rounds: 1}.Run(t, func(t *testing.T) meshtest.Hop {
+		t.Helper()
+		return newAgentHop(t)
+	})
 }
 
 // TestHop_AgentToHub_WithoutReceipts: the suite notices when what is lost between

@@ -167,6 +167,7 @@ func (m postman) Publish(ctx context.Context, messages []stream.Message) (stored
 			}
 			stored = len(messages)
 			return nil
+		default: // it goes out
 		}
 		if stored, err = m.pub.Publish(ctx, messages); err != nil {
 			return err
@@ -176,6 +177,7 @@ func (m postman) Publish(ctx context.Context, messages []stream.Message) (stored
 			stored, err = 0, errUnsaid
 		case meshtest.MessageDoubled:
 			err = m.port.again(ctx, messages)
+		default: // and that is all
 		}
 		return err
 	})

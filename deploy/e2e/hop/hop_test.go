@@ -143,7 +143,7 @@ func (h *hop) startHub() {
 		Now: func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) },
 	}, gated{u.store, &h.gate, &u.takes}, h.quiet)
 	u.done.Go(func() {
-		if u.end = u.in.Run(ctx, u.nc); u.end != nil && !(u.left.Load() && errors.Is(u.end, mesh.ErrMoved)) {
+		if u.end = u.in.Run(ctx, u.nc); u.end != nil && (!u.left.Load() || !errors.Is(u.end, mesh.ErrMoved)) {
 			h.t.Errorf("ingest ends: %v", u.end)
 		}
 	})

@@ -352,7 +352,10 @@ func (h *portHop) Read(ctx context.Context, l *meshtest.Ledger) (meshtest.Missin
 // TestHop_ProductToPort runs the suite over a real database, the real port and a
 // real server.
 func TestHop_ProductToPort(t *testing.T) {
-	meshtest.Suite{Seeds: 1, Rounds: 1}.Run(t, func(t *testing.T) meshtest.Hop { return newPortHop(t) })
+	meshtest.Suite{Seeds: 1, Rounds: 1}.Run(t, func(t *testing.T) meshtest.Hop {
+		t.Helper()
+		return newPortHop(t)
+	})
 }
 
 // TestHop_ProductToPort_WithoutIds: the suite notices when somebody takes each

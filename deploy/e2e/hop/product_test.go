@@ -454,7 +454,10 @@ func TestHop_HubToProduct(t *testing.T) {
 	meshtest.Suite{
 		Absent: []meshtest.Fault{meshtest.MessageLost, meshtest.BetweenDeleted, meshtest.AnswerLost, meshtest.ReaderPutBack},
 		Seeds:  1, Rounds: 1,
-	}.Run(t, func(t *testing.T) meshtest.Hop { return newProductHop(t) })
+	}.Run(t, func(t *testing.T) meshtest.Hop {
+		t.Helper()
+		return newProductHop(t)
+	})
 }
 
 // TestHop_HubToProduct_WithoutItsFence: the suite notices when a commit is taken

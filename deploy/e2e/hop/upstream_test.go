@@ -172,6 +172,7 @@ func (u *upstream) write(ctx context.Context, w *hubWriter, first, n int) error 
 		}
 	case meshtest.MessageLate:
 		u.late, now = append(u.late, now[len(now)-n]), slices.Delete(now, len(now)-n, len(now)-n+1)
+	default: // in order
 	}
 	for some := range slices.Chunk(now, 3) {
 		if err := w.take(ctx, some...); err != nil {
