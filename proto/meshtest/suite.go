@@ -19,7 +19,8 @@ var (
 	errNoPlace = errors.New("the hop has no place for it")
 )
 
-// patience is how long a fault may take to heal, on a machine that does more.
+// patience is how long a fault may take to be done, and how long to heal, on a
+// machine that does more.
 const patience = 90 * time.Second
 
 // Suite says how a hop is tried.
@@ -102,31 +103,24 @@ func NewTrial(h Hop, seed uint64) *Trial {
 // Alone inflicts one fault on a hop that is well, and demands that it is well
 // again. why: the hop has no place for it.
 func (x *Trial) Alone(ctx context.Context, f Fault) (why string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := x.write(ctx); err != nil {
-		return "", err
+	if why, err = x.strike(ctx, f); err != nil {
+		return why, err
 	}
-	why, err = x.hop.Inflict(ctx, f)
-	if err == nil {
-		err = x.write(ctx)
-	}
-	if err == nil {
-		err = x.verdict(ctx)
-	}
-	return why, err
+	return why, x.verdict(ctx)
 }
 
 // Mix inflicts faults in a seeded order, several before anything heals too, and
 // demands that the hop is well whenever it settles.
 func (x *Trial) Mix(ctx context.Context, faults []Fault, rounds int) error {
-	ctx, cancel := context.WithTimeout(ctx, patience*time.Duration(max(1, rounds)))
-	defer cancel()
 	var since []Fault
 	for range rounds {
 		for _, i := range x.luck.Perm(len(faults)) {
 			since = append(since, faults[i])
-			if err := x.strike(ctx, faults[i]); err != nil {
+			why, err := x.strike(ctx, faults[i])
+			if err == nil && why != "" {
+				err = fmt.Errorf("%w: %s", errNoPlace, why)
+			}
+			if err != nil {
 				return fmt.Errorf("%q: %w", since, err)
 			}
 			if x.luck.IntN(3) > 0 {
@@ -144,18 +138,17 @@ func (x *Trial) Mix(ctx context.Context, faults []Fault, rounds int) error {
 	return nil
 }
 
-func (x *Trial) strike(ctx context.Context, f Fault) error {
+// strike writes before a fault and behind it.
+func (x *Trial) strike(ctx context.Context, f Fault) (why string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := x.write(ctx); err != nil {
-		return err
+		return "", err
 	}
-	why, err := x.hop.Inflict(ctx, f)
-	if err != nil {
-		return err
+	if why, err = x.hop.Inflict(ctx, f); err != nil {
+		return why, err
 	}
-	if why != "" {
-		return fmt.Errorf("%s: %w: %s", f, errNoPlace, why)
-	}
-	return x.write(ctx)
+	return why, x.write(ctx)
 }
 
 // write gives the writer some inputs, in one go or two.
@@ -178,6 +171,8 @@ func (x *Trial) write(ctx context.Context) error {
 
 // verdict settles the hop and holds what the reader has against the ledger.
 func (x *Trial) verdict(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := x.hop.Settle(ctx); err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}

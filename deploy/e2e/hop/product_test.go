@@ -104,7 +104,7 @@ func (h *productHop) startReader() {
 	p.set, err = runner.NewSetOf(h.defs, cfg, p.store, fenced{p.store, &p.takes, h.loose}, machineClock())
 	check(h.t, err)
 	p.done.Go(func() {
-		look := time.NewTicker(25 * time.Millisecond) // the writer's bell is another opening's
+		look := time.NewTicker(40 * time.Millisecond) // the writer's bell is another opening's
 		defer look.Stop()
 		for ctx.Err() == nil {
 			worked, err := p.set.Step(ctx)
