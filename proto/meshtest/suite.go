@@ -39,9 +39,13 @@ type Suite struct {
 // numbers 0. What a hop has no place for is told with its reason.
 func (s Suite) Run(t *testing.T, open func(t *testing.T) Hop) {
 	t.Helper()
-	t.Run("alone", func(t *testing.T) { s.alone(t, NewTrial(open(t), 0)) })
+	t.Run("alone", func(t *testing.T) {
+		t.Parallel() // they wait for the disk most of the time
+		s.alone(t, NewTrial(open(t), 0))
+	})
 	for seed := range s.Seeds {
 		t.Run(fmt.Sprintf("mix %d", seed+1), func(t *testing.T) {
+			t.Parallel()
 			began := time.Now()
 			if err := NewTrial(open(t), uint64(seed)+1).Mix(t.Context(), Without(s.Absent...), s.Rounds); err != nil {
 				t.Fatal(err)
