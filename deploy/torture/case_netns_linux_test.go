@@ -146,14 +146,19 @@ func (c *cable) good() {
 	}
 }
 
-// dropped is how many packets the agent's end of the cable has thrown away.
-func (c *cable) dropped() string {
+// strained is how many packets the agent's end has thrown away, and how often one
+// had to wait.
+func (c *cable) strained() (dropped, waited int) {
+	c.x.Helper()
 	said, err := tool("tc", "-n", c.network, "-s", "qdisc", "show", "dev", c.there)
-	if _, after, ok := strings.Cut(said, "dropped "); ok && err == nil {
-		n, _, _ := strings.Cut(after, ",")
-		return n
+	_, after, _ := strings.Cut(said, "(dropped ")
+	if err == nil {
+		_, err = fmt.Sscanf(after, "%d, overlimits %d", &dropped, &waited)
 	}
-	return "unknown"
+	if err != nil {
+		c.x.Errorf("the cable's counts: %v: %s", err, said)
+	}
+	return dropped, waited
 }
 
 // n02 gives the agent and its sources a network of their own, and pulls its cable:
@@ -200,11 +205,17 @@ func n02(x *trial) {
 	if what := c.bad(); what == "" {
 		x.note("not slow or lossy: this kernel has neither netem nor tbf")
 	} else {
-		for range x.rounds {
-			pause(2 * time.Second)
+		for range x.rounds { // what it has kept meanwhile comes through a bad cable, and what is new beside it
+			c.pull(false)
+			r.await("the agent notices that nobody answers", 30*time.Second, noticed)
+			c.plug(false)
 			r.mended(x)
 		}
-		x.note("%s: %s packets dropped", what, c.dropped())
+		dropped, waited := c.strained()
+		x.note("%s: %d packets dropped, %d waits", what, dropped, waited)
+		if dropped+waited == 0 {
+			x.Error("the cable was as good as ever: nothing was tested")
+		}
 		c.good()
 	}
 	r.settle()
