@@ -2,6 +2,7 @@ package torture
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -38,6 +39,10 @@ type options struct {
 	receipts          string   // ingest of hub.yaml; empty: every second
 	window            string   // of edge.yaml where plain
 	plain             bool     // timers as the programs have them by themselves, not short ones
+	listen            string   // address of the agent's link to the hub; empty: on loopback
+	// serving is given what makes the sources, and calls it where their sockets
+	// should be; nil: in the machine's own network.
+	serving func(serve func())
 }
 
 // rig is one chain under torture. Its methods are for the case's goroutine.
@@ -96,9 +101,14 @@ func (x *trial) assemble(o options) *rig {
 	bin := x.programs(o.faulty)
 	r.hub = &child{t: x.T, name: "hub", path: filepath.Join(bin, "plantmesh"), args: []string{"serve", "--config", r.path("hub.yaml")}, dir: dir}
 	r.edge = &child{t: x.T, name: "agent", path: filepath.Join(bin, "plantmesh-edge"), args: []string{"run", "--config", r.path("edge/edge.yaml"), "--verbose"}, dir: dir}
-	r.load = newLoad(x.T, r.path("ledger.csv"), o.sources)
+	serve := func() { r.load = newLoad(x.T, r.path("ledger.csv"), o.sources) }
+	if o.serving == nil {
+		serve()
+	} else {
+		o.serving(serve)
+	}
 	r.load.held = o.held
-	if r.link, err = proxy.Listen(x.Context(), "127.0.0.1:0", r.nats); err != nil {
+	if r.link, err = proxy.Listen(x.Context(), cmp.Or(o.listen, "127.0.0.1:0"), r.nats); err != nil {
 		x.Fatal(err)
 	}
 	r.link.Hear(proxy.Up, r.published.hear)

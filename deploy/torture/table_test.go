@@ -52,6 +52,7 @@ func cases() []torture {
 		{id: "D18", what: "the hub's stream damaged while it is down", quick: 0, long: 10, run: d18},
 		{id: "M01", what: "what the agent takes while its disk is full, and begun anew on it", quick: 1, long: 1, alone: true, needs: []need{root, loop}, run: m01},
 		{id: "N01", what: "no link for an hour's worth of samples", quick: 1, long: 1, alone: true, run: n01},
+		{id: "N02", what: "the agent's cable pulled, loose and slow: packets vanish", quick: 1, long: 10, needs: []need{root}, run: n02},
 		{id: "N03", what: "a half-open link", quick: 1, long: 10, run: n03},
 		{id: "N05", what: "answers held back", quick: 1, long: 1, run: n05},
 		{id: "N06", what: "answers lost, connected again when all was due again", quick: 1, long: 10, run: n06},

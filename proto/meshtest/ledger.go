@@ -1,5 +1,11 @@
 // Package meshtest holds what the tests of every hop share: the ledger of what
-// a source emitted and was told, kept outside of everything that is broken.
+// a source emitted and was told, kept outside of everything that is broken, and
+// one suite of faults, see Hop and Suite.
+//
+//	Suite ── Write ──► writer's log ══ between ══► reader's log ── Read ──► Ledger
+//	      ── Inflict ──►   any of the three                                   │
+//	      ── Settle ──►    until nothing waits          lost, duplicated, ◄───┘
+//	                                                    phantom, reordered, unmarked
 package meshtest
 
 import (
@@ -24,8 +30,9 @@ type Fate struct {
 
 // Ledger is the truth of a run. Not safe for concurrent use.
 type Ledger struct {
-	of      map[string][]Fate // by source, sample 1 first
-	phantom int
+	of       map[string][]Fate // by source, sample 1 first
+	phantom  int
+	disorder int
 }
 
 // Emit writes down that a source sent a sample. Numbers are given in order.
@@ -52,6 +59,10 @@ func (l *Ledger) Get(s Sample, at mesh.Nanos) {
 	}
 	l.of[s.Source][s.N-1].Got++
 }
+
+// Disorder writes down that one of those that arrived stands in another order, or
+// was folded to something else by it.
+func (l *Ledger) Disorder() { l.disorder++ }
 
 // Told is how many samples sources were told of.
 func (l *Ledger) Told() (n int) {
@@ -98,7 +109,7 @@ const (
 // Compare counts what is wrong; samples that arrived more often than once only
 // where that is asked for.
 func (l *Ledger) Compare(missing Missing, duplicates bool) (r Report) {
-	r.Phantom = l.phantom
+	r.Phantom, r.Reordered = l.phantom, l.disorder
 	for source, all := range l.of {
 		for i, f := range all {
 			switch {
@@ -126,7 +137,7 @@ func (l *Ledger) Recount() {
 			all[i].Got = 0
 		}
 	}
-	l.phantom = 0
+	l.phantom, l.disorder = 0, 0
 }
 
 // Each calls fn for every sample of a source, in the order of their numbers.
