@@ -134,10 +134,10 @@ func TestNATS_NothingIsLostOverARestartOfTheBroker(t *testing.T) {
 // nothing is lost by it.
 func TestUntaken_IsInWords(t *testing.T) {
 	for want, err := range map[string]error{
-		"the hub's stream is full: ":                                         &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "maximum bytes exceeded"},
-		"the hub can't store what is sent (no space left on device)":         &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "no space left on device"},
-		"the hub did not say within 10s that it has stored": context.DeadlineExceeded,
-		"the hub has no stream to take messages: ":                           jetstream.ErrNoStreamResponse,
+		"the hub's stream is full: ":                                 &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "maximum bytes exceeded"},
+		"the hub can't store what is sent (no space left on device)": &jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "no space left on device"},
+		"the hub did not say within 10s that it has stored":          context.DeadlineExceeded,
+		"the hub has no stream to take messages: ":                   jetstream.ErrNoStreamResponse,
 	} {
 		got := &untakenError{untaken(err, 10*time.Second), err}
 		if !strings.HasPrefix(got.Error(), want) || !strings.HasSuffix(got.Error(), "; everything is kept here and sent later") || !errors.Is(got, err) {
