@@ -181,12 +181,13 @@ func n02(x *trial) {
 		s, ok := r.status()
 		return ok && !s.Hub.Connected
 	}
-	for n := range max(2, x.rounds) {
+	pulls, longest := max(2, x.rounds), time.Duration(0)
+	for n := range pulls {
 		own := n%2 == 1
 		began, dials := time.Now(), r.link.Dials()
 		c.pull(own)
 		r.await("the agent notices that nobody answers", 30*time.Second, noticed)
-		x.note("noticed after %.1f s", time.Since(began).Seconds())
+		longest = max(longest, time.Since(began))
 		pause(x.between(time.Second, 3*time.Second))
 		c.plug(own)
 		r.mended(x)
@@ -194,6 +195,7 @@ func n02(x *trial) {
 			x.Error("the agent never called anew: the cable was not down")
 		}
 	}
+	x.note("%d pulls, noticed after %.1f s at most", pulls, longest.Seconds())
 	for range 3 * x.rounds { // up and down before anybody notices
 		own := x.luck.IntN(2) == 0
 		c.pull(own)
