@@ -108,19 +108,26 @@ func newHop(t *testing.T) *hop {
 	return h
 }
 
-func (h *hop) startBroker() {
-	h.t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: h.port, JetStream: true, StoreDir: filepath.Join(h.dir, "js"), SyncAlways: true, NoSigs: true, NoLog: true})
-	check(h.t, err)
+// startBroker starts a server with its files in a folder, on a port of its own
+// choice or the one it had.
+func startBroker(t *testing.T, dir string, port int) (*server.Server, int) {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: filepath.Join(dir, "js"), SyncAlways: true, NoSigs: true, NoLog: true})
+	check(t, err)
 	s.Start()
 	if !s.ReadyForConnections(20 * time.Second) {
-		h.t.Fatal("the broker does not start")
+		t.Fatal("the broker does not start")
 	}
 	addr, ok := s.Addr().(*net.TCPAddr)
 	if !ok {
-		h.t.Fatalf("the broker listens on %s", s.Addr())
+		t.Fatalf("the broker listens on %s", s.Addr())
 	}
-	h.broker, h.port = s, addr.Port
+	return s, addr.Port
+}
+
+func (h *hop) startBroker() {
+	h.t.Helper()
+	h.broker, h.port = startBroker(h.t, h.dir, h.port)
 }
 
 func (h *hop) stopBroker() {

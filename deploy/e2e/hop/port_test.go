@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -67,17 +65,7 @@ func newPortHop(t *testing.T) *portHop {
 
 func (h *portHop) startBroker() {
 	h.t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: h.nats, JetStream: true, StoreDir: filepath.Join(h.dir, "js"), SyncAlways: true, NoSigs: true, NoLog: true})
-	check(h.t, err)
-	s.Start()
-	if !s.ReadyForConnections(20 * time.Second) {
-		h.t.Fatal("the broker does not start")
-	}
-	addr, ok := s.Addr().(*net.TCPAddr)
-	if !ok {
-		h.t.Fatalf("the broker listens on %s", s.Addr())
-	}
-	h.broker, h.nats = s, addr.Port
+	h.broker, h.nats = startBroker(h.t, h.dir, h.nats)
 }
 
 func (h *portHop) stopBroker() {
