@@ -37,7 +37,7 @@ func (k keeper) Compact(all bool) (status.Compacted, error) {
 // filled is how full the buffer is, for the status.
 func (a *agent) filled() status.Buffer {
 	b := a.buffer.Stats()
-	s := status.Buffer{Bytes: b.Bytes, MaxBytes: b.MaxBytes, Segments: b.Segments, End: b.End.String(), Pending: b.Pending, StateLost: b.StateLost}
+	s := status.Buffer{Bytes: b.Bytes, MaxBytes: b.MaxBytes, Segments: b.Segments, End: b.End.String(), Pending: b.Pending, StateLost: b.StateLost, Damages: b.Damages}
 	if b.OldestPending != 0 {
 		s.OldestPending = b.OldestPending.Time().Format(time.RFC3339)
 	}

@@ -73,6 +73,7 @@ type Buffer struct {
 	closed  bool
 
 	stateLost []string // sources that started anew because their state was damaged
+	damages   int      // segments and records that could not be read, in this run
 }
 
 // piece is a segment as the buffer knows it.
@@ -268,6 +269,7 @@ type Stats struct {
 	Oldest, End     mesh.Position // of the kept records
 	Pending         uint64        // records the reader has not accounted for
 	StateLost       []string      // sources that started anew because their state was damaged
+	Damages         int           // segments and records that could not be read, in this run
 	OldestPending   mesh.Nanos    // event time at which the oldest segment with such records begins; 0: none
 	Commits         Commits
 }
@@ -276,7 +278,7 @@ type Stats struct {
 func (b *Buffer) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Stats{MaxBytes: int64(b.cfg.MaxBytes), Segments: len(b.pieces), End: b.chain.at(b.end), Oldest: b.chain.at(b.oldest()), StateLost: slices.Clone(b.stateLost), Commits: b.meter.before.plus(b.meter.now)}
+	s := Stats{MaxBytes: int64(b.cfg.MaxBytes), Segments: len(b.pieces), End: b.chain.at(b.end), Oldest: b.chain.at(b.oldest()), StateLost: slices.Clone(b.stateLost), Damages: b.damages, Commits: b.meter.before.plus(b.meter.now)}
 	for _, p := range b.pieces {
 		s.Bytes += p.bytes
 		var open uint64
@@ -291,6 +293,14 @@ func (b *Buffer) Stats() Stats {
 		}
 	}
 	return s
+}
+
+// damaged counts that something can't be read, and says what to do.
+func (b *Buffer) damaged() string {
+	b.mu.Lock()
+	b.damages++
+	b.mu.Unlock()
+	return "is the disk failing? look at its SMART values and the kernel's log; what was lost is named in gaps"
 }
 
 // setActive sets the segment that is written. Called with writing held.

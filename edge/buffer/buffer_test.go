@@ -238,6 +238,9 @@ func TestBuffer_DamagedSegmentsAreVoided(t *testing.T) {
 
 				b = mustOpen(t, cfg)
 				rs := all(t, b)
+				if b.Stats().Damages == 0 {
+					t.Error("the status says nothing of it")
+				}
 				for _, r := range rs {
 					add(t, hub, r)
 				}

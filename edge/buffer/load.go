@@ -149,11 +149,11 @@ func (b *Buffer) newest(all []found) (newest snapshot, err error) {
 	states := map[string][]byte{}
 	for _, f := range all {
 		if f.missing {
-			b.log.Error("a segment is not there any more", "segment", f.name)
+			b.log.Error("a segment is not there any more", "segment", f.name, "what_to_do", b.damaged())
 			continue
 		}
 		if f.bad != nil {
-			b.log.Error("segment set aside", "segment", f.name, "err", f.bad)
+			b.log.Error("segment set aside", "segment", f.name, "err", f.bad, "what_to_do", b.damaged())
 			if err := b.disk.SetAside(f.name); err != nil {
 				return newest, err
 			}
@@ -370,7 +370,7 @@ func (b *Buffer) begin() error {
 	}
 	b.owing, b.debt = false, debt{}
 	for _, m := range missing {
-		b.log.Error("records are missing", "count_at_most", m.last-m.first+1, "cause", mesh.CauseDamaged)
+		b.log.Error("records are missing", "count_at_most", m.last-m.first+1, "cause", mesh.CauseDamaged, "what_to_do", b.damaged())
 	}
 	for _, source := range lost {
 		b.log.Error("the state of a source is lost, it starts anew", "source", source, "cause", mesh.CauseDamaged)

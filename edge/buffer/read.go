@@ -209,7 +209,7 @@ func (b *Buffer) giveUp(p *piece, why error) error {
 	if !slices.Contains(b.pieces, p) {
 		return nil
 	}
-	b.log.Error("segment set aside", "segment", p.name, "err", why)
+	b.log.Error("segment set aside", "segment", p.name, "err", why, "what_to_do", b.damaged())
 	if p == b.pieces[len(b.pieces)-1] {
 		b.setActive(nil) // not closed: its locks may be held for ever
 	}
@@ -288,6 +288,10 @@ func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
 		return fmt.Errorf("quarantine %s: %w", at, err)
 	}
 	b.noteGone([]stretch{{i, i}}, cause, b.chain.at(b.end))
+	if cause == mesh.CauseDamaged {
+		b.log.Error("record quarantined", "at", at.String(), "cause", string(cause), "why", why, "what_to_do", b.damaged())
+		return nil
+	}
 	b.log.Error("record quarantined", "at", at.String(), "cause", string(cause), "why", why)
 	return nil
 }

@@ -22,6 +22,9 @@ func (b Buffer) Print(w io.Writer) error {
 	if b.AutonomyHours != nil && err == nil {
 		_, err = fmt.Fprintf(w, "  keeps everything for %.1f hours without the hub, at %.1f MiB an hour\n", *b.AutonomyHours, b.BytesPerHour/(1<<20))
 	}
+	if b.Damages > 0 && err == nil {
+		_, err = fmt.Fprintf(w, "  damaged  %d segments or records could not be read: what the hub lacks of them is named in gaps. Is the disk failing? Look at its SMART values and the kernel's log\n", b.Damages)
+	}
 	for _, source := range b.StateLost {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "  lost   the state of %s was damaged on the disk: it started anew\n", source)

@@ -57,6 +57,8 @@ type Buffer struct {
 	// StateLost are sources that started anew in this run because their state
 	// was damaged on the disk.
 	StateLost []string `json:"state_lost,omitempty"`
+	// Damages are segments and records that could not be read in this run.
+	Damages int `json:"damages,omitempty"`
 }
 
 // Source is one device.
