@@ -54,6 +54,7 @@ func (d *demo) drive(ctx context.Context) error {
 		return err
 	}
 	if !d.Assert {
+		d.say("the plant stands still now; the page stays until you press Ctrl-C")
 		return d.await(ctx, nil, 0, "")
 	}
 	return d.assert(ctx)
