@@ -119,7 +119,7 @@ func TestBuffer_DropsOldestOnAFullDisk(t *testing.T) {
 		}
 		d.take(t)
 		var err error
-		for range 12 {
+		for range 80 {
 			if _, err = b.Append(t.Context(), []mesh.Offer{offer(t, "a", mesh.Nanos(n)*100000, 20000)}); err != nil {
 				break
 			}

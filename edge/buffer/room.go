@@ -17,9 +17,10 @@ import (
 func (b *Buffer) room(n, extra int64) error {
 	for dropped := false; ; {
 		over := b.bytes()+n > int64(b.cfg.MaxBytes)+extra
+		spent := extra == 0 && !dropped && b.spent()
 		// A dropped segment gave the disk more than n needs. To go on while
 		// others fill the disk would be to drop everything for them.
-		if !over && (dropped || extra > 0 || !b.shortOfSpace(n)) {
+		if !over && !spent && (dropped || extra > 0 || !b.shortOfSpace(n)) {
 			return nil
 		}
 		if b.makeRoom() {
@@ -29,6 +30,8 @@ func (b *Buffer) room(n, extra int64) error {
 		switch {
 		case err != nil:
 			return err
+		case !did && spent:
+			return nil // the disk says itself whether it has space
 		case !did && over:
 			return fmt.Errorf("%w: %d of %d bytes are waiting for the hub", ErrFull, b.bytes(), b.cfg.MaxBytes)
 		case !did:
@@ -36,6 +39,18 @@ func (b *Buffer) room(n, extra int64) error {
 		}
 		dropped = true
 	}
+}
+
+// spent reports whether a policy that lets segments go has less than half of the
+// reserve left to say so with. What a dropped segment gives back must not be
+// taken by the next batch while that is so: in the end not even a void would fit,
+// and nothing could go any more.
+func (b *Buffer) spent() bool {
+	if b.cfg.Policy == PolicyBlock {
+		return false
+	}
+	b.restoreReserve()
+	return b.reserve.held() < b.reserve.size/2
 }
 
 // extra is how far beyond the budget offers may go: what the agent itself
