@@ -115,7 +115,9 @@ func (a *Account) Open(e Epoch, o Opening) error {
 
 // Graft puts epoch e on the chain though it forks it: who has the log now went
 // on from before the tip's epoch, or from nothing. What was accounted of the
-// other branch stays, but it is off the chain: its holes block nothing. An
+// other branch stays, but it is off the chain: its holes block nothing. Where the
+// other branch had ended the epoch both follow further back, what lies between is
+// asked for. An
 // epoch that follows a branch already off the chain is refused.
 func (a *Account) Graft(e Epoch, o Opening) error {
 	if a.Judge(e, o) != LineageFork {
@@ -130,7 +132,11 @@ func (a *Account) Graft(e Epoch, o Opening) error {
 	}
 	a.Set.Islands = slices.DeleteFunc(a.Set.Islands, func(r Range) bool { return a.index(r.Epoch) > parent })
 	if parent >= 0 {
-		a.Chain[parent].End = min(a.Chain[parent].End, o.Parent.Seq)
+		was := a.Chain[parent].End
+		a.Chain[parent].End = o.Parent.Seq
+		if o.Parent.Seq > was && a.index(a.Set.Through.Epoch) > parent {
+			a.Set.Through = Position{a.Log, o.Parent.Epoch, was}
+		}
 		a.dropBeyond(a.Chain[parent])
 	}
 	a.Chain = append(a.Chain, Link{Epoch: e, Parent: o.Parent})

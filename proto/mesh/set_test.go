@@ -214,3 +214,30 @@ func TestSample_OrderIsTotalAndByContent(t *testing.T) {
 		}
 	})
 }
+
+// A clone's opening ends the epoch both follow early. When the agent's own is
+// taken in, what it had there is asked for again.
+func TestAccount_GraftFurtherOnAsksForWhatACloneCutOff(t *testing.T) {
+	log := LogID("agent/graz/gw-1")
+	both, clone, own := Epoch{1}, Epoch{2}, Epoch{3}
+	a := Account{Log: log}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(a.Open(both, Opening{}))
+	must(a.Add(Range{both, 1, 1}))
+	must(a.Open(clone, Opening{Parent: Position{log, both, 1}}))
+	must(a.Add(Range{clone, 1, 1}))
+	must(a.Graft(own, Opening{Parent: Position{log, both, 2}}))
+	must(a.Add(Range{own, 1, 1}))
+	if a.Has(Position{log, both, 2}) || a.Set.Through != (Position{log, both, 1}) {
+		t.Errorf("nobody asks for record 2: %+v", a.Set)
+	}
+	must(a.Add(Range{both, 2, 2}))
+	if a.Set.Through != (Position{log, own, 1}) || len(a.Set.Islands) != 0 {
+		t.Errorf("all came, and the set is %+v", a.Set)
+	}
+}
