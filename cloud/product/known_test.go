@@ -64,7 +64,11 @@ func arrive(t *testing.T, claims []claim, order []int, pages int) *Known {
 func alone(k *Known) *Voices { return &Voices{Of: map[mesh.LogID]*Known{"agent/x/y": k}} }
 
 func TestKnown_IsTheSameInAnyOrder(t *testing.T) {
-	for seed := range uint64(300) {
+	seeds := uint64(300)
+	if testing.Short() {
+		seeds = 20
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		claims := make([]claim, 0, 40)
 		last := make([]uint64, 100) // by instant: seq of the last proof, 0 where a void is later

@@ -15,7 +15,7 @@ import (
 // Whatever of it is compacted, and whoever asked before: the newest sample of
 // every signal is the last in the order of folding among all there are.
 func TestNewest_IsTheLastOfAll(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range fewer(4) {
 		sc := newScene(t, 100+seed)
 		for round := range 4 {
 			sc.say("a", 12)

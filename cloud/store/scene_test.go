@@ -266,6 +266,14 @@ func (sc *scene) mustBe(want snapshot, when string) {
 	}
 }
 
+// fewer is n, or a few of them with -short: that is what the race detector sees.
+func fewer(n uint64) uint64 {
+	if testing.Short() {
+		return (n + 4) / 5
+	}
+	return n
+}
+
 func (sc *scene) someSpans() []mesh.Span {
 	out := []mesh.Span{ever()}
 	for range 2 {

@@ -179,6 +179,7 @@ func requires(what string) bool { return strings.Contains(os.Getenv("PLANTMESH_R
 // smallest size, in which all that a segment repeats weighs most. The floor is
 // the records themselves, as they go over the wire.
 func TestBench_BufferBytes(t *testing.T) {
+	measured(t)
 	seconds := 320 // fills one
 	if full() {
 		seconds = 600
@@ -212,9 +213,7 @@ func TestBench_BufferBytes(t *testing.T) {
 // encoder make the same records and appends them to a file that is there, with
 // one sync for each. Of each window counts the fastest of three, here and there.
 func TestBench_Buffer(t *testing.T) {
-	if !clocked(t, "buffer") {
-		return
-	}
+	measured(t)
 	const signals, perWindow = 1000, 20
 	seconds := 200
 	if full() {

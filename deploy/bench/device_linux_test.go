@@ -127,6 +127,7 @@ func (d *device) written(t *testing.T) (bytes, flushes int64) {
 // without waiting for the second to pass. What the file system's own journal
 // adds every five seconds is left out; edge/DESIGN.md 19 has it.
 func TestBench_BufferFlash(t *testing.T) {
+	measured(t)
 	seconds := 200
 	if full() {
 		seconds = 600

@@ -25,6 +25,7 @@ const hour = mesh.Nanos(time.Hour)
 // measures in some six minutes and with 3 GB of disk; `make bench` has a tenth of
 // it, with as many passes, in TestBench_Merge.
 func TestBench_History(t *testing.T) {
+	measured(t)
 	signals, hours, reads := extent()
 	e, d := codec(t)
 	h := newHub(t, signals)
@@ -42,9 +43,7 @@ func TestBench_History(t *testing.T) {
 	}
 	h.close()
 	report(t, row{name: "history_bytes", value: float64(h.bytes()) / float64(values), unit: "B/value", bar: 2.2, floor: floorDay(t, e)})
-	if clocked(t, "compact, history_read") {
-		report(t, row{name: "compact", value: float64(values) / 1e6 / day(clocks), unit: "M values/s", bar: 5, more: true, floor: floorCompact(t, set, all), clock: true, known: knownCompact})
-	}
+	report(t, row{name: "compact", value: float64(values) / 1e6 / day(clocks), unit: "M values/s", bar: 5, more: true, floor: floorCompact(t, set, all), clock: true, known: knownCompact})
 	h.open()
 	h.over()
 	h.close()
@@ -55,6 +54,7 @@ func TestBench_History(t *testing.T) {
 // what 10,000 signals at 1 Hz make of them, and merge it: what that costs, and
 // what it makes of a value's bytes and of the read of a signal's day.
 func TestBench_Merge(t *testing.T) {
+	measured(t)
 	signals, hours, reads := extent()
 	e, d := codec(t)
 	h := newHub(t, signals)
@@ -72,9 +72,7 @@ func TestBench_Merge(t *testing.T) {
 	}
 	h.close()
 	report(t, row{name: "merged_bytes", value: float64(h.bytes()) / float64(values), unit: "B/value", bar: 2.2, floor: floorDay(t, e)})
-	if clocked(t, "merge, merged_read") {
-		report(t, row{name: "merge", value: float64(merged) / 1e6 / took, unit: "M values/s", bar: 5, more: true, floor: floorCompact(t, set, all), clock: true, known: knownCompact})
-	}
+	report(t, row{name: "merge", value: float64(merged) / 1e6 / took, unit: "M values/s", bar: 5, more: true, floor: floorCompact(t, set, all), clock: true, known: knownCompact})
 	h.cold(t, "merged_read", d, hours, reads)
 }
 
@@ -88,8 +86,6 @@ func extent() (signals, hours, reads int) {
 		return n, 24, 15
 	case full():
 		return 1000, 24, 15
-	case raced:
-		return 60, 8, 3
 	}
 	return 40, 24, 3 // a day of few: what is read of one is as much
 }
@@ -149,9 +145,6 @@ func (h *hub) cold(t *testing.T, name string, d *wire.Decoder, hours, reads int)
 		if want := hours * 3600; m < want-3 || m > want || m != n { // jitter may move the first and the last over midnight
 			t.Fatalf("%d values of %d read, %d in the plain file", m, want, n)
 		}
-	}
-	if !clocked(t, name) {
-		return
 	}
 	t.Logf("%s: the slowest of %d took %s", name, reads, slices.Max(took))
 	middle := median

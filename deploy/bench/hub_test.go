@@ -25,9 +25,7 @@ import (
 // embedded server that reads the stream and of the collector is in it. The floor
 // drains the same stream into a plain file.
 func TestBench_HubStore(t *testing.T) {
-	if !clocked(t, "hub_store") {
-		return
-	}
+	measured(t)
 	for _, c := range []struct {
 		name             string
 		seconds, minutes int

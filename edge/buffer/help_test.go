@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/metrics"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,20 +67,42 @@ func table(tb testing.TB) mesh.Descriptor {
 	return d
 }
 
+// makers keeps what encoders have grown: an encoder for each record made
+// gigabytes of garbage. (A sync.Pool forgets much under the race detector.)
+var makers = make(chan *maker, 8)
+
+// maker makes records.
+type maker struct {
+	e       *wire.Encoder
+	samples []mesh.Sample
+}
+
 // sealed is a batch of n samples that don't compress well, beginning at event time at.
 func sealed(tb testing.TB, source string, at mesh.Nanos, n int) []byte {
 	tb.Helper()
-	e, err := wire.NewEncoder()
-	if err != nil {
-		tb.Fatal(err)
+	m := &maker{}
+	select {
+	case m = <-makers:
+	default:
+		var err error
+		if m.e, err = wire.NewEncoder(); err != nil {
+			tb.Fatal(err)
+		}
 	}
-	b := mesh.Batch{Source: source, Table: table(tb).Hash(), Proven: mesh.Span{From: at, To: at + mesh.Nanos(n)}, Complete: at, Samples: make([]mesh.Sample, n)}
+	defer func() {
+		select {
+		case makers <- m:
+		default:
+		}
+	}()
+	m.samples = slices.Grow(m.samples[:0], n)[:n]
+	b := mesh.Batch{Source: source, Table: table(tb).Hash(), Proven: mesh.Span{From: at, To: at + mesh.Nanos(n)}, Complete: at, Samples: m.samples}
 	x := uint64(at)*2862933555777941757 + 3037000493
 	for i := range b.Samples {
 		x = x*6364136223846793005 + 1442695040888963407
 		b.Samples[i] = mesh.Sample{Signal: 1, Time: at + mesh.Nanos(i), Value: mesh.Value{Type: mesh.TypeDouble, Bits: x}}
 	}
-	s, err := e.Seal(&b)
+	s, err := m.e.Seal(&b)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func TestBuffer_Random(t *testing.T) {
 	t.Parallel()
 	seeds := 6
 	if testing.Short() {
-		seeds = 3
+		seeds = 2
 	}
 	for seed := range uint64(seeds) {
 		w := &world{

@@ -95,7 +95,7 @@ func TestBuffer_NoFileWithUnsentRecordsIsRemoved(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(12)
 	if testing.Short() {
-		seeds = 8
+		seeds = 3
 	}
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 7))

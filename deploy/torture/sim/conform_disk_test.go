@@ -235,7 +235,7 @@ func at(all []string, i int) string {
 
 func TestConform_Disk(t *testing.T) {
 	seeds := uint64(12)
-	if slow || testing.Short() {
+	if testing.Short() {
 		seeds = 4
 	}
 	for seed := range seeds {
@@ -318,7 +318,7 @@ func content(b *buffer.Buffer) string {
 
 func TestConform_LogOnDisk(t *testing.T) {
 	seeds := uint64(6)
-	if slow || testing.Short() {
+	if testing.Short() {
 		seeds = 2
 	}
 	for seed := range seeds {

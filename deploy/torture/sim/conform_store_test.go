@@ -304,7 +304,7 @@ func storeScript(t *testing.T, p storePlace, seed uint64) []string {
 
 func TestConform_Store(t *testing.T) {
 	seeds := uint64(10)
-	if slow || testing.Short() {
+	if testing.Short() {
 		seeds = 3
 	}
 	for seed := range seeds {

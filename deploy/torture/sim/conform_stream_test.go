@@ -269,7 +269,7 @@ func streamScript(t *testing.T, p pipe, seed uint64) (out []string) {
 
 func TestConform_Stream(t *testing.T) {
 	seeds := uint64(4)
-	if slow || testing.Short() {
+	if testing.Short() {
 		seeds = 1
 	}
 	for seed := range seeds {

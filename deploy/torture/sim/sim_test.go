@@ -73,7 +73,7 @@ func (y *tally) String() string {
 // PLANTMESH_SIM=1000000 says how many, PLANTMESH_SIM_FROM the first seed.
 func TestSimulate(t *testing.T) {
 	many := uint64(10_000)
-	if slow || testing.Short() {
+	if testing.Short() {
 		many = 300
 	}
 	many = number(t, "PLANTMESH_SIM", many)
