@@ -194,9 +194,13 @@ func (p *port) again(ctx context.Context, messages []stream.Message) error {
 		return err
 	}
 	cfg := s.CachedInfo().Config
-	cfg.Duplicates = 100 * time.Millisecond // the least a server takes
-	if _, err := p.js.UpdateStream(ctx, cfg); err != nil {
-		return err
+	// Twice: a server looks for what it may forget before the new window counts, and
+	// then again when the window it knew has gone by. The last is the least it takes.
+	for _, window := range []time.Duration{150 * time.Millisecond, 100 * time.Millisecond} {
+		cfg.Duplicates = window
+		if _, err := p.js.UpdateStream(ctx, cfg); err != nil {
+			return err
+		}
 	}
 	for _, m := range messages {
 		err := poll(ctx, "the stream has forgotten an id", func() (bool, error) {

@@ -459,25 +459,3 @@ func TestHop_HubToProduct(t *testing.T) {
 		return newProductHop(t)
 	})
 }
-
-// TestHop_HubToProduct_WithoutItsFence: the suite notices when a commit is taken
-// whoever makes it.
-func TestHop_HubToProduct_WithoutItsFence(t *testing.T) {
-	h := newProductHop(t)
-	h.loose = true
-	h.killReader()
-	h.startReader()
-	x := meshtest.NewTrial(h, 1)
-	if _, err := x.Alone(t.Context(), meshtest.MessageDoubled); err != nil {
-		t.Fatal(err)
-	}
-	// Whoever commits last: rows stand there twice, or the place stays behind for
-	// ever, as those who went on believe that they are through.
-	within, stop := context.WithTimeout(t.Context(), 20*time.Second)
-	defer stop()
-	if _, err := x.Alone(within, meshtest.SecondReader); !errors.Is(err, meshtest.ErrNumbers) && !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("two runners write one product, and nobody notices: %v", err)
-	} else {
-		t.Log(err)
-	}
-}

@@ -371,10 +371,10 @@ func (w *walk) keep() {
 }
 
 // hours of the plant: one before a production day, the day, one after. There is
-// no goroutine in a walk, so where the race detector watches a shift is enough.
+// no goroutine in a walk, so where the race detector watches few are enough.
 func hours() int {
 	if testing.Short() {
-		return 9
+		return 4
 	}
 	return 26
 }
@@ -382,7 +382,7 @@ func hours() int {
 // few are the hours that the tests beside TestWalk take.
 func few() int {
 	if testing.Short() {
-		return 3
+		return 2
 	}
 	return 7
 }
