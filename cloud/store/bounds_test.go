@@ -87,6 +87,9 @@ func marks(n int, name string) *mesh.Verdict {
 // One text more than may be kept, and more marks than a verdict holds: no pass
 // fails of it, what is kept can be read, and what needs less room is there.
 func TestNewest_LeavesOutWhatIsTooMuch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: tens of thousands of marks, and no goroutine; it runs without -short")
+	}
 	for name, say := range map[string]func(sc *scene, i int){
 		"texts": func(sc *scene, i int) {
 			var b mesh.Batch
@@ -139,6 +142,9 @@ func TestNewest_MarksOfASampleThatCameTwice(t *testing.T) {
 // Two batches, each with nearly as many marks as a verdict may have, or as long
 // names of rules.
 func TestCompact_MarksBeyondWhatAVerdictHolds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: tens of thousands of marks, and no goroutine; it runs without -short")
+	}
 	for name, n := range map[string]int{"r": 70_000, strings.Repeat("r", 900): 3000} {
 		sc := newScene(t, 1)
 		for i := range 2 {

@@ -23,10 +23,13 @@ func tight() bounds { return bounds{bytes: 1 << 10, events: 60, read: 150, made:
 // fold into pieces: the rows are those of one fold from the start that is never
 // interrupted, to the bit.
 func TestRunner_RestartsAndLateDataGiveTheRowsOfOneFold(t *testing.T) {
-	defs := definitions(t)
+	defs, most := definitions(t), 14.0
+	if testing.Short() {
+		most = 4
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64Range(1, 1<<20).Draw(rt, "seed")
-		hours := rapid.Float64Range(2, 14).Draw(rt, "hours")
+		hours := rapid.Float64Range(2, most).Draw(rt, "hours")
 		straight, other := newFakeLog(), newFakeLog()
 		records := script(t, straight, seed, hours)
 		straight.site(testSite)

@@ -54,8 +54,9 @@ func (w *walk) hashOfSignals() string {
 
 // The same seed is the same walk: what a failure's seed names can be seen again.
 func TestWalk_TheSameSeedIsTheSameWalk(t *testing.T) {
+	whole(t)
 	const seed = 11
-	x := newWorld(t, seed, few())
+	x := newWorld(t, seed, few)
 	one := newWalk(t, plan{seed: seed, faulty: true}, x)
 	one.run()
 	two := newWalk(t, plan{seed: seed, faulty: true}, x)
@@ -78,8 +79,9 @@ func TestWalk_TheSameSeedIsTheSameWalk(t *testing.T) {
 // Whatever broke on the way, the rows are those of a walk on which nothing did,
 // to the byte; only what a forgetful device lost may show.
 func TestWalk_FaultsLeaveNoTrace(t *testing.T) {
+	whole(t)
 	const seed = 12
-	x := newWorld(t, seed, few())
+	x := newWorld(t, seed, few)
 	calm := newWalk(t, plan{seed: seed}, x)
 	calm.run()
 	rough := newWalk(t, plan{seed: seed, faulty: true}, x)
@@ -104,7 +106,8 @@ func TestWalk_FaultsLeaveNoTrace(t *testing.T) {
 // The newest sample of every signal is the last row of it, whatever was
 // compacted.
 func TestWalk_LatestIsTheLastOfEverySignal(t *testing.T) {
-	x := newWorld(t, 13, few())
+	whole(t)
+	x := newWorld(t, 13, few)
 	w := newWalk(t, plan{seed: 13, faulty: true}, x)
 	w.run()
 	for range 2 {
@@ -190,11 +193,9 @@ func (w *walk) rowsOf(product string) []mesh.Row {
 
 // What is wrong on purpose must be found, or the comparison proves nothing.
 func TestWalk_FindsWhatIsWrong(t *testing.T) {
-	if few() < 5 {
-		t.Skip("the race detector has nothing to find here, and takes its time")
-	}
+	whole(t)
 	const seed = 13
-	x := newWorld(t, seed, few())
+	x := newWorld(t, seed, few)
 	for _, c := range []struct {
 		name  string
 		lie   lie

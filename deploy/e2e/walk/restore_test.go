@@ -64,6 +64,7 @@ func (w *walk) content(product string) (out []mesh.Row) {
 // a copy, three times, with chunks in it: the rows are those of the plant, and the
 // same to the bit.
 func TestWalk_RestoredHub(t *testing.T) {
+	whole(t)
 	const seed = 3
 	x := newWorld(t, seed, 3)
 	var content [2]map[string][]mesh.Row

@@ -370,8 +370,10 @@ func (w *walk) keep() {
 	w.check(w.agent.judge.Keep(w.ctx))
 }
 
-// hours of the plant: one before a production day, the day, one after. There is
-// no goroutine in a walk, so where the race detector watches few are enough.
+// few are the hours that the tests beside TestWalk take.
+const few = 7
+
+// hours of the plant: one before a production day, the day, one after.
 func hours() int {
 	if testing.Short() {
 		return 4
@@ -379,12 +381,13 @@ func hours() int {
 	return 26
 }
 
-// few are the hours that the tests beside TestWalk take.
-func few() int {
+// whole skips a test with -short: that is for the race detector, and there is no
+// goroutine in a walk.
+func whole(t *testing.T) {
+	t.Helper()
 	if testing.Short() {
-		return 2
+		t.Skip("skipped: long, and without a goroutine; it runs without -short")
 	}
-	return 7
 }
 
 // seeds is how many are walked.
