@@ -16,6 +16,7 @@ type outcome uint8
 const (
 	taken        outcome = iota // it is in the Take
 	twice                       // its bytes are stored already
+	regained                    // its bytes are stored already, and its position counts again
 	clashed                     // its position is stored with other bytes
 	held                        // its epoch forks the chain
 	noOpening                   // left out: its opening hasn't come
@@ -50,6 +51,9 @@ func (s *step) run(ctx context.Context) error {
 				progress = true
 			case twice:
 				s.stats.Twice++
+			case regained:
+				s.stats.Twice++
+				progress = true
 			case clashed:
 				s.stats.Clashed++
 			case held, noOpening, noDescriptor, noIsland:
@@ -70,12 +74,12 @@ func (s *step) run(ctx context.Context) error {
 	return nil
 }
 
-// lookUp asks once for all positions that seem to come again.
+// lookUp asks once for all positions that may be stored.
 func (s *step) lookUp(ctx context.Context) error {
 	var of []mesh.Position
 	for i := range s.arrivals {
 		a := &s.arrivals[i]
-		if acc := s.g.accounts[a.log]; acc != nil && settled(acc, a.at) && !s.asked[a.at] {
+		if acc := s.g.accounts[a.log]; acc != nil && mayBeStored(acc, a.at) && !s.asked[a.at] {
 			s.asked[a.at] = true
 			of = append(of, a.at)
 		}
@@ -98,12 +102,21 @@ func settled(acc *mesh.Account, p mesh.Position) bool {
 	return i >= 0 && i < len(acc.Chain)-1 && p.Seq > acc.Chain[i].End
 }
 
+// mayBeStored reports whether p's bytes may be stored: it is settled, or a branch
+// was taken in. That branch may go on where another had ended it, and what came
+// of it beyond that end in between was stored without counting.
+func mayBeStored(acc *mesh.Account, p mesh.Position) bool { return settled(acc, p) || acc.Forked() }
+
 // one accounts for one arrival.
 func (s *step) one(ctx context.Context, a *arrival) (outcome, error) {
 	acc := s.account(a.log)
 	was := settled(acc, a.at)
-	if was {
-		if o, known, err := s.again(ctx, a); err != nil || known {
+	if mayBeStored(acc, a.at) {
+		o, known, err := s.again(ctx, a)
+		if err == nil && o == twice && !was {
+			o = s.regain(ctx, acc, a)
+		}
+		if err != nil || known {
 			return o, err
 		}
 	}
@@ -128,7 +141,17 @@ func (s *step) one(ctx context.Context, a *arrival) (outcome, error) {
 	return taken, nil
 }
 
-// again says what an arrival is whose position is settled; known is false
+// regain accounts for a position whose bytes are stored.
+func (s *step) regain(ctx context.Context, acc *mesh.Account, a *arrival) outcome {
+	o := s.add(ctx, acc, a)
+	if o != taken {
+		return o
+	}
+	s.dirty[a.log] = true
+	return regained
+}
+
+// again says what an arrival is that may be stored; known is false
 // where its bytes are not stored.
 func (s *step) again(ctx context.Context, a *arrival) (o outcome, known bool, err error) {
 	if !s.asked[a.at] {

@@ -59,3 +59,33 @@ func TestIngest_AForkIsTakenInWhenTheOtherBranchIsSilent(t *testing.T) {
 		})
 	}
 }
+
+// A branch that is taken in may go on where a clone had ended it. What came of it
+// meanwhile was stored and did not count: it is asked for, and counts when it
+// comes again, without being stored again.
+func TestIngest_WhatWasStoredBeyondAnEndCountsAgain(t *testing.T) {
+	r, a, clone := newRig(t), newAgent(t, "gw-1"), newAgent(t, "gw-1")
+	now := time.Unix(1e9, 0)
+	r.g = New(Config{Now: func() time.Time { return now }}, r.store, slog.New(slog.DiscardHandler))
+	r.raw(a, wire.AppendDescriptor(nil, a.table))
+	opening := a.open()
+	r.send(a, opening)
+	clone.at = a.at
+	r.send(clone, clone.open(), clone.batch(1))
+	beyond := []mesh.Record{a.batch(1), a.batch(2), a.void()}
+	r.send(a, beyond...)
+	r.want(append(clone.records, a.records...)...)
+	now = now.Add(time.Hour)
+	next := []mesh.Record{a.open(), a.batch(3)}
+	if rec := r.send(a, next...); rec.Have.Through != opening.At {
+		t.Fatalf("taken in: %+v", rec.Have)
+	}
+	r.g = New(Config{Now: func() time.Time { return now }}, r.store, slog.New(slog.DiscardHandler))
+	if rec := r.send(a, append(beyond, beyond...)...); rec.Have.Through != a.at || len(rec.Have.Islands) > 0 {
+		t.Errorf("sent again: %+v", rec.Have)
+	}
+	if s := r.g.Stats(); s.Taken != 0 || s.Twice != 6 || s.Clashed != 0 {
+		t.Errorf("stats %+v", s)
+	}
+	r.want(append(clone.records, a.records...)...)
+}

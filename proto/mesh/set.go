@@ -144,6 +144,16 @@ func (a *Account) Graft(e Epoch, o Opening) error {
 	return nil
 }
 
+// Forked reports whether a fork was ever taken in: see Graft.
+func (a *Account) Forked() bool {
+	for i := range a.Chain {
+		if a.dead(i) {
+			return true
+		}
+	}
+	return false
+}
+
 // dead reports whether an epoch is off the chain as a whole: see Graft.
 func (a *Account) dead(i int) bool { return i < len(a.Chain)-1 && a.Chain[i].End == 0 }
 

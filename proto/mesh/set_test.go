@@ -231,8 +231,14 @@ func TestAccount_GraftFurtherOnAsksForWhatACloneCutOff(t *testing.T) {
 	must(a.Add(Range{both, 1, 1}))
 	must(a.Open(clone, Opening{Parent: Position{log, both, 1}}))
 	must(a.Add(Range{clone, 1, 1}))
+	if a.Forked() {
+		t.Error("a clone that follows is no fork")
+	}
 	must(a.Graft(own, Opening{Parent: Position{log, both, 2}}))
 	must(a.Add(Range{own, 1, 1}))
+	if !a.Clone().Forked() {
+		t.Error("a fork was taken in, and is forgotten")
+	}
 	if a.Has(Position{log, both, 2}) || a.Set.Through != (Position{log, both, 1}) {
 		t.Errorf("nobody asks for record 2: %+v", a.Set)
 	}

@@ -334,7 +334,10 @@ func (r *Runner) advance() {
 		was := s.voices.Watermark
 		s.voices.Settle(r.retired)
 		spans := s.voices.Spans()
-		s.changed = s.changed || s.voices.Watermark != was || !slices.Equal(spans, s.spans) // stored with what is folded by them
+		if !slices.Equal(spans, s.spans) { // another source's record may have moved them: a branch is left as a whole
+			s.compare, s.changed = true, true
+		}
+		s.changed = s.changed || s.voices.Watermark != was // stored with what is folded by them
 		s.spans = spans
 	}
 	for _, l := range r.logs {

@@ -102,13 +102,38 @@ func (w *world) settle() (v verdict) {
 	return v
 }
 
-// waits reports whether the hub holds an agent's log: a clone has its name.
+// waits reports whether an agent's log can't go on: a clone's opening ended the
+// epoch it writes in, or went on in its name while it was silent, and it stands on
+// what was left then. What it sends is stored, but it is told so only after its
+// next opening, or never.
 func (w *world) waits(a *agent) bool {
 	acc := w.store.now.accounts[agentLog]
-	if acc == nil || !a.up() || len(acc.Chain) == 0 {
+	if acc == nil || !a.up() {
 		return false
 	}
-	return acc.Chain[len(acc.Chain)-1].Epoch != a.buf.End().Epoch
+	ended := func(e mesh.Epoch) (at uint64, ok bool) {
+		i := slices.IndexFunc(acc.Chain, func(l mesh.Link) bool { return l.Epoch == e })
+		if i < 0 || i == len(acc.Chain)-1 {
+			return 0, false
+		}
+		return acc.Chain[i].End, true
+	}
+	_, openings, end, err := a.queue.Outset()
+	if err != nil {
+		return false
+	}
+	if at, ok := ended(end.Epoch); ok {
+		return at < end.Seq
+	}
+	for _, r := range openings {
+		if slices.ContainsFunc(acc.Chain, func(l mesh.Link) bool { return l.Epoch == r.At.Epoch }) {
+			continue
+		}
+		o, err := wire.OpenOpening(r.Sealed)
+		at, ok := ended(o.Parent.Epoch)
+		return err == nil && ok && at == 0
+	}
+	return false
 }
 
 // round lets everything happen once. It says what is not at rest yet.
