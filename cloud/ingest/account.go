@@ -67,6 +67,9 @@ func (s *step) run(ctx context.Context) error {
 	s.stats.NoOpening += left[noOpening]
 	s.stats.NoDescriptor += left[noDescriptor]
 	s.stats.NoIsland += left[noIsland]
+	for log, n := range s.beyond {
+		s.g.log.ErrorContext(ctx, "records beyond the end of their epoch: two logs claim one agent's name, or its disk went back; they are kept, and count after the agent's next start", "log", string(log), "records", n)
+	}
 	if len(waiting) > 0 {
 		s.g.log.InfoContext(ctx, "records left out, they come again", "records", len(waiting), "no_opening", left[noOpening],
 			"no_descriptor", left[noDescriptor], "no_island", left[noIsland], "held", left[held])
@@ -95,9 +98,11 @@ func (s *step) lookUp(ctx context.Context) error {
 // settled reports whether p is accounted for, or off the chain beyond the end
 // of its epoch, where nothing is accounted for any more.
 func settled(acc *mesh.Account, p mesh.Position) bool {
-	if acc.Has(p) {
-		return true
-	}
+	return acc.Has(p) || beyond(acc, p)
+}
+
+// beyond reports whether p is off the chain beyond the end of its epoch.
+func beyond(acc *mesh.Account, p mesh.Position) bool {
 	i := slices.IndexFunc(acc.Chain, func(l mesh.Link) bool { return l.Epoch == p.Epoch })
 	return i >= 0 && i < len(acc.Chain)-1 && p.Seq > acc.Chain[i].End
 }
@@ -130,6 +135,9 @@ func (s *step) one(ctx context.Context, a *arrival) (outcome, error) {
 		// A void had covered it, or its epoch was ended before it. Data beats
 		// void whenever it comes.
 		s.stats.Filled++
+		if beyond(acc, a.at) {
+			s.beyond[a.log]++
+		}
 	}
 	ord, _ := acc.Ordinal(a.at)
 	s.entries = append(s.entries, mesh.Entry{Of: a.at, Ord: ord, Through: acc.Through(), Header: a.header, Sealed: a.sealed, Verdict: a.verdict})

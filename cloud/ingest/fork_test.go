@@ -73,7 +73,13 @@ func TestIngest_WhatWasStoredBeyondAnEndCountsAgain(t *testing.T) {
 	clone.at = a.at
 	r.send(clone, clone.open(), clone.batch(1))
 	beyond := []mesh.Record{a.batch(1), a.batch(2), a.void()}
+	var log words
+	r.g = New(Config{Now: func() time.Time { return now }}, r.store, slog.New(slog.NewTextHandler(&log, nil)))
 	r.send(a, beyond...)
+	r.send(a, beyond...)
+	if log.has("beyond the end of their epoch") != 1 || log.has("records=3") != 1 {
+		t.Error("the hub does not say once that they stand beyond the end")
+	}
 	r.want(append(clone.records, a.records...)...)
 	now = now.Add(time.Hour)
 	next := []mesh.Record{a.open(), a.batch(3)}

@@ -44,6 +44,7 @@ type step struct {
 	accounts map[mesh.LogID]*mesh.Account // copies, to be changed
 	dirty    map[mesh.LogID]bool
 	lacks    map[mesh.LogID]map[mesh.Hash]bool
+	beyond   map[mesh.LogID]int // taken, and off the chain
 	sums     map[mesh.Position]uint32 // of positions whose bytes are stored
 	asked    map[mesh.Position]bool   // positions sums was asked for
 	forks    map[mesh.Epoch]bool
@@ -54,7 +55,7 @@ type step struct {
 func newStep(g *Ingest) *step {
 	return &step{
 		g: g, stats: g.stats, have: map[mesh.Hash]bool{}, absent: map[mesh.Hash]bool{},
-		accounts: map[mesh.LogID]*mesh.Account{}, dirty: map[mesh.LogID]bool{}, lacks: map[mesh.LogID]map[mesh.Hash]bool{},
+		accounts: map[mesh.LogID]*mesh.Account{}, dirty: map[mesh.LogID]bool{}, lacks: map[mesh.LogID]map[mesh.Hash]bool{}, beyond: map[mesh.LogID]int{},
 		sums: map[mesh.Position]uint32{}, asked: map[mesh.Position]bool{}, forks: map[mesh.Epoch]bool{}, now: g.cfg.Now(),
 	}
 }
