@@ -358,3 +358,23 @@ func TestRunner_DataBeatsVoid(t *testing.T) {
 		}
 	}
 }
+
+// What is known of a source ends where its log's branch was left, though nothing
+// of its own says so: no gap stands before what doesn't count any more.
+func TestRunner_ABranchThatIsLeftTakesItsGapsAlong(t *testing.T) {
+	b := newBench(t, Config{Eager: true})
+	kept := b.heard(time.Hour, b.sample(0, "state", mesh.Int(6)))
+	b.hub.arrive(kept, nil)
+	b.heard(2 * time.Hour) // lost
+	b.hub.arrive(b.heard(3*time.Hour), nil)
+	b.step()
+	gap := func() mesh.Row { return b.out.rows["coverage"]["s1/"+at(time.Hour)] }
+	if r := gap(); r.State == 0 || r.State == mesh.RowWithdrawn {
+		t.Fatalf("no gap before what came behind it: %+v", r)
+	}
+	b.hub.reopen(mesh.NewEpoch(), kept.At)
+	b.step()
+	if r := gap(); r.State != mesh.RowWithdrawn {
+		t.Errorf("the gap stands: %s", r.Body)
+	}
+}
