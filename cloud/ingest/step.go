@@ -44,7 +44,7 @@ type step struct {
 	accounts map[mesh.LogID]*mesh.Account // copies, to be changed
 	dirty    map[mesh.LogID]bool
 	lacks    map[mesh.LogID]map[mesh.Hash]bool
-	beyond   map[mesh.LogID]int // taken, and off the chain
+	beyond   map[mesh.LogID]int       // taken, and off the chain
 	sums     map[mesh.Position]uint32 // of positions whose bytes are stored
 	asked    map[mesh.Position]bool   // positions sums was asked for
 	forks    map[mesh.Epoch]bool

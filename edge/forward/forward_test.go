@@ -213,6 +213,10 @@ func TestForward_HubThatWentBack(t *testing.T) {
 		"restored": func(r *rig, old *mesh.Account) {
 			r.hub.account, r.hub.by = old, mesh.Position{Log: "hub/0", Epoch: mesh.NewEpoch(), Seq: 1}
 		},
+		"a fork is taken in, and less counts": func(r *rig, old *mesh.Account) {
+			r.hub.account = old // in the same epoch
+			r.hub.by.Seq++
+		},
 		"new hub": func(r *rig, _ *mesh.Account) {
 			at := r.hub.place
 			r.hub = newHub(r.t)

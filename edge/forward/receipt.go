@@ -29,6 +29,7 @@ func (f *Forward) received(r mesh.Receipt) error {
 	if r.Place.Stream != "" {
 		f.place = r.Place
 	}
+	back := f.wentBack(another)
 	now := f.now()
 	f.mu.Lock()
 	f.status.LastReceipt = now
@@ -43,9 +44,31 @@ func (f *Forward) received(r mesh.Receipt) error {
 		f.restart()
 		return nil
 	}
+	if back && f.began {
+		f.log.Warn("the hub has less of this log than it had: another copy of this disk was heard in between; sending from its set on", "through", r.Have.Through.String())
+		f.restart()
+		return nil
+	}
 	f.leftOut()
 	f.review(now)
 	return nil
+}
+
+// wentBack reports whether the set has less of this log than it had, in one epoch
+// of the hub's: where it takes in a branch that a clone had ended, it asks for what
+// was sent, and answered, long ago.
+func (f *Forward) wentBack(another bool) bool {
+	through := f.account.Set.Through
+	if another {
+		f.reached = through
+		return false
+	}
+	if f.rank(through.Epoch) < 0 { // a clone's
+		return false
+	}
+	back := f.compare(through, f.reached) < 0
+	f.reached = through
+	return back
 }
 
 // leftOut marks what the hub has passed while it lacks descriptors: it comes

@@ -122,8 +122,8 @@ func (w *world) waits(a *agent) bool {
 	if err != nil {
 		return false
 	}
-	if at, ok := ended(end.Epoch); ok {
-		return at < end.Seq
+	if _, ok := ended(end.Epoch); ok { // by another's opening: its own is the newest it has
+		return true
 	}
 	for _, r := range openings {
 		if slices.ContainsFunc(acc.Chain, func(l mesh.Link) bool { return l.Epoch == r.At.Epoch }) {
