@@ -3,7 +3,7 @@ GO ?= go
 export CGO_ENABLED_BUILD := 0
 LINT := .cache/golangci-lint
 # -race needs a C compiler; without one the tests run without it and say so.
-# SQLite was translated from C and shares no memory of ours; watched, it takes four times as long.
+# SQLite was translated from C and shares no memory of ours; watched, cloud/store takes three times as long.
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race "-gcflags=modernc.org/...=-race=false")
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
 WHOLE := ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/e2e/walk ./deploy/torture/sim ./edge/buffer ./proto/mesh ./proto/wire

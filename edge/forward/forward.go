@@ -156,7 +156,7 @@ type Forward struct {
 	descs   []mesh.Descriptor
 	account *mesh.Account // what the hub has, as of the newest receipt
 	by      mesh.Position // of that receipt
-	reached mesh.Position // the furthest that through was, in the hub's epoch
+	reached mesh.Position // where through last stood on this log's chain, in the hub's epoch
 	place   mesh.Place    // of the hub in the stream; zero: it doesn't say
 	limits  mesh.Limits
 	// linkMost is the largest message of this connection, where it said so.
