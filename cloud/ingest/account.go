@@ -131,6 +131,9 @@ func (s *step) one(ctx context.Context, a *arrival) (outcome, error) {
 	if o := s.add(ctx, acc, a); o != taken {
 		return o, nil
 	}
+	if err := s.regainFurther(ctx); err != nil {
+		return 0, err
+	}
 	if was {
 		// A void had covered it, or its epoch was ended before it. Data beats
 		// void whenever it comes.
@@ -276,11 +279,13 @@ func (s *step) openEpoch(ctx context.Context, acc *mesh.Account, a *arrival) out
 		s.stats.RolledBack++
 		s.g.log.ErrorContext(ctx, "agent's disk went back: its log goes on from before what it had sent", "log", string(a.log), "epoch", a.at.Epoch.String(), "parent", a.opening.Parent.String())
 	case mesh.LineageFork:
+		was := endOf(acc, a.opening.Parent.Epoch)
 		if err := acc.Graft(a.at.Epoch, a.opening); err != nil {
 			s.forks[a.at.Epoch] = true
 			return held
 		}
 		s.stats.Grafted++
+		s.further = append(s.further, further{was, a.opening.Parent})
 		s.g.log.ErrorContext(ctx, "agent's disk was put back or begun anew: its log goes on, the other branch is silent", "log", string(a.log), "epoch", a.at.Epoch.String(), "parent", a.opening.Parent.String())
 		return taken
 	case mesh.LineageEarly:
@@ -290,6 +295,67 @@ func (s *step) openEpoch(ctx context.Context, acc *mesh.Account, a *arrival) out
 		return noOpening
 	}
 	return taken
+}
+
+// endOf is where an epoch on the chain was ended; 0: it is not on the chain.
+func endOf(acc *mesh.Account, e mesh.Epoch) uint64 {
+	i := slices.IndexFunc(acc.Chain, func(l mesh.Link) bool { return l.Epoch == e })
+	if i < 0 {
+		return 0
+	}
+	return acc.Chain[i].End
+}
+
+// further is an epoch that was ended at a sequence, and goes on to a position.
+type further struct {
+	was uint64
+	end mesh.Position
+}
+
+// Looked up at once, and at most, where a branch goes on further than another
+// had ended it. Beyond that the agent is asked, as for anything that is missing.
+const (
+	regainBlock = 4096
+	regainMost  = 1 << 20
+	// regainIslands leaves room for the branch's own records.
+	regainIslands = mesh.MaxIslands / 2
+)
+
+// regainFurther accounts for what is stored between where epochs were ended and
+// where they end now. Its agent may have been told of it before another's
+// opening ended its epoch, and have let it go.
+func (s *step) regainFurther(ctx context.Context) error {
+	for _, f := range s.further {
+		if err := s.regainStored(ctx, f); err != nil {
+			return err
+		}
+	}
+	s.further = nil
+	return nil
+}
+
+func (s *step) regainStored(ctx context.Context, f further) error {
+	acc := s.account(f.end.Log)
+	for from, most := f.was+1, min(f.end.Seq, f.was+regainMost); from <= most; from += regainBlock {
+		var of []mesh.Position
+		for seq := from; seq <= min(most, from+regainBlock-1); seq++ {
+			of = append(of, mesh.Position{Log: acc.Log, Epoch: f.end.Epoch, Seq: seq})
+		}
+		sums, err := s.g.store.Sums(ctx, of)
+		if err != nil {
+			return err
+		}
+		for _, p := range of {
+			if _, stored := sums[p]; !stored {
+				continue
+			}
+			full := len(acc.Set.Islands) >= regainIslands
+			if full || acc.Add(mesh.Range{Epoch: p.Epoch, First: p.Seq, Last: p.Seq}) != nil {
+				return nil
+			}
+		}
+	}
+	return nil
 }
 
 // tip is the epoch at the end of a chain.

@@ -48,6 +48,7 @@ type step struct {
 	sums     map[mesh.Position]uint32 // of positions whose bytes are stored
 	asked    map[mesh.Position]bool   // positions sums was asked for
 	forks    map[mesh.Epoch]bool
+	further  []further // of branches taken in: what is stored of them is not accounted for yet
 	now      time.Time // by the machine clock
 	canary   string    // what the newest message of the hub's own said; empty: none came
 }

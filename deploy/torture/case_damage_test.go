@@ -56,8 +56,19 @@ func (w *wound) hoard(more int) {
 	}
 }
 
-// lacking are the records of a segment of which the hub has no sample.
-func (w *wound) lacking(records []held) (out []held) {
+// lacking are the records of a segment of which the hub has no sample; there
+// must be some.
+func (w *wound) lacking(records []held) []held {
+	w.Helper()
+	out := w.unseen(records)
+	if len(out) == 0 {
+		w.Fatalf("the hub lacks none of %d records: nothing would be tested", len(records))
+	}
+	return out
+}
+
+// unseen are those of these records of which the hub has no sample.
+func (w *wound) unseen(records []held) (out []held) {
 	newest := map[string]mesh.Nanos{}
 	for _, s := range w.o.sources {
 		newest[s.id] = mesh.Nanos(w.newest(s.equipment()).UnixNano())
@@ -67,13 +78,11 @@ func (w *wound) lacking(records []held) (out []held) {
 			out = append(out, h)
 		}
 	}
-	if len(out) == 0 {
-		w.Fatalf("the hub lacks none of %d records: nothing would be tested", len(records))
-	}
 	return out
 }
 
-// told reports whether devices were told that some of these records are received.
+// told reports whether devices were told that some of these records are received:
+// of a sample behind a record's first time, because the one before it may end there.
 func (w *wound) told(records []held) bool {
 	book, err := ledger.Read(w.load.path)
 	if err != nil {
@@ -81,7 +90,7 @@ func (w *wound) told(records []held) bool {
 	}
 	for _, h := range records {
 		for _, e := range book.Emitted[h.header.About] {
-			if h.has(e) && told(book.Received[e.Source], e.Index) {
+			if h.has(e) && mesh.Nanos(e.Time.UnixNano()) > h.header.Times.From && told(book.Received[e.Source], e.Index) {
 				return true
 			}
 		}
@@ -237,16 +246,19 @@ func d10(x *trial) {
 			s = w.pick(true)
 			now := s.must(x.T, s.newest())
 			before, err := s.tree(1 - s.newest()) // a commit under way may have begun to write over it
-			if gone = now.records[min(len(before.records), len(now.records)):]; err == nil && w.told(gone) {
+			if gone = now.records[min(len(before.records), len(now.records)):]; err == nil && w.told(w.unseen(gone)) {
 				break
 			}
 			gone = nil
 			w.edge.start()
 			pause(x.between(time.Second, 2*time.Second))
 		}
-		w.lost = append(w.lost, w.lacking(gone)...)
+		if len(gone) == 0 {
+			x.Fatal("no last commit had what devices were told of and the hub lacks")
+		}
+		w.lost = append(w.lost, gone...)
 		s.write(x.T, int(s.newest())*pageBytes, x.noise(pageBytes))
-		w.up("the segment is damaged", filepath.Base(s.path)) // it may have had that commit alone
+		w.up("damaged") // the segment, which may have had that commit alone; a filled one lacks a record
 		w.heals()
 	}
 	w.ends()

@@ -88,6 +88,34 @@ type trial struct {
 	gap     time.Duration // unknown in the end, of all sources
 	notes   []string
 	figures []figure
+	wrong   []string
+}
+
+// What a case finds wrong stands once more below the table, where a log that is
+// cut at its front still has it.
+
+func (x *trial) Error(args ...any) {
+	x.Helper()
+	x.wrong = append(x.wrong, fmt.Sprint(args...))
+	x.T.Error(args...)
+}
+
+func (x *trial) Errorf(format string, args ...any) {
+	x.Helper()
+	x.wrong = append(x.wrong, fmt.Sprintf(format, args...))
+	x.T.Errorf(format, args...)
+}
+
+func (x *trial) Fatal(args ...any) {
+	x.Helper()
+	x.wrong = append(x.wrong, fmt.Sprint(args...))
+	x.T.Fatal(args...)
+}
+
+func (x *trial) Fatalf(format string, args ...any) {
+	x.Helper()
+	x.wrong = append(x.wrong, fmt.Sprintf(format, args...))
+	x.T.Fatalf(format, args...)
 }
 
 // healed notes how long something took to be well again.
@@ -239,7 +267,7 @@ func TestTorture(t *testing.T) {
 			}
 			c.run(x)
 			if x.sum.bad() {
-				t.Errorf("%s, seed %d: %s", c.id, seed, x.sum)
+				x.Errorf("%s, seed %d: %s", c.id, seed, x.sum)
 			}
 		}
 	}
@@ -297,6 +325,12 @@ func table(lines []line, took time.Duration) {
 	for _, l := range lines {
 		for _, f := range l.x.figures {
 			fmt.Fprintf(&b, "%-6s %s\n", l.id, f)
+		}
+	}
+	for _, l := range lines {
+		for _, w := range l.x.wrong[:min(3, len(l.x.wrong))] {
+			first, _, _ := strings.Cut(w, "\n")
+			fmt.Fprintf(&b, "%-6s wrong: %s\n", l.id, first)
 		}
 	}
 	fmt.Fprintf(&b, "torture: cases=%d failed=%d seconds=%.0f\n", len(lines), failed, took.Seconds())

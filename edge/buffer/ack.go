@@ -57,7 +57,7 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 		return nil, err
 	}
 	fault.Point("receipt.taken")
-	through, _ := b.chain.index(r.Have.Through)
+	through, known := b.chain.index(r.Have.Through)
 	through = min(through, b.end)
 	var covered []stretch
 	if through > 0 {
@@ -72,6 +72,9 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 	}
 	covered = join(covered)
 	b.mu.Lock()
+	if shrank(b.reader.covered, covered) {
+		b.reader.told = mesh.Epoch{}
+	}
 	b.reader.covered = covered
 	if !r.By.IsZero() {
 		b.reader.by, b.reader.before = r.By, r.Before
@@ -83,14 +86,25 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 	b.noteThrough(false)
 	b.sweep(through)
 	b.restoreReserve()
-	if err := b.tell(covered); err != nil {
-		return nil, err
+	if known || r.Have.Through.IsZero() { // else it speaks of another's branch
+		if err := b.tell(covered); err != nil {
+			return nil, err
+		}
 	}
 	for _, s := range (stretch{b.oldest(), b.reader.highest}).without(covered) {
 		again = append(again, b.chain.ranges(s.first, s.last)...)
 	}
 	return again, nil
 }
+
+// shrank reports whether a set lacks what the one before it had.
+func shrank(before, now []stretch) bool {
+	return slices.ContainsFunc(before, func(s stretch) bool { return len(s.without(now)) > 0 })
+}
+
+// maxLeft is how many epochs of the reader are held to be left though they
+// never spoke here: 64 KiB.
+const maxLeft = 4096
 
 // believe refuses a receipt that is not the reader's newest. A new epoch is
 // noted before anything is deleted by its word. What the epochs before each say
@@ -117,6 +131,11 @@ func (b *Buffer) believe(by mesh.Position, before []mesh.Epoch) error {
 	b.log.Info("reader has a new epoch", "by", by.String())
 	if !r.by.IsZero() {
 		r.left[r.by.Epoch] = true
+	}
+	for _, e := range before { // the next one may not name them any more
+		if len(r.left) < maxLeft {
+			r.left[e] = true
+		}
 	}
 	delete(r.left, by.Epoch)
 	return nil
@@ -282,7 +301,7 @@ func (b *Buffer) tell(covered []stretch) error {
 		return nil
 	}
 	was := b.reader.told
-	b.reader.told = b.reader.by.Epoch // a set of one epoch only grows
+	b.reader.told = b.reader.by.Epoch // a set of one epoch grows, but for branches that end and go on: see Ack
 	var lost []stretch
 	gone := append(b.notes.gone(func(mesh.Cause) bool { return true }), stretch{1, b.oldest() - 1})
 	for _, g := range join(gone) {

@@ -170,13 +170,24 @@ func TestBuffer_PausedReaderNeverTakesTheNewersPlace(t *testing.T) {
 			}
 			mustAck(t, b, newer())
 		}
-		// Heard before it said what went before it, the paused one was taken for
-		// the newer; the other takes its place again.
-		b.reader.before = nil
-		if _, err := b.Ack(paused.receipt(mesh.Position{})); pausedFirst != errors.Is(err, ErrStale) {
-			t.Errorf("the paused hub, heard first: %v: %v", pausedFirst, err)
+		// Of the epochs that went before, the newest ones name it no more.
+		newest := newHub()
+		late := newest.receipt(b.End())
+		late.Before = []mesh.Epoch{now.by.Epoch}
+		mustAck(t, b, late)
+		for _, r := range []mesh.Receipt{paused.receipt(mesh.Position{}), newer()} {
+			if _, err := b.Ack(r); !errors.Is(err, ErrStale) {
+				t.Errorf("%s: %v", r.By, err)
+			}
 		}
-		mustAck(t, b, newer())
+		// Heard before anything said what went before it, the paused one was taken
+		// for the newer; the other takes its place again.
+		b.reader.left, b.reader.before = map[mesh.Epoch]bool{}, nil
+		mustAck(t, b, paused.receipt(mesh.Position{}))
+		late.By.Seq++
+		late.Before = []mesh.Epoch{paused.by.Epoch}
+		mustAck(t, b, late)
+		newer = func() mesh.Receipt { late.By.Seq++; return late }
 		if again := mustAck(t, b, newer()); len(again) != 0 {
 			t.Errorf("asked for %v", again)
 		}
@@ -207,6 +218,31 @@ func TestBuffer_RestoredReaderIsToldWhatIsNoLongerKept(t *testing.T) {
 	}
 	for _, r := range rs {
 		add(t, hubNow, r)
+	}
+}
+
+// A set goes back within one epoch of the reader where another's branch ended this
+// one: while it speaks of that branch nothing is said, and when it lacks again
+// what it had, a void says so.
+func TestBuffer_ReaderThatGoesBackIsToldAgain(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, testConfig(quickDir(t)))
+	fill(t, b, 3)
+	first := all(t, b)[0].At
+	h := newHub()
+	mustAck(t, b, h.receipt(mesh.Position{}))
+	mustAck(t, b, h.receipt(b.End()))
+	mustAck(t, b, h.receipt(mesh.Position{Log: b.End().Log, Epoch: mesh.NewEpoch(), Seq: 1}))
+	if v := voidsOf(t, all(t, b)); len(v) != 0 {
+		t.Fatalf("on a word about another's branch: %+v", v)
+	}
+	mustAck(t, b, h.receipt(b.End()))
+	for range 3 {
+		mustAck(t, b, h.receipt(first))
+	}
+	v := voidsOf(t, all(t, b))
+	if len(v) != 1 || v[0].Cause != mesh.CauseNotKept || len(v[0].Parts) != 1 {
+		t.Fatalf("voids %+v", v)
 	}
 }
 

@@ -180,6 +180,7 @@ func (w *world) deliver(h *hub, most int) (n int) {
 	answers, err := h.ingest.Step(w.ctx, msgs)
 	if err != nil {
 		w.tell("    not taken: %v", err)
+		w.refusal = err.Error()
 		h.stream = ""
 		w.moved(h, err)
 		return 0

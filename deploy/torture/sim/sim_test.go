@@ -107,7 +107,7 @@ func TestSimulate(t *testing.T) {
 		t.Log(tale(t.Context(), k, shrink(t.Context(), k, p, intact), intact))
 	}
 	for f := range faults {
-		if least := many / 500; y.met[f] < least {
+		if least := many / 1000; y.met[f] < least {
 			t.Errorf("%s struck in %d of %d schedules, at least %d are wanted", f, y.met[f], y.ran, least)
 		}
 	}

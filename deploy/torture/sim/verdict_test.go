@@ -84,6 +84,7 @@ func (w *world) settle() (v verdict) {
 			w.answered++
 			w.stopHub()
 		}
+		w.refusal = ""
 		if why = w.round(); why == "" {
 			break
 		}
@@ -98,6 +99,9 @@ func (w *world) settle() (v verdict) {
 	v = w.judge()
 	if why != "" && (!w.cloned || !w.waits(w.agents[0])) {
 		v.stuck = why
+	}
+	if w.refusal != "" { // whatever an agent waits for: all others wait with it
+		v.stuck = "the hub takes nothing: " + w.refusal
 	}
 	return v
 }

@@ -88,7 +88,9 @@ type world struct {
 	revised bool // something happened after which what was final may change
 	// alarmed: the agent hears receipts of an epoch that the hub has left, as it
 	// believes; answered counts how often somebody had to act on that.
-	alarmed  bool
+	alarmed bool
+	// refusal is why the hub took nothing in the newest round.
+	refusal  string
 	answered int
 	at       int
 }
