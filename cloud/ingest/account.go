@@ -349,9 +349,11 @@ func (s *step) regainStored(ctx context.Context, f further) error {
 			if _, stored := sums[p]; !stored {
 				continue
 			}
-			full := len(acc.Set.Islands) >= regainIslands
-			if full || acc.Add(mesh.Range{Epoch: p.Epoch, First: p.Seq, Last: p.Seq}) != nil {
+			if len(acc.Set.Islands) >= regainIslands {
 				return nil
+			}
+			if err := acc.Add(mesh.Range{Epoch: p.Epoch, First: p.Seq, Last: p.Seq}); err != nil {
+				return fmt.Errorf("account for %s, which is stored: %w", p, err)
 			}
 		}
 	}
