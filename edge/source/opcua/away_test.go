@@ -43,7 +43,7 @@ func TestReader_RefusedSignalIsBadFromTheProofsBegin(t *testing.T) {
 
 func TestReader_DoubtIsToldOnceAndTakenBack(t *testing.T) {
 	r, log := stepped(t, nil)
-	r.step(t, r.message(1, 0, false, int32(1)), pulse(2, noon.Add(24*time.Hour)))
+	r.step(t, r.message(t, 1, 0, false, int32(1)), pulse(2, noon.Add(24*time.Hour)))
 	if !strings.Contains(log.said, "nothing is proven: the server's clock says") {
 		t.Errorf("it says %q", log.said)
 	}

@@ -5,14 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gopcua/opcua/ua"
-
 	"plantmesh/edge/source"
 	"plantmesh/proto/strict"
 )
 
 // keeps answers as a server that keeps depth messages for Republish.
-func keeps(r *Reader, depth int, seq uint32) answer {
+func keeps(t *testing.T, r *Reader, depth int, seq uint32) answer {
+	t.Helper()
 	var sent []uint32
 	for n := uint32(1); n <= seq; n++ {
 		if !slices.Contains(r.taken, n) && n < seq {
@@ -20,8 +19,9 @@ func keeps(r *Reader, depth int, seq uint32) answer {
 		}
 		sent = append(sent, n)
 	}
-	n := r.message(seq, float64(seq), true, int64(seq))
-	return answer{resp: &ua.PublishResponse{SubscriptionID: r.state.Subscription, NotificationMessage: n.msg, AvailableSequenceNumbers: sent[max(0, len(sent)-depth):]}}
+	n := r.message(t, seq, float64(seq), true, int64(seq))
+	n.in.Subscription, n.in.Available, n.in.More = r.state.Subscription, sent[max(0, len(sent)-depth):], true
+	return answer{in: n.in}
 }
 
 // patient is a reader whose windows close by nothing but what is taken.
@@ -44,7 +44,7 @@ func TestReader_CommitClosesAtHalfOfWhatTheServerKeeps(t *testing.T) {
 		r, s := patient(t)
 		for seq := uint32(1); seq <= 1200; seq++ {
 			before := s.n
-			if err := r.answered(t.Context(), keeps(r, c.depth, seq)); err != nil {
+			if err := r.answered(t.Context(), keeps(t, r, c.depth, seq)); err != nil {
 				t.Fatal(err)
 			}
 			if seq > 600 && len(r.taken) > c.most {
@@ -61,8 +61,8 @@ func TestReader_CommitClosesAtHalfOfWhatTheServerKeeps(t *testing.T) {
 func TestReader_AServerThatNamesNothingKeepsItsWindows(t *testing.T) {
 	r, _ := patient(t)
 	for seq := uint32(1); seq <= 100; seq++ {
-		a := keeps(r, 10, seq)
-		a.resp.AvailableSequenceNumbers = nil
+		a := keeps(t, r, 10, seq)
+		a.in.Available = nil
 		if err := r.answered(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}

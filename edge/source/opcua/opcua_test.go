@@ -13,6 +13,8 @@ import (
 	"github.com/gopcua/opcua/ua"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/opcua/channel"
+	"plantmesh/edge/source/opcua/publish"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 	"plantmesh/proto/wire"
@@ -138,7 +140,8 @@ func TestValue_Convert(t *testing.T) {
 		{[]int32{1, 2}, mesh.TypeInt, "!an array of 2"},
 		{&ua.DataValue{}, mesh.TypeInt, "!no scalar"},
 	} {
-		s, err := sample(mesh.Signal{Type: c.want}, &ua.DataValue{Value: ua.MustVariant(c.raw), SourceTimestamp: noon.Time()}, noon)
+		in := message(t, 1, noon, &ua.DataValue{Value: ua.MustVariant(c.raw), SourceTimestamp: noon.Time()})
+		s, err := new(Reader).sample(&mesh.Signal{Type: c.want}, &in.Values[0], noon)
 		got := s.Value.Type.String() + " " + s.Value.String()
 		if err != nil {
 			got = "!" + err.Error()
@@ -161,27 +164,60 @@ func TestValue_TimeAndStatus(t *testing.T) {
 		{"source", &ua.DataValue{Value: one, SourceTimestamp: noon.Time(), ServerTimestamp: (noon + 5).Time()}, noon, 0, false},
 		{"server", &ua.DataValue{Value: one, ServerTimestamp: noon.Time()}, noon, 0, false},
 		{"agent", &ua.DataValue{Value: one}, noon + 9, mesh.FlagAgentTime, false},
-		{"before all time", &ua.DataValue{Value: one, SourceTimestamp: time.Date(1601, 1, 1, 0, 0, 1, 0, time.UTC)}, noon + 9, mesh.FlagAgentTime, false},
-		{"after all time", &ua.DataValue{Value: one, SourceTimestamp: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, noon + 9, mesh.FlagAgentTime, false},
+		{"before all time", &ua.DataValue{Value: one}, noon + 9, mesh.FlagAgentTime, false},
+		{"after all time", &ua.DataValue{Value: one}, noon + 9, mesh.FlagAgentTime, false},
 		{"bad without value", &ua.DataValue{Status: ua.StatusBadNoData, SourceTimestamp: noon.Time()}, noon, 0, false},
 		{"good without value", &ua.DataValue{SourceTimestamp: noon.Time()}, noon, 0, true},
 	} {
-		s, err := sample(mesh.Signal{Type: mesh.TypeInt}, c.v, noon+9)
+		in := message(t, 1, noon, c.v)
+		switch c.name { // the library can't write them
+		case "before all time":
+			in.Values[0].Source = 10_000_000
+		case "after all time":
+			in.Values[0].Source = math.MaxInt64
+		}
+		s, err := new(Reader).sample(&mesh.Signal{Type: mesh.TypeInt}, &in.Values[0], noon+9)
 		if s.Time != c.time || s.Flags != c.flags || (err != nil) != c.bad {
 			t.Errorf("%s: %+v, %v", c.name, s, err)
 		}
 	}
 }
 
-// pulse is a keep-alive, message a notification with one value of signal 0 for each int.
+// ticks is an instant as it stands on the wire.
+func ticks(at mesh.Nanos) int64 { return int64(at)/100 + 116_444_736_000_000_000 }
+
+// message is what a server sends: a notification with these values of one item.
+func message(t *testing.T, seq uint32, at mesh.Nanos, values ...*ua.DataValue) *channel.Answer {
+	t.Helper()
+	d := &ua.DataChangeNotification{}
+	for _, v := range values {
+		v.UpdateMask()
+		d.MonitoredItems = append(d.MonitoredItems, &ua.MonitoredItemNotification{ClientHandle: 7 << 16, Value: v})
+	}
+	b, err := ua.Encode(&ua.RepublishResponse{
+		ResponseHeader: &ua.ResponseHeader{ServiceDiagnostics: &ua.DiagnosticInfo{}, AdditionalHeader: ua.NewExtensionObject(nil)},
+		NotificationMessage: &ua.NotificationMessage{
+			SequenceNumber: seq, PublishTime: at.Time(), NotificationData: []*ua.ExtensionObject{ua.NewExtensionObject(d)},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &channel.Answer{}
+	if err := in.DecodeRepublish(b); err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// pulse is a keep-alive.
 func pulse(seq uint32, at mesh.Nanos) notice {
-	return notice{msg: &ua.NotificationMessage{SequenceNumber: seq, PublishTime: at.Time()}}
+	return notice{in: &channel.Answer{Message: publish.Message{Sequence: seq, Time: ticks(at)}}}
 }
 
 func TestSequence(t *testing.T) {
-	data := []*ua.ExtensionObject{{}}
 	n := func(seq uint32) notice {
-		return notice{msg: &ua.NotificationMessage{SequenceNumber: seq, NotificationData: data}}
+		return notice{in: &channel.Answer{Message: publish.Message{Sequence: seq, Data: 1}}}
 	}
 	for _, c := range []struct {
 		name string
@@ -214,7 +250,7 @@ func TestSequence(t *testing.T) {
 					if y.alive() {
 						mark = "~"
 					}
-					got = append(got, mark+strconv.FormatUint(uint64(y.msg.SequenceNumber), 10))
+					got = append(got, mark+strconv.FormatUint(uint64(y.in.Sequence), 10))
 				}
 			}
 			if s := strings.Join(got, " "); s != c.want {
@@ -237,7 +273,7 @@ func TestSequence_Missing(t *testing.T) {
 		t.Error("not missing after the grace")
 	}
 	for seq := uint32(2); seq < 7; seq++ {
-		q.put(notice{msg: &ua.NotificationMessage{SequenceNumber: seq, NotificationData: []*ua.ExtensionObject{{}}}})
+		q.put(notice{in: &channel.Answer{Message: publish.Message{Sequence: seq, Data: 1}}})
 	}
 	if q = q.fork(); !q.missing(now, 3) {
 		t.Error("not missing with five later ones waiting")
@@ -370,14 +406,18 @@ func stepped(t *testing.T, resume []byte) (*Reader, *spool) {
 }
 
 // message carries values of signal a, stamped s seconds after noon.
-func (r *Reader) message(seq uint32, s float64, more bool, values ...any) notice {
+func (r *Reader) message(t *testing.T, seq uint32, s float64, more bool, values ...any) notice {
+	t.Helper()
 	at := noon.Add(time.Duration(s * float64(time.Second)))
-	d := &ua.DataChangeNotification{}
+	var all []*ua.DataValue
 	for _, v := range values {
-		x := &ua.DataValue{Value: ua.MustVariant(v), SourceTimestamp: at.Time()}
-		d.MonitoredItems = append(d.MonitoredItems, &ua.MonitoredItemNotification{ClientHandle: r.state.handle(0), Value: x})
+		all = append(all, &ua.DataValue{Value: ua.MustVariant(v), SourceTimestamp: at.Time()})
 	}
-	return notice{more: more, msg: &ua.NotificationMessage{SequenceNumber: seq, PublishTime: at.Time(), NotificationData: []*ua.ExtensionObject{{Value: d}}}}
+	n := notice{more: more, in: message(t, seq, at, all...)}
+	for i := range n.in.Values {
+		n.in.Values[i].Handle = r.state.handle(0)
+	}
+	return n
 }
 
 func (r *Reader) step(t *testing.T, notices ...notice) {
@@ -400,53 +440,53 @@ func TestReader_Proof(t *testing.T) {
 		want string
 	}{
 		{"first message begins, keep-alive proves", func(r *Reader) []notice {
-			return []notice{r.message(1, 0, false, int32(1)), pulse(2, noon.Add(20*time.Second))}
+			return []notice{r.message(t, 1, 0, false, int32(1)), pulse(2, noon.Add(20*time.Second))}
 		}, "0-15: 1i"},
 		{"more waiting proves nothing", func(r *Reader) []notice {
-			return []notice{r.message(1, 0, true, int32(1)), r.message(2, 30, true, int32(2))}
+			return []notice{r.message(t, 1, 0, true, int32(1)), r.message(t, 2, 30, true, int32(2))}
 		}, "0-0: 1i 2"},
 		{"a keep-alive before a hole proves nothing", func(r *Reader) []notice {
-			return []notice{r.message(1, 0, false, int32(1)), pulse(3, noon.Add(20*time.Second))}
+			return []notice{r.message(t, 1, 0, false, int32(1)), pulse(3, noon.Add(20*time.Second))}
 		}, "0-0: 1i"},
 		{"a clock decades behind proves nothing until it is set", func(r *Reader) []notice {
 			return []notice{
-				pulse(1, noon.Add(-25*source.MaxBehind)), r.message(1, 0, false, int32(1)), pulse(2, noon.Add(20*time.Second)),
+				pulse(1, noon.Add(-25*source.MaxBehind)), r.message(t, 1, 0, false, int32(1)), pulse(2, noon.Add(20*time.Second)),
 			}
 		}, "0-15: 1i"},
 		{"no clock", func(r *Reader) []notice {
-			n := r.message(1, 0, false, int32(1))
-			n.msg.PublishTime = time.Time{}
+			n := r.message(t, 1, 0, false, int32(1))
+			n.in.Time = 0
 			return []notice{n}
 		}, "0-0: 1i"},
 		{"a clock of the year 2185", func(r *Reader) []notice {
-			return []notice{r.message(1, 0, false, int32(1)), pulse(2, noon.Add(160*365*24*time.Hour)), pulse(2, noon.Add(10*time.Second))}
+			return []notice{r.message(t, 1, 0, false, int32(1)), pulse(2, noon.Add(160*365*24*time.Hour)), pulse(2, noon.Add(10*time.Second))}
 		}, "0-5: 1i"},
 		{"unreadable values are counted and cost no time", func(r *Reader) []notice {
-			return []notice{r.message(1, 0, false, int32(1), "x", []int32{1, 2}), pulse(2, noon.Add(20*time.Second))}
+			return []notice{r.message(t, 1, 0, false, int32(1), "x", []int32{1, 2}), pulse(2, noon.Add(20*time.Second))}
 		}, "0-15: 1i !80740000 !80740000; unreadable 0-0 2"},
 		{"after an unreadable value the one before does not hold", func(r *Reader) []notice {
-			return []notice{r.message(1, 0, false, int32(6)), r.message(2, 10, false, "ABORTED"), r.message(3, 20, false, int32(6)), pulse(4, noon.Add(30*time.Second))}
+			return []notice{r.message(t, 1, 0, false, int32(6)), r.message(t, 2, 10, false, "ABORTED"), r.message(t, 3, 20, false, int32(6)), pulse(4, noon.Add(30*time.Second))}
 		}, "0-25: 6i !80740000 6; unreadable 10-10 1"},
 		{"a clock a day ahead proves nothing", func(r *Reader) []notice {
-			return []notice{r.message(1, 0, false, int32(6)), pulse(2, noon.Add(24*time.Hour)), r.message(2, 10, false, int32(2)), pulse(3, noon.Add(20*time.Second))}
+			return []notice{r.message(t, 1, 0, false, int32(6)), pulse(2, noon.Add(24*time.Hour)), r.message(t, 2, 10, false, int32(2)), pulse(3, noon.Add(20*time.Second))}
 		}, "0-15: 6i 2"},
 		{"a stamp years ahead is suspect and hides no overflow", func(r *Reader) []notice {
-			bad := r.message(2, 5*365*86400, false, int32(7))
-			bad.msg.PublishTime = noon.Add(3 * time.Second).Time()
-			n := r.message(3, 100, false, int32(2))
-			n.msg.NotificationData[0].Value.(*ua.DataChangeNotification).MonitoredItems[0].Value.Status = ua.StatusCode(mesh.StatusOverflow)
-			return []notice{r.message(1, 2, false, int32(1)), bad, n, pulse(4, noon.Add(130*time.Second))}
+			bad := r.message(t, 2, 5*365*86400, false, int32(7))
+			bad.in.Time = ticks(noon.Add(3 * time.Second))
+			n := r.message(t, 3, 100, false, int32(2))
+			n.in.Values[0].Status = uint32(mesh.StatusOverflow)
+			return []notice{r.message(t, 1, 2, false, int32(1)), bad, n, pulse(4, noon.Add(130*time.Second))}
 		}, "100-125: 1i 7? 2; overflow 2-100 0"},
 		{"an overflow beside a stamp years ahead ends now", func(r *Reader) []notice {
-			n := r.message(2, 5*365*86400, false, int32(2))
-			n.msg.PublishTime = noon.Add(3 * time.Second).Time()
-			n.msg.NotificationData[0].Value.(*ua.DataChangeNotification).MonitoredItems[0].Value.Status = ua.StatusCode(mesh.StatusOverflow)
-			return []notice{r.message(1, 2, false, int32(1)), n, pulse(3, noon.Add(130*time.Second))}
+			n := r.message(t, 2, 5*365*86400, false, int32(2))
+			n.in.Time = ticks(noon.Add(3 * time.Second))
+			n.in.Values[0].Status = uint32(mesh.StatusOverflow)
+			return []notice{r.message(t, 1, 2, false, int32(1)), n, pulse(3, noon.Add(130*time.Second))}
 		}, "0-0: 1i 2?; overflow 2-3600 0"},
 		{"overflow", func(r *Reader) []notice {
-			n := r.message(2, 10, false, int32(2))
-			n.msg.NotificationData[0].Value.(*ua.DataChangeNotification).MonitoredItems[0].Value.Status = ua.StatusCode(mesh.StatusOverflow)
-			return []notice{r.message(1, 2, false, int32(1)), n, pulse(3, noon.Add(30*time.Second))}
+			n := r.message(t, 2, 10, false, int32(2))
+			n.in.Values[0].Status = uint32(mesh.StatusOverflow)
+			return []notice{r.message(t, 1, 2, false, int32(1)), n, pulse(3, noon.Add(30*time.Second))}
 		}, "10-25: 1i 2; overflow 2-10 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -461,12 +501,12 @@ func TestReader_Proof(t *testing.T) {
 
 func TestReader_RestartGoesOn(t *testing.T) {
 	r, log := stepped(t, nil)
-	r.step(t, r.message(1, 0, false, int32(1)), r.message(2, 10, false, int32(2)))
+	r.step(t, r.message(t, 1, 0, false, int32(1)), r.message(t, 2, 10, false, int32(2)))
 	r, again := stepped(t, log.state)
 	if r.order.next != 3 {
 		t.Fatalf("goes on with message %d", r.order.next)
 	}
-	r.step(t, r.message(2, 10, true, int32(2)), r.message(3, 12, true, int32(3)), pulse(4, noon.Add(20*time.Second)))
+	r.step(t, r.message(t, 2, 10, true, int32(2)), r.message(t, 3, 12, true, int32(3)), pulse(4, noon.Add(20*time.Second)))
 	if got, want := strings.Join(append(log.lines, again.lines...), "; "), "0-5: 1i 2; 5-15: 3"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -474,10 +514,10 @@ func TestReader_RestartGoesOn(t *testing.T) {
 
 func TestReader_NewSubscriptionVoidsWhatLiesBetween(t *testing.T) {
 	r, log := stepped(t, nil)
-	r.step(t, r.message(1, 0, false, int32(1)), r.message(2, 10, false, int32(2)))
+	r.step(t, r.message(t, 1, 0, false, int32(1)), r.message(t, 2, 10, false, int32(2)))
 	r, again := stepped(t, log.state)
 	r.order, r.state.Fresh, r.initial[0] = newSequence(1), true, true
-	r.step(t, r.message(1, 100, false, int32(9)), pulse(2, noon.Add(120*time.Second)))
+	r.step(t, r.message(t, 1, 100, false, int32(9)), pulse(2, noon.Add(120*time.Second)))
 	if got, want := strings.Join(again.lines, "; "), "100-115: 9i; disconnected 5-100 0"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -485,7 +525,7 @@ func TestReader_NewSubscriptionVoidsWhatLiesBetween(t *testing.T) {
 
 func TestReader_ForeignHandle(t *testing.T) {
 	r, _ := stepped(t, nil)
-	n := r.message(1, 0, false, int32(1))
+	n := r.message(t, 1, 0, false, int32(1))
 	r.state.Incarnation = 8
 	r.state.Subscription = 5
 	r.order.put(n)

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/opcua/channel"
+	"plantmesh/edge/source/opcua/publish"
 	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 )
@@ -43,7 +45,7 @@ func fatal(err error) bool {
 
 // answer is what one publish request brought.
 type answer struct {
-	resp *ua.PublishResponse
+	in   *channel.Answer
 	err  error
 	once bool
 }
@@ -52,10 +54,10 @@ type answer struct {
 func (r *Reader) pump(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	limit := max(leastAlive, 3*r.state.KeepAlive)
-	s, done := r.sess, r.done
+	done := r.done
 	p := &pipeline{
-		acks: &r.acks, session: &s, subscription: r.state.Subscription, timeout: 2*limit + callTimeout,
-		answers: make(chan answer, r.cfg.InFlight), durable: make(chan uint64), errs: s.errs, limit: limit,
+		acks: &r.acks, ch: r.sess.ch, token: r.sess.token, subscription: r.state.Subscription, timeout: 2*limit + callTimeout,
+		answers: make(chan answer, r.cfg.InFlight), durable: make(chan uint64), limit: limit,
 	}
 	p.once = func() { g.Go(func() error { p.publish(ctx, true); return nil }) }
 	for range r.cfg.InFlight {
@@ -77,14 +79,14 @@ func (r *Reader) pump(ctx context.Context) error {
 // pipeline is what the goroutines of one connection share.
 type pipeline struct {
 	acks         *acks
-	session      *session
+	ch           *channel.Channel
+	token        *ua.NodeID
 	subscription uint32
 	timeout      time.Duration // of a publish request
 	limit        time.Duration // without an answer: the link is dead
 	answers      chan answer
 	durable      chan uint64 // commits that are durable
-	errs         <-chan error
-	once         func() // sends one publish request beside the others
+	once         func()      // sends one publish request beside the others
 
 	// Only turn touches these.
 	alive   time.Time // machine time of the last answer
@@ -99,11 +101,11 @@ func (p *pipeline) publish(ctx context.Context, once bool) {
 	for {
 		list := p.acks.send(p.subscription)
 		fault.Point("source.ack.before")
-		resp, err := callAs[*ua.PublishResponse](ctx, p.session.sc, p.session.token, p.timeout, &ua.PublishRequest{SubscriptionAcknowledgements: list})
+		in, err := p.ch.Publish(ctx, p.token, p.timeout, &ua.PublishRequest{SubscriptionAcknowledgements: list})
 		p.acks.sent(list, err == nil)
 		fault.Point("source.ack.after")
 		select {
-		case p.answers <- answer{resp: resp, err: err, once: once}:
+		case p.answers <- answer{in: in, err: err, once: once}:
 		case <-ctx.Done():
 			return
 		}
@@ -140,13 +142,8 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 		select {
 		case <-ctx.Done():
 			err = context.Cause(ctx)
-		case err = <-p.errs:
-			// A refused request comes here too; its caller knows better.
-			if _, refused := refusal(err); refused {
-				err = nil
-			} else {
-				err = fmt.Errorf("%w: %w", errLost, err)
-			}
+		case <-p.ch.Done():
+			err = fmt.Errorf("%w: %w", errLost, p.ch.Err())
 		case n := <-p.durable:
 			r.settle(n)
 			if p.extra < maxExtra && r.acks.any() {
@@ -202,13 +199,13 @@ func (r *Reader) answered(ctx context.Context, a answer) error {
 		}
 		return fmt.Errorf("publish: %w", a.err)
 	}
-	if a.resp.SubscriptionID != r.state.Subscription || a.resp.NotificationMessage == nil {
-		return nil // of a subscription that was given up
+	if a.in.Subscription != r.state.Subscription {
+		return nil // of one that was given up
 	}
 	fault.Point("source.received")
-	r.available(a.resp.AvailableSequenceNumbers)
-	r.depth(a.resp.AvailableSequenceNumbers, a.resp.NotificationMessage.SequenceNumber)
-	r.order.put(notice{msg: a.resp.NotificationMessage, more: a.resp.MoreNotifications})
+	r.available(a.in.Available)
+	r.depth(a.in.Available, a.in.Sequence)
+	r.order.put(notice{in: a.in, more: a.in.More})
 	return r.deliver(ctx)
 }
 
@@ -220,14 +217,14 @@ func (r *Reader) fillHole(ctx context.Context) error {
 		return nil
 	}
 	seq := r.order.next
-	p, err := call[*ua.RepublishResponse](ctx, &r.sess, &ua.RepublishRequest{SubscriptionID: r.state.Subscription, RetransmitSequenceNumber: seq})
+	in, err := r.sess.republish(ctx, r.state.Subscription, seq)
 	if code, refused := refusal(err); refused {
 		return fmt.Errorf("%w: message %d: %w", errGone, seq, code)
 	}
 	if err != nil {
 		return fmt.Errorf("republish %d: %w", seq, err)
 	}
-	r.order.put(notice{msg: p.NotificationMessage, more: true})
+	r.order.put(notice{in: in, more: true})
 	return r.deliver(ctx)
 }
 
@@ -241,6 +238,9 @@ func (r *Reader) deliver(ctx context.Context) error {
 		if err := r.accept(n); err != nil {
 			return err
 		}
+		if r.sess.ch != nil {
+			r.sess.ch.Release(n.in)
+		}
 		if err := r.commitIfDue(ctx); err != nil {
 			return err
 		}
@@ -250,30 +250,23 @@ func (r *Reader) deliver(ctx context.Context) error {
 // accept gives one notice in order to the sealer.
 func (r *Reader) accept(n notice) error {
 	now := r.now()
-	at := stamp(n.msg.PublishTime)
+	at := stamp(n.in.Time)
 	believed := at != 0 && !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind
-	r.doubt(!believed, n.msg.PublishTime)
+	r.doubt(!believed, at)
 	if r.state.Fresh && believed {
 		r.begin(at, now)
 	}
-	for _, data := range n.msg.NotificationData {
-		if data == nil {
-			continue
-		}
-		switch d := data.Value.(type) {
-		case *ua.DataChangeNotification:
-			for _, item := range d.MonitoredItems {
-				if err := r.value(item, now); err != nil {
-					return err
-				}
-			}
-		case *ua.StatusChangeNotification:
-			return fmt.Errorf("%w: %w", errGone, d.Status)
+	for i := range n.in.Values {
+		if err := r.value(&n.in.Values[i], now); err != nil {
+			return err
 		}
 	}
+	for _, status := range n.in.Status {
+		return fmt.Errorf("%w: %w", errGone, ua.StatusCode(status))
+	}
 	if !n.alive() {
-		r.state.Seq = n.msg.SequenceNumber
-		r.taken = append(r.taken, n.msg.SequenceNumber)
+		r.state.Seq = n.in.Sequence
+		r.taken = append(r.taken, n.in.Sequence)
 	}
 	if !n.more && believed {
 		r.sealer.Prove(at - mesh.Nanos(r.cfg.Disorder))
@@ -282,13 +275,17 @@ func (r *Reader) accept(n notice) error {
 }
 
 // doubt tells when the server's clock ceases to be believed, and when it is again.
-func (r *Reader) doubt(doubted bool, says time.Time) {
+func (r *Reader) doubt(doubted bool, at mesh.Nanos) {
 	if doubted == r.doubted {
 		return
 	}
 	r.doubted = doubted
 	if doubted {
-		source.Tell(r.out, "connected, but nothing is proven: the server's clock says "+says.UTC().Format(time.RFC3339))
+		says := "no time"
+		if at != 0 {
+			says = at.Time().UTC().Format(time.RFC3339)
+		}
+		source.Tell(r.out, "connected, but nothing is proven: the server's clock says "+says)
 		return
 	}
 	source.Tell(r.out, r.connected())
@@ -313,16 +310,13 @@ func (r *Reader) void(cause mesh.Cause, times mesh.Span, count uint64, note stri
 }
 
 // value gives one data value to the sealer.
-func (r *Reader) value(item *ua.MonitoredItemNotification, now mesh.Nanos) error {
-	i, ours := r.state.signal(item.ClientHandle)
+func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
+	i, ours := r.state.signal(v.Handle)
 	if !ours || i >= len(r.table) {
 		r.state.Subscription = 0 // not ours: neither acknowledge nor delete it
-		return fmt.Errorf("%w: client handle %d is not of this reader: the server has given the subscription's number to somebody else", errGone, item.ClientHandle)
+		return fmt.Errorf("%w: client handle %d is not of this reader: the server has given the subscription's number to somebody else", errGone, v.Handle)
 	}
-	if item.Value == nil {
-		return nil
-	}
-	s, err := sample(r.table[i], item.Value, now)
+	s, err := r.sample(&r.table[i], v, now)
 	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
 		r.overflow(i, min(s.Time, now))
 	}

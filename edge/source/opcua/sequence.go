@@ -3,17 +3,17 @@ package opcua
 import (
 	"time"
 
-	"github.com/gopcua/opcua/ua"
+	"plantmesh/edge/source/opcua/channel"
 )
 
 // notice is one notification message or keep-alive on its way.
 type notice struct {
-	msg  *ua.NotificationMessage
+	in   *channel.Answer
 	more bool // more is waiting at the server: this message proves nothing
 }
 
 // alive reports whether n is a keep-alive: it carries the number of the next message.
-func (n notice) alive() bool { return len(n.msg.NotificationData) == 0 }
+func (n notice) alive() bool { return n.in.Data == 0 }
 
 // sequence puts notices into the order of their numbers. With several publish
 // requests in flight their answers are handled out of order now and then.
@@ -37,10 +37,10 @@ func ahead(a, b uint32) bool { return int32(a-b) > 0 }
 
 // put takes a notice as it came. Messages delivered before are dropped.
 func (q *sequence) put(n notice) {
-	seq := n.msg.SequenceNumber
+	seq := n.in.Sequence
 	switch {
 	case n.alive():
-		if q.pulse == nil || n.msg.PublishTime.After(q.pulse.msg.PublishTime) {
+		if q.pulse == nil || n.in.Time > q.pulse.in.Time {
 			q.pulse = &n
 		}
 	case !ahead(q.next, seq):
@@ -55,7 +55,7 @@ func (q *sequence) take() (n notice, ok bool) {
 		q.next, q.since = after(q.next), time.Time{}
 		return n, true
 	}
-	if q.pulse != nil && !ahead(q.pulse.msg.SequenceNumber, q.next) {
+	if q.pulse != nil && !ahead(q.pulse.in.Sequence, q.next) {
 		n, q.pulse = *q.pulse, nil
 		return n, true
 	}

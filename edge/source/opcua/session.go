@@ -6,32 +6,21 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"time"
 
 	"github.com/gopcua/opcua/id"
 	"github.com/gopcua/opcua/ua"
-	"github.com/gopcua/opcua/uacp"
-	"github.com/gopcua/opcua/uasc"
+
+	"plantmesh/edge/source/opcua/channel"
 )
 
 // Times of a connection, in machine time.
 const (
 	dialTimeout = 3 * time.Second
-	openTimeout = 5 * time.Second // from dialling to an open channel
 	callTimeout = 10 * time.Second
 	// channelLife is the lifetime of a security token; the library renews it
 	// at three quarters (OPC 10000-4 §5.6.2.1).
 	channelLife = time.Hour
-)
-
-// Largest message taken from a server, for the acknowledge of OPC 10000-6
-// §7.1.2.4: ten thousand values of a hundred bytes, and then as much again.
-const (
-	maxMessage = 16 << 20
-	maxChunks  = 1024
-	bufferSize = 0xFFFF
 )
 
 // appURI names this client. With a certificate it must be the one in there.
@@ -47,43 +36,21 @@ type session struct {
 	endpoint string
 	life     time.Duration
 
-	conn  *uacp.Conn
-	sc    *uasc.SecureChannel
-	errs  chan error
+	ch    *channel.Channel
 	token *ua.NodeID // authentication token; nil: no session
 	user  string     // policy id of the anonymous token
-	cert  []byte     // of the server, where it sends one
-	nonce []byte
 }
 
 // dial opens a connection and a secure channel on it.
 func (s *session) dial(ctx context.Context) error {
-	d := uacp.Dialer{
-		Dialer:    &net.Dialer{Timeout: dialTimeout, KeepAlive: 10 * time.Second},
-		ClientACK: &uacp.Acknowledge{ReceiveBufSize: bufferSize, SendBufSize: bufferSize, MaxChunkCount: maxChunks, MaxMessageSize: maxMessage},
-	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	conn, err := d.Dial(ctx, s.endpoint)
+	ch, err := channel.Dial(ctx, channel.Config{
+		Endpoint: s.endpoint, Policy: ua.SecurityPolicyURINone, Mode: ua.MessageSecurityModeNone,
+		DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife,
+	})
 	if err != nil {
-		return fmt.Errorf("dial %s: %w", s.endpoint, err)
-	}
-	errs := make(chan error, 32)
-	sc, err := uasc.NewSecureChannel(s.endpoint, conn, &uasc.Config{
-		SecurityPolicyURI: ua.SecurityPolicyURINone, SecurityMode: ua.MessageSecurityModeNone,
-		Lifetime: uint32(channelLife / time.Millisecond), RequestTimeout: callTimeout,
-	}, errs)
-	if err == nil {
-		err = sc.Open(ctx)
-	}
-	if err != nil {
-		err = fmt.Errorf("open a secure channel: %w", err)
-		if cerr := conn.Close(); cerr != nil && !errors.Is(cerr, io.EOF) {
-			err = errors.Join(err, cerr)
-		}
 		return err
 	}
-	s.conn, s.sc, s.errs = conn, sc, errs
+	s.ch = ch
 	return nil
 }
 
@@ -97,7 +64,7 @@ func (s *session) open(ctx context.Context, name string) error {
 	if _, err := rand.Read(nonce); err != nil {
 		return fmt.Errorf("draw a nonce: %w", err)
 	}
-	r, err := callAs[*ua.CreateSessionResponse](ctx, s.sc, nil, callTimeout, &ua.CreateSessionRequest{
+	r, err := callAs[*ua.CreateSessionResponse](ctx, s.ch, nil, &ua.CreateSessionRequest{
 		ClientDescription: &ua.ApplicationDescription{
 			ApplicationURI: appURI, ProductURI: appURI, ApplicationName: ua.NewLocalizedText("plantmesh"), ApplicationType: ua.ApplicationTypeClient,
 		},
@@ -107,7 +74,6 @@ func (s *session) open(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("create a session: %w", err)
 	}
-	s.cert, s.nonce = r.ServerCertificate, r.ServerNonce
 	s.user = anonymous(r.ServerEndpoints)
 	token := r.AuthenticationToken
 	if err := s.activate(ctx, token); err != nil {
@@ -135,19 +101,14 @@ func anonymous(endpoints []*ua.EndpointDescription) string {
 }
 
 func (s *session) activate(ctx context.Context, token *ua.NodeID) error {
-	sig, alg, err := s.sc.NewSessionSignature(s.cert, s.nonce)
-	if err != nil {
-		return fmt.Errorf("sign the session: %w", err)
-	}
-	r, err := callAs[*ua.ActivateSessionResponse](ctx, s.sc, token, callTimeout, &ua.ActivateSessionRequest{
-		ClientSignature:    &ua.SignatureData{Algorithm: alg, Signature: sig},
+	_, err := callAs[*ua.ActivateSessionResponse](ctx, s.ch, token, &ua.ActivateSessionRequest{
+		ClientSignature:    &ua.SignatureData{},
 		UserIdentityToken:  ua.NewExtensionObject(&ua.AnonymousIdentityToken{PolicyID: s.user}),
 		UserTokenSignature: &ua.SignatureData{},
 	})
 	if err != nil {
 		return fmt.Errorf("activate the session: %w", err)
 	}
-	s.nonce = r.ServerNonce
 	return nil
 }
 
@@ -163,42 +124,44 @@ func (s *session) reattach(ctx context.Context) error {
 // detach drops the transport without a word: session, subscription and queues
 // stay with the server. CloseSession would throw them away.
 func (s *session) detach() {
-	if s.conn != nil {
-		_ = s.conn.Close() // the connection is given up; there is nobody to tell
+	if s.ch != nil {
+		s.ch.Close()
 	}
-	if s.sc != nil {
-		_ = s.sc.Close() // likewise; it only stops the library's goroutines
-	}
-	s.conn, s.sc = nil, nil
+	s.ch = nil
 }
 
 // call makes one request within the session.
 func call[T ua.Response](ctx context.Context, s *session, req ua.Request) (T, error) {
-	return callAs[T](ctx, s.sc, s.token, callTimeout, req)
+	return callAs[T](ctx, s.ch, s.token, req)
 }
 
-func callAs[T ua.Response](ctx context.Context, sc *uasc.SecureChannel, token *ua.NodeID, timeout time.Duration, req ua.Request) (out T, err error) {
-	if sc == nil {
+func callAs[T ua.Response](ctx context.Context, ch *channel.Channel, token *ua.NodeID, req ua.Request) (out T, err error) {
+	if ch == nil {
 		return out, errLost
 	}
-	err = sc.SendRequestWithTimeout(ctx, req, token, timeout, func(v ua.Response) error {
-		r, ok := v.(T)
-		if !ok {
-			return fmt.Errorf("the server answered %T with %T", req, v)
-		}
-		out = r
-		return nil
-	})
-	return out, err
+	v, err := ch.Call(ctx, token, callTimeout, req)
+	if err != nil {
+		return out, err
+	}
+	r, ok := v.(T)
+	if !ok {
+		return out, fmt.Errorf("the server answered %T with %T", req, v)
+	}
+	return r, nil
+}
+
+// republish asks for a message again.
+func (s *session) republish(ctx context.Context, subscription, seq uint32) (*channel.Answer, error) {
+	if s.ch == nil {
+		return nil, errLost
+	}
+	return s.ch.Republish(ctx, s.token, callTimeout, &ua.RepublishRequest{SubscriptionID: subscription, RetransmitSequenceNumber: seq})
 }
 
 // refusal is the status code with which the server refused a request; ok is
 // false where it gave no answer.
 func refusal(err error) (code ua.StatusCode, ok bool) {
-	if !errors.As(err, &code) || code == ua.StatusBadTimeout {
-		return code, false
-	}
-	return code, true
+	return code, errors.As(err, &code)
 }
 
 // namespaces reads the server's namespace array.

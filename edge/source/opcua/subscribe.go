@@ -103,7 +103,7 @@ func (r *Reader) depth(available []uint32, seq uint32) {
 // no more. A hole before a message it does have can't be filled.
 func (r *Reader) republish(ctx context.Context, available []uint32) error {
 	for {
-		p, err := call[*ua.RepublishResponse](ctx, &r.sess, &ua.RepublishRequest{SubscriptionID: r.state.Subscription, RetransmitSequenceNumber: r.order.next})
+		in, err := r.sess.republish(ctx, r.state.Subscription, r.order.next)
 		if code, refused := refusal(err); refused {
 			lost := slices.ContainsFunc(available, func(seq uint32) bool { return ahead(seq, r.order.next) })
 			if code == ua.StatusBadMessageNotAvailable && !lost {
@@ -118,11 +118,11 @@ func (r *Reader) republish(ctx context.Context, available []uint32) error {
 		if err != nil {
 			return fmt.Errorf("republish %d: %w", r.order.next, err)
 		}
-		if p.NotificationMessage == nil || p.NotificationMessage.SequenceNumber != r.order.next {
+		if in.Sequence != r.order.next {
 			return fmt.Errorf("%w: republish %d gave another message", errGone, r.order.next)
 		}
 		// More may be waiting: a message that comes twice proves nothing.
-		r.order.put(notice{msg: p.NotificationMessage, more: true})
+		r.order.put(notice{in: in, more: true})
 		if err := r.deliver(ctx); err != nil {
 			return err
 		}

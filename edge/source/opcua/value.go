@@ -1,47 +1,66 @@
 package opcua
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
-	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gopcua/opcua/ua"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/opcua/publish"
 	"plantmesh/proto/mesh"
 )
 
-// Reasons why a value can't be a sample, beside those that name it.
+// errNoValue: a sample without a value, and nothing that says why.
 var errNoValue = errors.New("no value at all")
 
 // maxText is the longest string or byte string that is stored (proto/wire).
 const maxText = 64 << 10
 
-// earliest and latest bound the time stamps that are believed at all: OPC UA
-// counts from 1601 and int64 nanoseconds end in 2262.
+// Built-in types (OPC 10000-6 §5.1.2).
 const (
-	earliest = mesh.Nanos(0)
-	latest   = mesh.Nanos(math.MaxInt64 - int64(24*time.Hour))
+	typeBoolean       = 1
+	typeSByte         = 2
+	typeByte          = 3
+	typeInt16         = 4
+	typeUInt16        = 5
+	typeInt32         = 6
+	typeUInt32        = 7
+	typeInt64         = 8
+	typeUInt64        = 9
+	typeFloat         = 10
+	typeDouble        = 11
+	typeString        = 12
+	typeDateTime      = 13
+	typeGUID          = 14
+	typeByteString    = 15
+	typeXMLElement    = 16
+	typeNodeID        = 17
+	typeExpandedID    = 18
+	typeStatusCode    = 19
+	typeQualifiedName = 20
+	typeLocalizedText = 21
 )
 
-// stamp is t, or 0 where the device gave no time that can be stored.
-func stamp(t time.Time) mesh.Nanos {
-	if t.IsZero() || t.Year() < 1970 || t.Year() > 2261 {
+// stamp is the instant of so many ticks, or 0 where that can't be stored: OPC UA
+// counts from 1601, and int64 nanoseconds end in 2262.
+func stamp(ticks int64) mesh.Nanos {
+	n, ok := publish.Nanos(ticks)
+	if !ok {
 		return 0
 	}
-	if n := mesh.NanosOf(t); n > earliest && n < latest {
-		return n
-	}
-	return 0
+	return mesh.Nanos(n)
 }
 
 // sample makes a sample of a data value: the event time is the source's stamp,
 // else the server's, else the agent's. With an error the sample is good too: it
 // has no value, and a status that says so, because the value before does not hold.
-func sample(signal mesh.Signal, d *ua.DataValue, now mesh.Nanos) (mesh.Sample, error) {
-	s := mesh.Sample{Signal: signal.ID, Status: mesh.Status(d.Status), Source: stamp(d.SourceTimestamp), Server: stamp(d.ServerTimestamp), Agent: now}
+func (r *Reader) sample(signal *mesh.Signal, v *publish.Value, now mesh.Nanos) (mesh.Sample, error) {
+	s := mesh.Sample{Signal: signal.ID, Status: mesh.Status(v.Status), Source: stamp(v.Source), Server: stamp(v.Server), Agent: now}
 	switch {
 	case s.Source != 0:
 		s.Time = s.Source
@@ -54,7 +73,7 @@ func sample(signal mesh.Signal, d *ua.DataValue, now mesh.Nanos) (mesh.Sample, e
 	if source.Suspect(s.Time, now) {
 		s.Flags |= mesh.FlagSuspect
 	}
-	v, err := scalar(d.Value)
+	value, err := r.scalar(v)
 	switch {
 	case errors.Is(err, errNoValue):
 		if !s.Status.IsGood() {
@@ -63,7 +82,7 @@ func sample(signal mesh.Signal, d *ua.DataValue, now mesh.Nanos) (mesh.Sample, e
 		s.Status = mesh.StatusBadNoData
 		return s, err
 	case err == nil:
-		s.Value, err = convert(v, signal.Type)
+		s.Value, err = convert(value, signal.Type)
 	}
 	if err != nil && !s.Status.IsBad() {
 		s.Status = mesh.StatusBadTypeMismatch
@@ -72,77 +91,95 @@ func sample(signal mesh.Signal, d *ua.DataValue, now mesh.Nanos) (mesh.Sample, e
 }
 
 // scalar is a value as the server typed it.
-func scalar(from *ua.Variant) (mesh.Value, error) {
-	if from == nil {
+func (r *Reader) scalar(v *publish.Value) (mesh.Value, error) {
+	if v.Array {
+		return mesh.Value{}, fmt.Errorf("an array of %d values", elements(v.Bytes))
+	}
+	switch v.Type {
+	case 0:
 		return mesh.Value{}, errNoValue
+	case typeBoolean:
+		return mesh.Value{Type: mesh.TypeBool, Bits: v.Bits}, nil
+	case typeSByte, typeInt16, typeInt32, typeInt64:
+		return mesh.Value{Type: mesh.TypeInt, Bits: v.Bits}, nil
+	case typeByte, typeUInt16, typeUInt32, typeUInt64, typeStatusCode:
+		return mesh.Value{Type: mesh.TypeUint, Bits: v.Bits}, nil
+	case typeFloat, typeDouble:
+		return mesh.Value{Type: mesh.TypeDouble, Bits: v.Bits}, nil
+	case typeByteString:
+		return r.bounded(mesh.TypeBytes, v.Bytes)
+	case typeString, typeXMLElement, typeQualifiedName, typeLocalizedText:
+		return r.bounded(mesh.TypeString, v.Bytes)
+	case typeDateTime:
+		return mesh.Text(instant(int64(v.Bits)).Format(time.RFC3339Nano)), nil
+	case typeGUID, typeNodeID, typeExpandedID:
+		return identifier(v)
 	}
-	if from.ArrayLength() > 0 || from.Has(ua.VariantArrayValues) {
-		return mesh.Value{}, fmt.Errorf("an array of %d values", from.ArrayLength())
-	}
-	raw := from.Value()
-	switch v := raw.(type) {
-	case nil:
-		return mesh.Value{}, errNoValue
-	case bool:
-		return mesh.Bool(v), nil
-	case int8:
-		return mesh.Int(int64(v)), nil
-	case int16:
-		return mesh.Int(int64(v)), nil
-	case int32:
-		return mesh.Int(int64(v)), nil
-	case int64:
-		return mesh.Int(v), nil
-	case uint8:
-		return mesh.Uint(uint64(v)), nil
-	case uint16:
-		return mesh.Uint(uint64(v)), nil
-	case uint32:
-		return mesh.Uint(uint64(v)), nil
-	case uint64:
-		return mesh.Uint(v), nil
-	case float32:
-		return mesh.Double(float64(v)), nil
-	case float64:
-		return mesh.Double(v), nil
-	case ua.StatusCode:
-		return mesh.Uint(uint64(v)), nil
-	case []byte:
-		return bounded(mesh.Value{Type: mesh.TypeBytes, Bytes: v})
-	}
-	text, ok := text(raw)
-	if !ok {
-		return mesh.Value{}, fmt.Errorf("a %T, which is no scalar", raw)
-	}
-	// Servers send what their PLC holds; what is no UTF-8 would stop whoever reads it later.
-	return bounded(mesh.Text(strings.ToValidUTF8(text, "\uFFFD")))
+	return mesh.Value{}, fmt.Errorf("a value of built-in type %d, which is no scalar", v.Type)
 }
 
-func text(raw any) (string, bool) {
-	switch v := raw.(type) {
-	case string:
-		return v, true
-	case time.Time:
-		return v.UTC().Format(time.RFC3339Nano), true
-	case *ua.LocalizedText:
-		return v.Text, true
-	case *ua.QualifiedName:
-		return v.Name, true
-	case ua.XMLElement:
-		return string(v), true
-	case *ua.GUID:
-		return v.String(), true
-	case *ua.NodeID:
-		return v.String(), true
+// elements is how many values an encoded array says it has.
+func elements(b []byte) int32 {
+	if len(b) < 5 {
+		return 0
 	}
-	return "", false
+	return max(0, int32(binary.LittleEndian.Uint32(b[1:])))
 }
 
-func bounded(v mesh.Value) (mesh.Value, error) {
-	if len(v.Bytes) > maxText {
-		return mesh.Value{}, fmt.Errorf("%d bytes of text, at most %d are stored", len(v.Bytes), maxText)
+// instant is a DateTime (OPC 10000-6 §5.2.2.5).
+func instant(ticks int64) time.Time {
+	const perSecond, from1601 = 10_000_000, 11_644_473_600
+	if ticks == 0 {
+		return time.Time{}
 	}
-	return v, nil
+	return time.Unix(ticks/perSecond-from1601, ticks%perSecond*100).UTC()
+}
+
+// identifier is the text of a GUID or node id, which few signals are.
+func identifier(v *publish.Value) (mesh.Value, error) {
+	if v.Type == typeGUID {
+		g := new(ua.GUID)
+		if _, err := g.Decode(v.Bytes); err != nil {
+			return mesh.Value{}, fmt.Errorf("a GUID that can't be read: %w", err)
+		}
+		return mesh.Text(g.String()), nil
+	}
+	if len(v.Bytes) == 0 {
+		return mesh.Value{}, errNoValue
+	}
+	n := new(ua.ExpandedNodeID)
+	if _, err := n.Decode(v.Bytes[1:]); err != nil || n.NodeID == nil {
+		return mesh.Value{}, fmt.Errorf("a node id that can't be read: %w", errors.Join(err, errNoValue))
+	}
+	if v.Type == typeExpandedID {
+		return mesh.Value{}, errors.New("an expanded node id, which is no scalar")
+	}
+	return mesh.Text(n.NodeID.String()), nil
+}
+
+// bounded keeps a text or a byte string. Servers send what their PLC holds: what
+// is no UTF-8 would stop whoever reads it later.
+func (r *Reader) bounded(t mesh.Type, b []byte) (mesh.Value, error) {
+	if len(b) > maxText {
+		return mesh.Value{}, fmt.Errorf("%d bytes of text, at most %d are stored", len(b), maxText)
+	}
+	if t == mesh.TypeString && !utf8.Valid(b) {
+		return r.bounded(t, bytes.ToValidUTF8(b, []byte("\uFFFD")))
+	}
+	return mesh.Value{Type: t, Bytes: r.keep(b)}, nil
+}
+
+// textBlock is how much room for texts is made at once.
+const textBlock = 64 << 10
+
+// keep copies bytes that stand in a buffer of the channel's.
+func (r *Reader) keep(b []byte) []byte {
+	if len(r.text)+len(b) > cap(r.text) {
+		r.text = make([]byte, 0, textBlock)
+	}
+	n := len(r.text)
+	r.text = append(r.text, b...)
+	return r.text[n:len(r.text):len(r.text)]
 }
 
 // convert makes v a value of the declared type where nothing is lost by it.
