@@ -128,7 +128,7 @@ func (a *agent) open(ctx context.Context) (err error) {
 	sending.Quarantine = a.buffer.Quarantine
 	a.forward = forward.New(sending, a.buffer, a.link, a.judge.Verdict, time.Now, a.log)
 	for _, s := range a.cfg.Sources {
-		orders, err := json.Marshal(job{File: s.File, Raw: s.Raw, Window: a.cfg.Window, PlantClock: a.cfg.PlantClock})
+		orders, err := json.Marshal(job{File: s.File, Raw: s.Raw, Window: a.cfg.Window, PlantClock: a.cfg.PlantClock, Application: a.cfg.application()})
 		if err != nil {
 			return fmt.Errorf("write a worker's orders: %w", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -53,7 +54,8 @@ type Config struct {
 	Sources []SourceFile   `yaml:"-"`
 	Rules   *quality.Rules `yaml:"-"`
 
-	doc *strict.Doc
+	doc  *strict.Doc
+	path string
 }
 
 // HubConfig is the one address the agent calls.
@@ -129,6 +131,7 @@ func LoadConfig(path string) (c Config, err error) {
 	if err != nil {
 		return c, doc.Fault("$", "where is this file? %v", err)
 	}
+	c.path = abs
 	base := filepath.Dir(abs)
 	if err := c.complete(doc, base); err != nil {
 		return c, err
@@ -280,12 +283,15 @@ func ParseSource(file string, raw []byte, window source.Window) (s SourceFile, e
 		return s, doc.Fault("$", "a source file has exactly one section: opcua or mqtt")
 	case s.OPCUA != nil:
 		s.OPCUA.Window.Default(window)
+		if err := s.files("opcua.security", filepath.Dir(file), s.OPCUA.Security.Files()); err != nil {
+			return s, err
+		}
 		if err := s.OPCUA.Validate(); err != nil {
 			return s, doc.Place("$.opcua", err)
 		}
 	default:
 		s.MQTT.Window.Default(window)
-		if err := s.mqttFiles(filepath.Dir(file)); err != nil {
+		if err := s.files("mqtt", filepath.Dir(file), map[string]*string{"ca_file": &s.MQTT.CAFile, "password_file": &s.MQTT.PasswordFile}); err != nil {
 			return s, err
 		}
 		if err := s.MQTT.Validate(); err != nil {
@@ -298,21 +304,19 @@ func ParseSource(file string, raw []byte, window source.Window) (s SourceFile, e
 	return s, nil
 }
 
-// mqttFiles makes the files an MQTT source names absolute, and looks whether
-// they are there: a worker that can't read them would only say so later.
-func (s *SourceFile) mqttFiles(base string) error {
-	for _, f := range []struct {
-		at   string
-		path *string
-	}{{"ca_file", &s.MQTT.CAFile}, {"password_file", &s.MQTT.PasswordFile}} {
-		if *f.path == "" {
+// files makes the files that a section names absolute, and looks whether they
+// are there: a worker that can't read them would only say so later.
+func (s *SourceFile) files(section, base string, named map[string]*string) error {
+	for _, at := range slices.Sorted(maps.Keys(named)) {
+		path := named[at]
+		if *path == "" {
 			continue
 		}
-		if !filepath.IsAbs(*f.path) {
-			*f.path = filepath.Join(base, *f.path)
+		if !filepath.IsAbs(*path) {
+			*path = filepath.Join(base, *path)
 		}
-		if _, err := os.Stat(*f.path); err != nil {
-			return s.doc.Fault("$.mqtt."+f.at, "%s: %s", *f.path, strict.Unreadable(err))
+		if _, err := os.Stat(*path); err != nil {
+			return s.doc.Fault("$."+section+"."+at, "%s: %s", *path, strict.Unreadable(err))
 		}
 	}
 	return nil

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt"
 	"plantmesh/edge/source/opcua"
+	"plantmesh/edge/source/opcua/trust"
 	"plantmesh/proto/clock"
 	"plantmesh/proto/mesh"
 )
@@ -21,6 +24,26 @@ type job struct {
 	Raw        []byte        `json:"raw"`
 	Window     source.Window `json:"window"`
 	PlantClock string        `json:"plant_clock,omitempty"`
+
+	Application opcua.Application `json:"application"`
+}
+
+// application is this agent as OPC UA servers know it.
+func (c *Config) application() opcua.Application {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = c.Agent
+	}
+	return opcua.Application{
+		Store: filepath.Join(c.Data, "pki"), URI: "urn:plantmesh:" + c.Site + ":" + c.Agent, Hosts: []string{host}, Config: c.path,
+	}
+}
+
+// Certificates are those this agent shows to OPC UA servers, and those it trusts.
+func Certificates(c Config) (*trust.Store, opcua.Application, error) {
+	app := c.application()
+	s, err := trust.Open(app.Store)
+	return s, app, err
 }
 
 // plantNow is the plant clock: a file in a demo, the wall clock in a plant.
@@ -52,6 +75,7 @@ func Work(ctx context.Context, r io.Reader, w io.Writer, log *slog.Logger) error
 			return nil, err
 		}
 		if s.OPCUA != nil {
+			s.OPCUA.Application = j.Application
 			return opcua.New(*s.OPCUA, now, log)
 		}
 		return mqtt.New(*s.MQTT, now, log)

@@ -20,6 +20,9 @@ const (
 	DemoMismatch Code = "demo.mismatch"
 	Damaged      Code = "file.damaged"
 	FileExists   Code = "file.exists"
+
+	CertUnknown    Code = "opcua.cert_unknown"
+	CertNotRenewed Code = "opcua.cert_not_renewed"
 )
 
 // Entry is one line of the table.
@@ -43,6 +46,8 @@ func Codes() []Entry {
 		{InUse, 4, "another program listens there"},
 		{Rejected, 5, "the hub does not sign this agent as asked"},
 		{Expired, 5, "the agent's token is out of date"},
+		{CertUnknown, 5, "no certificate has this fingerprint, or several have"},
+		{CertNotRenewed, 6, "there is no next certificate to take into use"},
 		{NotRunning, 6, "no agent answers"},
 		{Locked, 6, "another agent uses the same data folder"},
 		{Data, 6, "a data folder can't be used: another process has it, or it is not ours to write"},

@@ -43,13 +43,8 @@ type Config struct {
 
 	Signals []Signal      `yaml:"signals"`
 	Window  source.Window `yaml:"window"`
-}
 
-// Security says how the connection is protected.
-type Security struct {
-	Insecure bool   `yaml:"insecure"` // true: neither signed nor encrypted; must be said
-	Policy   string `yaml:"policy"`   // None; the others come with step 4 of this project
-	Mode     string `yaml:"mode"`     // None; Sign and SignAndEncrypt come with step 4
+	Application Application `yaml:"-"` // this client; the agent knows
 }
 
 // Signal is one node to read.
@@ -72,7 +67,7 @@ func (c *Config) Validate() error {
 		return strict.At("endpoint", "endpoint %q is not opc.tcp://host:port", c.Endpoint)
 	}
 	if err := c.Security.validate(); err != nil {
-		return err
+		return strict.Under("security", err)
 	}
 	switch {
 	case time.Duration(c.PublishingInterval) < 10*time.Millisecond || time.Duration(c.PublishingInterval) > time.Minute:
@@ -118,19 +113,6 @@ func set[T comparable](v *T, value T) {
 	if *v == zero {
 		*v = value
 	}
-}
-
-func (s Security) validate() error {
-	none := func(v string) bool { return v == "" || v == "None" }
-	switch {
-	case !none(s.Policy):
-		return strict.At("security.policy", "security.policy %q is not there yet: signed and encrypted connections come with step 4 of this project; None is all there is", s.Policy)
-	case !none(s.Mode):
-		return strict.At("security.mode", "security.mode %q is not there yet: it comes with step 4 of this project; None is all there is", s.Mode)
-	case !s.Insecure:
-		return strict.At("security.insecure", "security.insecure must be true: this connection is neither signed nor encrypted, and that must be said")
-	}
-	return nil
 }
 
 func (s Signal) validate() error {

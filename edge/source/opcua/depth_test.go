@@ -10,7 +10,7 @@ import (
 )
 
 // keeps answers as a server that keeps depth messages for Republish.
-func keeps(t *testing.T, r *Reader, depth int, seq uint32) answer {
+func keeps(t *testing.T, r *Reader, depth int, seq uint32) reply {
 	t.Helper()
 	var sent []uint32
 	for n := uint32(1); n <= seq; n++ {
@@ -21,7 +21,7 @@ func keeps(t *testing.T, r *Reader, depth int, seq uint32) answer {
 	}
 	n := r.message(t, seq, float64(seq), true, int64(seq))
 	n.in.Subscription, n.in.Available, n.in.More = r.state.Subscription, sent[max(0, len(sent)-depth):], true
-	return answer{in: n.in}
+	return reply{in: n.in}
 }
 
 // patient is a reader whose windows close by nothing but what is taken.

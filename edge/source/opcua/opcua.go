@@ -86,7 +86,7 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	r.hash = hex.EncodeToString(h.Sum(nil)[:8])
 	r.initial = make([]bool, len(r.nodes))
 	r.last = make([]mesh.Nanos, len(r.nodes))
-	r.sess = session{endpoint: cfg.Endpoint, life: time.Duration(cfg.Lifetime)}
+	r.sess = session{endpoint: cfg.Endpoint, life: time.Duration(cfg.Lifetime), security: cfg.Security, app: cfg.Application, log: r.log}
 	return r, nil
 }
 
@@ -120,14 +120,15 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) (err er
 			delay, silent = backoffFirst, false
 			away.Begin(time.Now())
 		}
-		if away.Due(time.Now()) && r.sealer.Unheard(r.now(), "not connected: "+err.Error()) {
+		why := r.sess.explain(err)
+		if away.Due(time.Now()) && r.sealer.Unheard(r.now(), "not connected: "+why) {
 			if _, err := r.commit(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
-		source.Tell(log, "not connected: "+err.Error())
+		source.Tell(log, "not connected: "+why)
 		if !silent {
-			r.log.Warn("the connection ended, trying again", "error", err.Error(), "after", time.Since(began).Round(time.Millisecond).String())
+			r.log.Warn("the connection ended, trying again", "error", why, "after", time.Since(began).Round(time.Millisecond).String())
 			silent = !worked
 		}
 		if !pause(ctx, delay/2+rand.N(delay)) { //nolint:gosec // only spreads the tries of many readers

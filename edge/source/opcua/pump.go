@@ -43,8 +43,8 @@ func fatal(err error) bool {
 	return errors.As(err, &f)
 }
 
-// answer is what one publish request brought.
-type answer struct {
+// reply is what one publish request brought.
+type reply struct {
 	in   *channel.Answer
 	err  error
 	once bool
@@ -57,7 +57,7 @@ func (r *Reader) pump(ctx context.Context) error {
 	done := r.done
 	p := &pipeline{
 		acks: &r.acks, ch: r.sess.ch, token: r.sess.token, subscription: r.state.Subscription, timeout: 2*limit + callTimeout,
-		answers: make(chan answer, r.cfg.InFlight), durable: make(chan uint64), limit: limit,
+		answers: make(chan reply, r.cfg.InFlight), durable: make(chan uint64), limit: limit,
 	}
 	p.once = func() { g.Go(func() error { p.publish(ctx, true); return nil }) }
 	for range r.cfg.InFlight {
@@ -84,7 +84,7 @@ type pipeline struct {
 	subscription uint32
 	timeout      time.Duration // of a publish request
 	limit        time.Duration // without an answer: the link is dead
-	answers      chan answer
+	answers      chan reply
 	durable      chan uint64 // commits that are durable
 	once         func()      // sends one publish request beside the others
 
@@ -105,7 +105,7 @@ func (p *pipeline) publish(ctx context.Context, once bool) {
 		p.acks.sent(list, err == nil)
 		fault.Point("source.ack.after")
 		select {
-		case p.answers <- answer{in: in, err: err, once: once}:
+		case p.answers <- reply{in: in, err: err, once: once}:
 		case <-ctx.Done():
 			return
 		}
@@ -165,7 +165,7 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 
 // refused counts an answer, and reports whether it only says that the server
 // keeps fewer publish requests than it was sent: then the others must do.
-func (p *pipeline) refused(a answer) bool {
+func (p *pipeline) refused(a reply) bool {
 	p.alive = time.Now()
 	few := errors.Is(a.err, ua.StatusBadTooManyPublishRequests)
 	switch {
@@ -192,7 +192,7 @@ func (r *Reader) look(ctx context.Context, p *pipeline) error {
 }
 
 // answered takes what one publish request brought.
-func (r *Reader) answered(ctx context.Context, a answer) error {
+func (r *Reader) answered(ctx context.Context, a reply) error {
 	if a.err != nil {
 		if errors.Is(a.err, ua.StatusBadNoSubscription) {
 			return fmt.Errorf("%w: %w", errGone, a.err)

@@ -6,12 +6,14 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/gopcua/opcua/id"
 	"github.com/gopcua/opcua/ua"
 
 	"plantmesh/edge/source/opcua/channel"
+	"plantmesh/edge/source/opcua/trust"
 )
 
 // Times of a connection, in machine time.
@@ -35,18 +37,39 @@ var errLost = errors.New("the connection to the server is lost")
 type session struct {
 	endpoint string
 	life     time.Duration
+	security Security
+	app      Application
+	log      *slog.Logger
 
 	ch    *channel.Channel
 	token *ua.NodeID // authentication token; nil: no session
-	user  string     // policy id of the anonymous token
+	user  string     // policy id of the anonymous token, where the connection is insecure
+
+	// Of a protected connection.
+	offer  *ua.EndpointDescription
+	own    trust.Identity
+	remote []byte // the server's certificate, without its issuers'
+	nonce  []byte // the server's newest
 }
 
-// dial opens a connection and a secure channel on it.
+// dial opens a connection and a secure channel on it, each time to whom the
+// server then is: it may have another certificate since.
 func (s *session) dial(ctx context.Context) error {
-	ch, err := channel.Dial(ctx, channel.Config{
-		Endpoint: s.endpoint, Policy: ua.SecurityPolicyURINone, Mode: ua.MessageSecurityModeNone,
-		DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife,
-	})
+	if !s.security.Insecure {
+		if err := s.discover(ctx); err != nil {
+			return err
+		}
+	}
+	cfg := channel.Config{Endpoint: s.endpoint, Mode: s.security.mode(), DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife}
+	if s.offer != nil {
+		cert, err := leaf(s.offer.ServerCertificate)
+		if err != nil {
+			return err
+		}
+		cfg.Policy, cfg.Cert, cfg.Key, cfg.Remote = s.offer.SecurityPolicyURI, s.own.DER, s.own.Key, cert
+		s.remote = cert
+	}
+	ch, err := channel.Dial(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -66,15 +89,18 @@ func (s *session) open(ctx context.Context, name string) error {
 	}
 	r, err := callAs[*ua.CreateSessionResponse](ctx, s.ch, nil, &ua.CreateSessionRequest{
 		ClientDescription: &ua.ApplicationDescription{
-			ApplicationURI: appURI, ProductURI: appURI, ApplicationName: ua.NewLocalizedText("plantmesh"), ApplicationType: ua.ApplicationTypeClient,
+			ApplicationURI: cmp.Or(s.app.URI, appURI), ProductURI: appURI, ApplicationName: ua.NewLocalizedText("plantmesh"), ApplicationType: ua.ApplicationTypeClient,
 		},
-		EndpointURL: s.endpoint, SessionName: name, ClientNonce: nonce,
+		EndpointURL: s.endpoint, SessionName: name, ClientNonce: nonce, ClientCertificate: s.own.DER,
 		RequestedSessionTimeout: float64(s.life / time.Millisecond),
 	})
 	if err != nil {
 		return fmt.Errorf("create a session: %w", err)
 	}
-	s.user = anonymous(r.ServerEndpoints)
+	if err := s.proven(r, nonce); err != nil {
+		return fmt.Errorf("create a session: %w", err)
+	}
+	s.user, s.nonce = anonymous(r.ServerEndpoints), r.ServerNonce
 	token := r.AuthenticationToken
 	if err := s.activate(ctx, token); err != nil {
 		return err
@@ -101,14 +127,21 @@ func anonymous(endpoints []*ua.EndpointDescription) string {
 }
 
 func (s *session) activate(ctx context.Context, token *ua.NodeID) error {
-	_, err := callAs[*ua.ActivateSessionResponse](ctx, s.ch, token, &ua.ActivateSessionRequest{
-		ClientSignature:    &ua.SignatureData{},
-		UserIdentityToken:  ua.NewExtensionObject(&ua.AnonymousIdentityToken{PolicyID: s.user}),
-		UserTokenSignature: &ua.SignatureData{},
+	login, proof, err := s.login()
+	if err != nil {
+		return err
+	}
+	sig, err := s.ch.Sign(s.remote, s.nonce)
+	if err != nil {
+		return err
+	}
+	r, err := callAs[*ua.ActivateSessionResponse](ctx, s.ch, token, &ua.ActivateSessionRequest{
+		ClientSignature: sig, UserIdentityToken: ua.NewExtensionObject(login), UserTokenSignature: proof,
 	})
 	if err != nil {
 		return fmt.Errorf("activate the session: %w", err)
 	}
+	s.nonce = r.ServerNonce
 	return nil
 }
 

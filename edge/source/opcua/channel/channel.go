@@ -375,3 +375,29 @@ func (c *Channel) opened(r *ua.OpenSecureChannelResponse) error {
 // leastLife is the shortest life of a token that is believed: renewed at three
 // quarters of it, a channel costs two signatures every three seconds.
 const leastLife = 4 * time.Second
+
+// Sign signs parts, one after the other, with the own key.
+func (c *Channel) Sign(parts ...[]byte) (*ua.SignatureData, error) {
+	if c.cfg.Mode == ua.MessageSecurityModeNone {
+		return &ua.SignatureData{}, nil
+	}
+	sig, err := c.asym.Signature(bytes.Join(parts, nil))
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	return &ua.SignatureData{Algorithm: c.asym.SignatureURI(), Signature: sig}, nil
+}
+
+// Verify checks the server's signature of parts, one after the other.
+func (c *Channel) Verify(sig *ua.SignatureData, parts ...[]byte) error {
+	if c.cfg.Mode == ua.MessageSecurityModeNone {
+		return nil
+	}
+	if sig == nil {
+		return fmt.Errorf("%w: it gives no signature", ErrSecurity)
+	}
+	if err := c.asym.VerifySignature(bytes.Join(parts, nil), sig.Signature); err != nil {
+		return fmt.Errorf("%w: its signature is wrong: %w", ErrSecurity, err)
+	}
+	return nil
+}

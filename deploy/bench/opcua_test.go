@@ -1,0 +1,168 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"plantmesh/edge/source"
+	"plantmesh/proto/clock"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
+)
+
+// counting is an agent's log that only counts: its own costs are other rows'.
+type counting struct{ values, bytes atomic.Int64 }
+
+func (c *counting) State(string) ([]byte, error) { return nil, nil }
+
+func (c *counting) Append(_ context.Context, offers []mesh.Offer) ([]mesh.Position, error) {
+	for _, o := range offers {
+		for _, b := range o.Sealed {
+			h, err := wire.ParseHeader(b)
+			if err != nil {
+				return nil, err
+			}
+			c.bytes.Add(int64(len(b)))
+			if h.Kind == mesh.KindBatch {
+				c.values.Add(int64(h.Count))
+			}
+		}
+	}
+	return make([]mesh.Position, len(offers)), nil
+}
+
+// built builds a program, here or in another module.
+func built(t *testing.T, dir, pkg string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, said)
+	}
+	return out
+}
+
+// TestBench_OPCUA reads the synthetic server with a worker process: all of that
+// process's processor time counts, with sealing and the pipe to the agent.
+func TestBench_OPCUA(t *testing.T) {
+	if !full() {
+		t.Skip("skipped: it has a server and a worker run for half a minute; make bench runs it")
+	}
+	perf := filepath.Join(shared(), "perf", "opcua")
+	if _, err := os.Stat(perf); err != nil {
+		t.Skip("skipped: the synthetic server is not beside the project")
+	}
+	server, worker := built(t, perf, "./srv"), built(t, ".", "plantmesh/edge/cmd/plantmesh-edge")
+	for _, c := range []struct {
+		name    string
+		n       int
+		hz, bar float64
+	}{{"opcua_client_cpu", 1000, 0, 0.12}, {"opcua_client_10hz", 5000, 10, 0.2}} {
+		port := 24840 + c.n%1000 + os.Getpid()%500
+		srv := exec.CommandContext(t.Context(), server, "-port", strconv.Itoa(port), "-n", strconv.Itoa(c.n), "-hz", fmt.Sprint(c.hz))
+		if err := srv.Start(); err != nil {
+			t.Fatal(err)
+		}
+		cost, values, size := reading(t, worker, port, c.n)
+		if err := srv.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = srv.Wait() // killed
+		report(t, row{name: c.name, value: cost.Seconds() / values * 1e6, unit: "s/M values", bar: c.bar, clock: true})
+		t.Logf("%s: %.3g values/s at %.2f of a core, %.2f bytes a value into the pipe", c.name, values/span.Seconds(), cost.Seconds()/span.Seconds(), size/values)
+	}
+}
+
+// span is how long is measured.
+const span = 8 * time.Second
+
+// reading has a worker read n nodes for a while: its processor time, the values
+// it gave in that time, and their bytes.
+func reading(t *testing.T, worker string, port, n int) (cost time.Duration, values, size float64) {
+	t.Helper()
+	var file strings.Builder
+	fmt.Fprintf(&file, "opcua:\n  id: s1\n  endpoint: opc.tcp://127.0.0.1:%d\n  security: {insecure: true}\n  signals:\n", port)
+	for i := range n {
+		fmt.Fprintf(&file, "    - {name: s%05d, node: \"nsu=perf;s=s%05d\", type: double}\n", i, i)
+	}
+	orders, err := json.Marshal(map[string]any{"file": "s1.yaml", "raw": []byte(file.String())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	spawn := func(context.Context) (source.Process, error) {
+		return source.Exec(worker, []string{"worker"}, nil, &said)
+	}
+	log := &counting{}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	s := source.NewSupervisor(source.Config{ID: "s1", Worker: orders}, spawn, log, clock.Machine{}.Now, slog.New(slog.DiscardHandler))
+	go func() { ended <- s.Run(ctx) }()
+	for limit := time.Now().Add(30 * time.Second); log.values.Load() < int64(3*n); {
+		if time.Now().After(limit) {
+			t.Fatalf("the worker reads nothing: %s", said.String())
+		}
+		wait(50 * time.Millisecond)
+	}
+	wait(2 * time.Second)
+	pid := childOf(t, worker)
+	from, had, sent := spent(t, pid), log.values.Load(), log.bytes.Load()
+	wait(span)
+	cost = spent(t, pid) - from
+	values, size = float64(log.values.Load()-had), float64(log.bytes.Load()-sent)
+	cancel()
+	<-ended
+	return cost, values, size
+}
+
+// childOf is the process of this one that runs a program.
+func childOf(t *testing.T, program string) string {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range all {
+		if exe, err := os.Readlink(filepath.Join(dir, "exe")); err == nil && exe == program {
+			return dir
+		}
+	}
+	t.Fatalf("no process runs %s", program)
+	return ""
+}
+
+// spent is the processor time of a process (proc(5): utime and stime, in ticks
+// of a hundredth of a second).
+func spent(t *testing.T, dir string) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(rest)
+	var ticks int
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// wait lets others work: this is time that is measured, not a condition.
+func wait(d time.Duration) { <-time.After(d) }
