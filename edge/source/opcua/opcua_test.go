@@ -367,6 +367,11 @@ func TestReader_Proof(t *testing.T) {
 			n.in.Time = 0
 			return []notice{n}
 		}, "0-0: 1i"},
+		{"only the answer is stamped", func(r *Reader) []notice {
+			n, p := r.message(t, 1, 0, false, int32(1)), pulse(2, noon.Add(20*time.Second))
+			n.in.Time, n.in.Sent, p.in.Time, p.in.Sent = 0, n.in.Time, 0, p.in.Time
+			return []notice{n, p}
+		}, "0-15: 1i"},
 		{"a clock of the year 2185", func(r *Reader) []notice {
 			return []notice{r.message(t, 1, 0, false, int32(1)), pulse(2, noon.Add(160*365*24*time.Hour)), pulse(2, noon.Add(10*time.Second))}
 		}, "0-5: 1i"},

@@ -250,7 +250,7 @@ func (r *Reader) deliver(ctx context.Context) error {
 // accept gives one notice in order to the sealer.
 func (r *Reader) accept(n notice) error {
 	now := r.now()
-	at := stamp(n.in.Time)
+	at := stamp(n.in.Instant())
 	believed := at != 0 && !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind
 	r.doubt(!believed, at)
 	if r.state.Fresh && believed {

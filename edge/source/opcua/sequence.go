@@ -40,7 +40,7 @@ func (q *sequence) put(n notice) {
 	seq := n.in.Sequence
 	switch {
 	case n.alive():
-		if q.pulse == nil || n.in.Time > q.pulse.in.Time {
+		if q.pulse == nil || n.in.Instant() > q.pulse.in.Instant() {
 			q.pulse = &n
 		}
 	case !ahead(q.next, seq):

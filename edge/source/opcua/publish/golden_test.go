@@ -39,7 +39,7 @@ func golden() []goldenMessage {
 			05000000 02000000 08000000 09000000 01
 			09000000 87b630d2066bda01 ffffffff
 			02000000 00000000 00007a80 00000000`,
-			want: Message{Handle: 7, Subscription: 5, Available: []uint32{8, 9}, More: true, Sequence: 9, Time: later, Results: []uint32{0, uint32(ua.StatusBadSequenceNumberUnknown)}},
+			want: Message{Handle: 7, Sent: noon, Subscription: 5, Available: []uint32{8, 9}, More: true, Sequence: 9, Time: later, Results: []uint32{0, uint32(ua.StatusBadSequenceNumberUnknown)}},
 		},
 		{
 			name: "one double", hex: `
@@ -50,7 +50,7 @@ func golden() []goldenMessage {
 			01000000 00000000 0d 0b 0000000000803540 00e01dd2066bda01 10071ed2066bda01 ffffffff
 			02000000 00000000 00007a80 00000000`,
 			want: Message{
-				Handle: 7, Subscription: 5, Available: []uint32{8, 9}, More: true, Sequence: 9, Time: later, Data: 1, Results: []uint32{0, uint32(ua.StatusBadSequenceNumberUnknown)},
+				Handle: 7, Sent: noon, Subscription: 5, Available: []uint32{8, 9}, More: true, Sequence: 9, Time: later, Data: 1, Results: []uint32{0, uint32(ua.StatusBadSequenceNumberUnknown)},
 				Values: []Value{{Type: typeDouble, Source: noon, Server: noon + 10_000, Bits: math.Float64bits(21.5)}},
 			},
 		},
@@ -70,7 +70,7 @@ func golden() []goldenMessage {
 			01003403 01 05000000 00000a80 00
 			02000000 00000000 00007a80 00000000`,
 			want: Message{
-				Handle: 7, Subscription: 5, Available: []uint32{8, 9}, More: true, Sequence: 9, Time: later, Data: 2, Results: []uint32{0, uint32(ua.StatusBadSequenceNumberUnknown)},
+				Handle: 7, Sent: noon, Subscription: 5, Available: []uint32{8, 9}, More: true, Sequence: 9, Time: later, Data: 2, Results: []uint32{0, uint32(ua.StatusBadSequenceNumberUnknown)},
 				Status: []uint32{uint32(ua.StatusBadTimeout)},
 				Values: []Value{
 					{Status: uint32(ua.StatusBadNoCommunication)},
@@ -88,7 +88,7 @@ func golden() []goldenMessage {
 			01009403 01 0e000000 01000000 01000000 01000000 0101
 			01002b03 01 16000000 01000000 00000000 01 08 feffffffffffffff ffffffff`,
 			want: Message{
-				Handle: 7, Sequence: 9, Time: later, Data: 2, Events: 1,
+				Handle: 7, Sent: noon, Sequence: 9, Time: later, Data: 2, Events: 1,
 				Values: []Value{{Type: typeInt64, Bits: math.MaxUint64 - 1}},
 			},
 		},
@@ -98,7 +98,7 @@ func golden() []goldenMessage {
 			51 01000000 01000000 78 20 01000000
 			02000000 01000000 61 02000000 6263
 			000000`,
-			want: Message{Handle: 7, Result: uint32(ua.StatusBadNoSubscription)},
+			want: Message{Handle: 7, Sent: noon, Result: uint32(ua.StatusBadNoSubscription)},
 		},
 	}
 }

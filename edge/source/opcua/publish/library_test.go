@@ -47,6 +47,8 @@ func differs(m *Message, want *ua.PublishResponse) string {
 	switch {
 	case m.Handle != h.RequestHandle || m.Result != uint32(h.ServiceResult):
 		return fmt.Sprintf("header %d %x, want %d %x", m.Handle, m.Result, h.RequestHandle, h.ServiceResult)
+	case !libraryTime(m.Sent).Equal(h.Timestamp):
+		return fmt.Sprintf("sent %v, want %v", libraryTime(m.Sent), h.Timestamp)
 	case m.Result&bad != 0: // the library reads on
 		return ""
 	case m.Subscription != want.SubscriptionID || m.More != want.MoreNotifications:

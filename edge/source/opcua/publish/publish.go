@@ -50,6 +50,7 @@ const bad = 1 << 31
 // is not safe for concurrent use.
 type Message struct {
 	Handle       uint32   // of the request
+	Sent         int64    // when the server answered, in 100 ns since 1601-01-01 UTC; 0: it doesn't say
 	Result       uint32   // service result, a StatusCode; where it is bad all below is empty
 	Subscription uint32   // 0 after DecodeRepublish
 	Available    []uint32 // sequence numbers that the server keeps for Republish; empty after DecodeRepublish
@@ -114,6 +115,15 @@ func (m *Message) DecodeRepublish(b []byte) error {
 	return m.finish(&r, was, "republish response")
 }
 
+// Instant is when the notification was sent: Time, or where the server leaves
+// that out, as some do, Sent. What it sends again is older than that.
+func (m *Message) Instant() int64 {
+	if m.Time == 0 {
+		return m.Sent
+	}
+	return m.Time
+}
+
 // reset empties m and returns how many values it had.
 func (m *Message) reset() int {
 	was := len(m.Values)
@@ -141,7 +151,7 @@ func (m *Message) finish(r *reader, was int, what string) error {
 
 // header reads a ResponseHeader (OPC 10000-4) and reports whether the rest is to be read.
 func (m *Message) header(r *reader) bool {
-	r.take(8) // when the server answered: the notification's own time is what counts
+	m.Sent = int64(r.u64())
 	m.Handle = r.u32()
 	m.Result = r.u32()
 	r.skipDiagnostic(1)

@@ -16,7 +16,7 @@ func empty(m *Message) bool {
 	rest.Available, rest.Values, rest.Status, rest.Results = nil, nil, nil, nil
 	return len(m.Available)+len(m.Values)+len(m.Status)+len(m.Results) == 0 &&
 		rest.Handle == 0 && rest.Result == 0 && rest.Subscription == 0 && !rest.More && rest.Sequence == 0 &&
-		rest.Time == 0 && rest.Data == 0 && rest.Events == 0 && rest.Foreign == 0
+		rest.Sent == 0 && rest.Time == 0 && rest.Data == 0 && rest.Events == 0 && rest.Foreign == 0
 }
 
 // agrees reads a publish response and fails where the library reads it otherwise.
@@ -171,7 +171,7 @@ func TestDecodePublish_BadResultIsEmpty(t *testing.T) {
 		if m.Handle != 7 || m.Result != uint32(result) {
 			t.Errorf("result %x: %+v", result, m)
 		}
-		m.Handle, m.Result = 0, 0
+		m.Handle, m.Result, m.Sent = 0, 0, 0
 		if empty(&m) == full {
 			t.Errorf("result %x: %+v", result, m)
 		}
