@@ -102,14 +102,12 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) (err er
 	r.sealer.Resume(r.state.Proof, r.state.Holes...)
 	r.out, r.committed = log, r.state.Seq
 	r.acks.reset()
-	defer r.sess.detach()
 	delay, silent := backoffFirst, false
 	away := source.Away{}
 	away.Begin(time.Now())
 	for ctx.Err() == nil {
 		began := time.Now()
 		worked, err := r.connection(ctx)
-		r.sess.detach()
 		if ctx.Err() != nil {
 			break
 		}
@@ -178,14 +176,30 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// connection is one life of a connection: attach, take up the subscription or
-// make a new one, publish until something breaks. worked says that it came as
-// far as publishing.
+// connection is one life of a connection: on the session before where the server
+// still knows it, else on a new one, read until something breaks. worked says
+// that it came as far as publishing.
 func (r *Reader) connection(ctx context.Context) (worked bool, err error) {
-	kept, err := r.attach(ctx)
-	if err != nil {
-		return false, err
+	if r.sess.token != nil {
+		known, err := r.sess.resume(ctx, func() (err error) {
+			worked, err = r.read(ctx, true)
+			return err
+		})
+		if known {
+			return worked, err
+		}
+		r.log.Info("the server doesn't know the session any more", "error", err.Error())
 	}
+	err = r.sess.open(ctx, r.cfg.ID, func() (err error) {
+		worked, err = r.read(ctx, false)
+		return err
+	})
+	return worked, err
+}
+
+// read takes up the subscription or makes a new one, and publishes. kept says
+// that the session is the one before.
+func (r *Reader) read(ctx context.Context, kept bool) (worked bool, err error) {
 	if err := r.subscribe(ctx, kept); err != nil {
 		return false, err
 	}
@@ -193,26 +207,6 @@ func (r *Reader) connection(ctx context.Context) (worked bool, err error) {
 	r.doubted = false
 	source.Tell(r.out, r.connected())
 	return true, r.pump(ctx)
-}
-
-// attach gets a session: the one before where the server still knows it, else
-// a new one. kept says which.
-func (r *Reader) attach(ctx context.Context) (kept bool, err error) {
-	if r.sess.token != nil {
-		err := r.sess.reattach(ctx)
-		if err == nil {
-			return true, nil
-		}
-		if _, refused := refusal(err); !refused {
-			return false, err
-		}
-		r.log.Info("the server doesn't know the session any more", "error", err.Error())
-		r.sess.detach()
-	}
-	if err := r.sess.open(ctx, r.cfg.ID); err != nil {
-		return false, err
-	}
-	return false, nil
 }
 
 // acks are the messages to acknowledge: committed, and not yet known to be

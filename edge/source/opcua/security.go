@@ -105,12 +105,12 @@ func (s *Security) mode() ua.MessageSecurityMode {
 // What is asked here is not protected; the secure channel then proves it.
 func (s *session) discover(ctx context.Context) error {
 	s.offer = nil
-	ch, err := channel.Dial(ctx, channel.Config{Endpoint: s.endpoint, Mode: ua.MessageSecurityModeNone, DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife})
-	if err != nil {
+	var r *ua.GetEndpointsResponse
+	plain := channel.Config{Endpoint: s.endpoint, Mode: ua.MessageSecurityModeNone, DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife}
+	err := channel.With(ctx, plain, func(ch *channel.Channel) (err error) {
+		r, err = callAs[*ua.GetEndpointsResponse](ctx, ch, nil, &ua.GetEndpointsRequest{EndpointURL: s.endpoint})
 		return err
-	}
-	defer ch.Close()
-	r, err := callAs[*ua.GetEndpointsResponse](ctx, ch, nil, &ua.GetEndpointsRequest{EndpointURL: s.endpoint})
+	})
 	if err != nil {
 		return fmt.Errorf("ask for its endpoints: %w", err)
 	}

@@ -84,13 +84,13 @@ func secured(t *testing.T, endpoint string, s Security) *session {
 	if err := s.validate(); err != nil {
 		t.Fatal(err)
 	}
-	out := &session{
+	return &session{
 		endpoint: endpoint, life: time.Minute, security: s, log: slog.New(slog.DiscardHandler),
 		app: Application{Store: filepath.Join(t.TempDir(), "pki"), URI: "urn:test:agent", Hosts: []string{"gw-1"}},
 	}
-	t.Cleanup(out.detach)
-	return out
 }
+
+func nothing() error { return nil }
 
 // trusting trusts the server that s was refused for.
 func (s *session) trusting(t *testing.T) {
@@ -119,7 +119,7 @@ func TestSession_TrustsByAnActOnly(t *testing.T) {
 	for _, p := range append(policies(), "") {
 		for _, mode := range []string{"Sign", "SignAndEncrypt"} {
 			s := secured(t, endpoint, Security{Policy: p, Mode: mode})
-			err := s.open(t.Context(), "test")
+			err := s.open(t.Context(), "test", nothing)
 			var refused *trust.Refusal
 			if !errors.As(err, &refused) || refused.Reason != trust.Unknown || s.token != nil {
 				t.Fatalf("%s %s: %v", p, mode, err)
@@ -128,18 +128,21 @@ func TestSession_TrustsByAnActOnly(t *testing.T) {
 				t.Errorf("it says %q", said)
 			}
 			s.trusting(t)
-			if err := s.open(t.Context(), "test"); err != nil {
+			asks := func() error {
+				ns, err := s.namespaces(t.Context())
+				if len(ns) == 0 {
+					return errors.Join(err, errors.New("no namespaces"))
+				}
+				return err
+			}
+			if err := s.open(t.Context(), "test", asks); err != nil {
 				t.Fatalf("%s %s: %v", p, mode, err)
 			}
 			if got := s.offer.SecurityPolicyURI; p != "" && got != policyPrefix+p || p == "" && got != policyPrefix+policies()[0] {
 				t.Errorf("%s: it took %s", p, got)
 			}
-			if ns, err := s.namespaces(t.Context()); err != nil || len(ns) == 0 {
-				t.Errorf("%s %s: %v, %v", p, mode, ns, err)
-			}
-			s.detach()
-			if err := s.reattach(t.Context()); err != nil {
-				t.Errorf("%s %s, on a new connection: %v", p, mode, err)
+			if known, err := s.resume(t.Context(), asks); !known || err != nil {
+				t.Errorf("%s %s, on a new connection: %v, %v", p, mode, known, err)
 			}
 		}
 	}
@@ -149,19 +152,18 @@ func TestSession_TrustsByAnActOnly(t *testing.T) {
 // somebody answers in its name.
 func TestSession_ChangedCertificate(t *testing.T) {
 	s := secured(t, guarded(t, identityOf(t, serverURI), nil), Security{})
-	if err := s.open(t.Context(), "test"); err == nil {
+	if err := s.open(t.Context(), "test", nothing); err == nil {
 		t.Fatal("it was trusted")
 	}
 	s.trusting(t)
-	if err := s.open(t.Context(), "test"); err != nil {
+	if err := s.open(t.Context(), "test", nothing); err != nil {
 		t.Fatal(err)
 	}
-	s.detach()
 	was := s.endpoint
 	s.endpoint = guarded(t, identityOf(t, serverURI), nil)
-	err := s.reattach(t.Context())
+	known, err := s.resume(t.Context(), nothing)
 	var refused *trust.Refusal
-	if !errors.As(err, &refused) || refused.Reason != trust.Unknown || s.token == nil {
+	if !errors.As(err, &refused) || refused.Reason != trust.Unknown || !known {
 		t.Errorf("another server: %v", err)
 	}
 	store, err := trust.Open(s.app.Store)
@@ -191,11 +193,11 @@ func TestSession_Logins(t *testing.T) {
 		{"user", Security{User: "anna", PasswordFile: password}},
 	} {
 		s := secured(t, endpoint, c.s)
-		if err := s.open(t.Context(), "test"); err == nil {
+		if err := s.open(t.Context(), "test", nothing); err == nil {
 			t.Fatal("it was trusted")
 		}
 		s.trusting(t)
-		if err := s.open(t.Context(), "test"); err != nil {
+		if err := s.open(t.Context(), "test", nothing); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		switch token := got.UserIdentityToken.Value.(type) {

@@ -32,7 +32,7 @@ const appURI = "urn:plantmesh:edge"
 var errLost = errors.New("the connection to the server is lost")
 
 // session is an OPC UA session that outlives its connection: detach drops the
-// transport only, reattach goes on with the same session on a new one. The
+// transport only, resume goes on with the same session on a new one. The
 // library's own client closes the session instead and loses what waits there.
 type session struct {
 	endpoint string
@@ -52,16 +52,14 @@ type session struct {
 	nonce  []byte // the server's newest
 }
 
-// dial opens a connection and a secure channel on it, each time to whom the
-// server then is: it may have another certificate since.
-func (s *session) dial(ctx context.Context) error {
+// on opens a connection with a secure channel, each time to whom the server then
+// is (it may have another certificate since), and has it used.
+func (s *session) on(ctx context.Context, use func() error) error {
+	cfg := channel.Config{Endpoint: s.endpoint, Mode: s.security.mode(), DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife}
 	if !s.security.Insecure {
 		if err := s.discover(ctx); err != nil {
 			return err
 		}
-	}
-	cfg := channel.Config{Endpoint: s.endpoint, Mode: s.security.mode(), DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife}
-	if s.offer != nil {
 		cert, err := leaf(s.offer.ServerCertificate)
 		if err != nil {
 			return err
@@ -69,20 +67,25 @@ func (s *session) dial(ctx context.Context) error {
 		cfg.Policy, cfg.Cert, cfg.Key, cfg.Remote = s.offer.SecurityPolicyURI, s.own.DER, s.own.Key, cert
 		s.remote = cert
 	}
-	ch, err := channel.Dial(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	s.ch = ch
-	return nil
+	return channel.With(ctx, cfg, func(ch *channel.Channel) error {
+		s.ch = ch
+		defer func() { s.ch = nil }()
+		return use()
+	})
 }
 
-// open makes a new session on a new connection.
-func (s *session) open(ctx context.Context, name string) error {
+// open makes a new session on a new connection, and has it used.
+func (s *session) open(ctx context.Context, name string, use func() error) error {
 	s.token = nil
-	if err := s.dial(ctx); err != nil {
-		return err
-	}
+	return s.on(ctx, func() error {
+		if err := s.create(ctx, name); err != nil {
+			return err
+		}
+		return use()
+	})
+}
+
+func (s *session) create(ctx context.Context, name string) error {
 	nonce := make([]byte, 32)
 	if _, err := rand.Read(nonce); err != nil {
 		return fmt.Errorf("draw a nonce: %w", err)
@@ -107,6 +110,21 @@ func (s *session) open(ctx context.Context, name string) error {
 	}
 	s.token = token
 	return nil
+}
+
+// resume moves the session to a new connection, and has it used. known is false
+// where the server doesn't know the session any more.
+func (s *session) resume(ctx context.Context, use func() error) (known bool, err error) {
+	known = true
+	err = s.on(ctx, func() error {
+		if err := s.activate(ctx, s.token); err != nil {
+			_, refused := refusal(err)
+			known = !refused
+			return err
+		}
+		return use()
+	})
+	return known, err
 }
 
 // anonymous is the policy id under which the server's plain endpoint takes
@@ -145,22 +163,12 @@ func (s *session) activate(ctx context.Context, token *ua.NodeID) error {
 	return nil
 }
 
-// reattach moves the session to a new connection. A status code as error
-// means that the server doesn't know the session any more.
-func (s *session) reattach(ctx context.Context) error {
-	if err := s.dial(ctx); err != nil {
-		return err
-	}
-	return s.activate(ctx, s.token)
-}
-
 // detach drops the transport without a word: session, subscription and queues
 // stay with the server. CloseSession would throw them away.
 func (s *session) detach() {
 	if s.ch != nil {
 		s.ch.Close()
 	}
-	s.ch = nil
 }
 
 // call makes one request within the session.

@@ -23,6 +23,7 @@ import (
 	"github.com/gopcua/opcua/ua"
 	"github.com/gopcua/opcua/uacp"
 	"github.com/gopcua/opcua/uapolicy"
+	"golang.org/x/sync/errgroup"
 
 	"plantmesh/edge/source/opcua/publish"
 )
@@ -154,29 +155,34 @@ type Answer struct {
 	whole []byte // of a message in several chunks
 }
 
-// Dial opens a channel.
-func Dial(ctx context.Context, cfg Config) (*Channel, error) {
+// With opens a channel, has it used, and closes it. It returns what use returns,
+// or why there is no channel, when nothing of the channel runs any more.
+func With(ctx context.Context, cfg Config, use func(c *Channel) error) error {
 	cfg.Policy = cmp.Or(cfg.Policy, ua.SecurityPolicyURINone)
 	if (cfg.Policy == ua.SecurityPolicyURINone) != (cfg.Mode == ua.MessageSecurityModeNone) {
-		return nil, fmt.Errorf("%w: policy %s does not go with mode %s", ErrSecurity, cfg.Policy, cfg.Mode)
+		return fmt.Errorf("%w: policy %s does not go with mode %s", ErrSecurity, cfg.Policy, cfg.Mode)
 	}
 	c := &Channel{
 		cfg: cfg, waiting: map[uint32]*waiter{}, free: make(chan *Answer, spareBuffers), done: make(chan struct{}),
 	}
 	var err error
 	if c.asym, err = cfg.asymmetric(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.connect(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	go c.read()
-	if err := c.token(ctx, ua.SecurityTokenRequestTypeIssue); err != nil {
-		c.close(err)
-		return nil, fmt.Errorf("open a secure channel: %w", err)
+	var g errgroup.Group
+	g.Go(c.read)
+	if err = c.token(ctx, ua.SecurityTokenRequestTypeIssue); err != nil {
+		err = fmt.Errorf("open a secure channel: %w", err)
+	} else {
+		g.Go(func() error { return c.renew(ctx) })
+		err = use(c)
 	}
-	go c.renew(context.WithoutCancel(ctx))
-	return c, nil
+	c.Close()
+	_ = g.Wait() // why it was closed, which is no news: Err tells it
+	return err
 }
 
 func (cfg *Config) asymmetric() (*uapolicy.EncryptionAlgorithm, error) {
@@ -324,7 +330,7 @@ func (c *Channel) token(ctx context.Context, t ua.SecurityTokenRequestType) erro
 }
 
 // renew keeps the channel's token young.
-func (c *Channel) renew(ctx context.Context) {
+func (c *Channel) renew(ctx context.Context) error {
 	for {
 		c.mu.Lock()
 		left := time.Until(c.sending.until)
@@ -334,11 +340,11 @@ func (c *Channel) renew(ctx context.Context) {
 		case <-timer.C:
 		case <-c.done:
 			timer.Stop()
-			return
+			return nil
 		}
 		if err := c.token(ctx, ua.SecurityTokenRequestTypeRenew); err != nil {
 			c.close(fmt.Errorf("renew the token: %w", err))
-			return
+			return err
 		}
 	}
 }

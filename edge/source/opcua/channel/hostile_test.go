@@ -226,11 +226,10 @@ func TestChannel_GoroutinesEnd(t *testing.T) {
 		f := newFake(t)
 		done := make(chan error, 1)
 		go func() { done <- f.serve((*session).opened) }()
-		c, err := dial(t, Config{Endpoint: f.endpoint, Mode: ua.MessageSecurityModeNone})
-		if err != nil {
+		cfg := Config{Endpoint: f.endpoint, Mode: ua.MessageSecurityModeNone, DialTimeout: patience, SendTimeout: patience, Lifetime: time.Hour}
+		if err := With(t.Context(), cfg, func(*Channel) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		c.Close()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}

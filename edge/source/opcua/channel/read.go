@@ -40,12 +40,12 @@ func newInbox(r io.Reader) inbox {
 }
 
 // read takes what the server sends until the connection ends.
-func (c *Channel) read() {
+func (c *Channel) read() error {
 	c.in = newInbox(c.conn)
 	for {
 		if err := c.chunkIn(); err != nil {
 			c.close(err)
-			return
+			return err
 		}
 	}
 }
