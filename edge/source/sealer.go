@@ -170,8 +170,11 @@ func NewSealer(w Window, name string, table []mesh.Signal) (*Sealer, error) {
 
 // Add takes one sample into the open commit. The sample's bytes belong to the
 // sealer afterwards.
-func (s *Sealer) Add(m mesh.Sample) {
-	s.open.samples = append(s.open.samples, m)
+func (s *Sealer) Add(m mesh.Sample) { s.Put(&m) }
+
+// Put is Add, for who makes many samples in one place.
+func (s *Sealer) Put(m *mesh.Sample) {
+	s.open.samples = append(s.open.samples, *m)
 	s.count++
 	s.bytes += sampleBytes + len(m.Value.Bytes)
 }

@@ -59,7 +59,8 @@ type Reader struct {
 	committed uint32    // the last message that is durable
 	since     time.Time // machine time since when taken waits; zero: it doesn't
 	acks      acks
-	text      []byte // of samples since the last block was full
+	text      []byte      // of samples since the last block was full
+	sampled   mesh.Sample // the one at hand
 }
 
 // mark is a commit on its way and the messages in it.

@@ -50,7 +50,8 @@ func TestValue_Convert(t *testing.T) {
 		{&ua.DataValue{}, mesh.TypeInt, "!no scalar"},
 	} {
 		in := message(t, 1, noon, &ua.DataValue{Value: ua.MustVariant(c.raw), SourceTimestamp: noon.Time()})
-		s, err := new(Reader).sample(&mesh.Signal{Type: c.want}, &in.Values[0], noon)
+		var s mesh.Sample
+		err := new(Reader).sample(&s, &mesh.Signal{Type: c.want}, &in.Values[0], noon)
 		got := s.Value.Type.String() + " " + s.Value.String()
 		if err != nil {
 			got = "!" + err.Error()
@@ -85,7 +86,8 @@ func TestValue_TimeAndStatus(t *testing.T) {
 		case "after all time":
 			in.Values[0].Source = math.MaxInt64
 		}
-		s, err := new(Reader).sample(&mesh.Signal{Type: mesh.TypeInt}, &in.Values[0], noon+9)
+		var s mesh.Sample
+		err := new(Reader).sample(&s, &mesh.Signal{Type: mesh.TypeInt}, &in.Values[0], noon+9)
 		if s.Time != c.time || s.Flags != c.flags || (err != nil) != c.bad {
 			t.Errorf("%s: %+v, %v", c.name, s, err)
 		}

@@ -316,7 +316,8 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 		r.state.Subscription = 0 // not ours: neither acknowledge nor delete it
 		return fmt.Errorf("%w: client handle %d is not of this reader: the server has given the subscription's number to somebody else", errGone, v.Handle)
 	}
-	s, err := r.sample(&r.table[i], v, now)
+	s := &r.sampled
+	err := r.sample(s, &r.table[i], v, now)
 	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
 		r.overflow(i, min(s.Time, now))
 	}
@@ -330,7 +331,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	if s.Flags&mesh.FlagSuspect == 0 {
 		r.last[i] = max(r.last[i], s.Time)
 	}
-	r.sealer.Add(s)
+	r.sealer.Put(s)
 	return nil
 }
 

@@ -56,11 +56,15 @@ func stamp(ticks int64) mesh.Nanos {
 	return mesh.Nanos(n)
 }
 
-// sample makes a sample of a data value: the event time is the source's stamp,
-// else the server's, else the agent's. With an error the sample is good too: it
-// has no value, and a status that says so, because the value before does not hold.
-func (r *Reader) sample(signal *mesh.Signal, v *publish.Value, now mesh.Nanos) (mesh.Sample, error) {
-	s := mesh.Sample{Signal: signal.ID, Status: mesh.Status(v.Status), Source: stamp(v.Source), Server: stamp(v.Server), Agent: now}
+// sample makes a sample of a data value, in s: the event time is the source's
+// stamp, else the server's, else the agent's. With an error the sample is good too:
+// it has no value, and a status that says so, because the value before does not hold.
+func (r *Reader) sample(s *mesh.Sample, signal *mesh.Signal, v *publish.Value, now mesh.Nanos) error {
+	*s = mesh.Sample{Signal: signal.ID, Status: mesh.Status(v.Status), Source: stamp(v.Source), Agent: now}
+	s.Server = s.Source
+	if v.Server != v.Source {
+		s.Server = stamp(v.Server)
+	}
 	switch {
 	case s.Source != 0:
 		s.Time = s.Source
@@ -73,21 +77,25 @@ func (r *Reader) sample(signal *mesh.Signal, v *publish.Value, now mesh.Nanos) (
 	if source.Suspect(s.Time, now) {
 		s.Flags |= mesh.FlagSuspect
 	}
+	if v.Type == typeDouble && !v.Array && signal.Type == mesh.TypeDouble { // what most signals are
+		s.Value.Type, s.Value.Bits = mesh.TypeDouble, v.Bits
+		return nil
+	}
 	value, err := r.scalar(v)
 	switch {
 	case errors.Is(err, errNoValue):
 		if !s.Status.IsGood() {
-			return s, nil // a status without a value
+			return nil // a status without a value
 		}
 		s.Status = mesh.StatusBadNoData
-		return s, err
+		return err
 	case err == nil:
 		s.Value, err = convert(value, signal.Type)
 	}
 	if err != nil && !s.Status.IsBad() {
 		s.Status = mesh.StatusBadTypeMismatch
 	}
-	return s, err
+	return err
 }
 
 // scalar is a value as the server typed it.
