@@ -2,6 +2,7 @@ package wire
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 
 	"plantmesh/proto/mesh"
@@ -20,15 +21,34 @@ type grouping struct {
 	from, to           mesh.Nanos // event times
 	status, flags, seq bool       // some are not 0
 	none, time         [clocks]bool
-	times, bits        []uint64    // in order
-	types              []mesh.Type // in order
+	times, bits        []uint64 // in order
 }
 
 // run is a stretch of the order that belongs to one signal.
-type run struct{ signal, from, to uint32 }
+type run struct {
+	signal, from, to uint32
+	kinds            kinds
+}
 
 // slot is where the samples of one signal go: the next one, and the end.
-type slot struct{ next, end uint32 }
+type slot struct {
+	next, end uint32
+	kinds     kinds
+}
+
+// kinds are the types among a signal's values, a bit for each. A type that no
+// program of today knows has the last bit, and may be several.
+type kinds uint32
+
+const lastKind = 31
+
+func (k *kinds) add(t mesh.Type) { *k |= 1 << min(t, lastKind) }
+
+// one is the only type there is, if so.
+func (k kinds) one() (t mesh.Type, ok bool) {
+	t = mesh.Type(bits.TrailingZeros32(uint32(k)))
+	return t, k&(k-1) == 0 && t < lastKind
+}
 
 // mostBlind is how many batches are counted first, at most, after some whose
 // signals came in other numbers than those of the batches before.
@@ -60,7 +80,7 @@ func (g *grouping) group(s []mesh.Sample) {
 }
 
 func (g *grouping) grow(n int) {
-	g.order, g.times, g.bits, g.types = grow(g.order, n), grow(g.times, n), grow(g.bits, n), grow(g.types, n)
+	g.order, g.times, g.bits = grow(g.order, n), grow(g.times, n), grow(g.bits, n)
 }
 
 // count gives each signal a slot of just its size. It reports whether ids are
@@ -83,7 +103,7 @@ func (g *grouping) count(s []mesh.Sample) bool {
 	at := uint32(0)
 	for i := range g.slots {
 		sl := &g.slots[i]
-		sl.next, sl.end = at, at+sl.end
+		sl.next, sl.end, sl.kinds = at, at+sl.end, 0
 		at = sl.end
 	}
 	return true
@@ -93,7 +113,7 @@ func (g *grouping) count(s []mesh.Sample) bool {
 // room.
 func (g *grouping) scatter(s []mesh.Sample) bool {
 	slots, order := g.slots, g.order
-	times, bits, types := g.times[:len(order)], g.bits[:len(order)], g.types[:len(order)]
+	times, values := g.times[:len(order)], g.bits[:len(order)]
 	from, to := s[0].Time, s[0].Time
 	var source, off, other mesh.Nanos
 	var beside uint64
@@ -108,8 +128,9 @@ func (g *grouping) scatter(s []mesh.Sample) bool {
 			return false
 		}
 		sl.next = h + 1
+		sl.kinds.add(x.Value.Type)
 		t := x.Time
-		order[h], times[h], bits[h], types[h] = uint32(i), uint64(t), x.Value.Bits, x.Value.Type
+		order[h], times[h], values[h] = uint32(i), uint64(t), x.Value.Bits
 		from, to = min(from, t), max(to, t)
 		source |= x.Source
 		off |= x.Source ^ t
@@ -135,10 +156,10 @@ func (g *grouping) close() {
 		sl := &g.slots[i]
 		n := sl.next - began
 		if n > 0 {
-			g.columns = append(g.columns, run{uint32(i), began, sl.next})
+			g.columns = append(g.columns, run{uint32(i), began, sl.next, sl.kinds})
 		}
 		began = sl.end
-		sl.next, sl.end = at, at+n+n/4+1
+		sl.next, sl.end, sl.kinds = at, at+n+n/4+1, 0
 		at = sl.end
 	}
 	g.room = int(at)
@@ -179,10 +200,12 @@ func (g *grouping) sort(s []mesh.Sample) {
 	for h, i := range g.order {
 		x := &s[i]
 		g.from, g.to = min(g.from, x.Time), max(g.to, x.Time)
-		g.times[h], g.bits[h], g.types[h] = uint64(x.Time), x.Value.Bits, x.Value.Type
+		g.times[h], g.bits[h] = uint64(x.Time), x.Value.Bits
 		if n := len(g.columns); n == 0 || g.columns[n-1].signal != x.Signal {
-			g.columns = append(g.columns, run{x.Signal, uint32(h), uint32(h)})
+			g.columns = append(g.columns, run{x.Signal, uint32(h), uint32(h), 0})
 		}
-		g.columns[len(g.columns)-1].to++
+		c := &g.columns[len(g.columns)-1]
+		c.to++
+		c.kinds.add(x.Value.Type)
 	}
 }

@@ -177,12 +177,10 @@ func (w *writer) multiply(k, i int, by uint64) {
 }
 
 func (w *writer) column(s []mesh.Sample, c run) {
-	order, times, types := w.order[c.from:c.to], w.times[c.from:c.to], w.types[c.from:c.to]
-	kind, more := byte(types[0]), byte(0)
-	for _, t := range types {
-		if byte(t) != kind {
-			kind = kindMixed
-		}
+	order, times := w.order[c.from:c.to], w.times[c.from:c.to]
+	kind, more := byte(kindMixed), byte(0)
+	if t, ok := c.kinds.one(); ok {
+		kind = byte(t)
 	}
 	status, flags, seq := w.sides(s, order)
 	at := len(w.kinds)
@@ -317,14 +315,15 @@ func (w *writer) values(s []mesh.Sample, c run, kind byte) {
 		w.valuesOf(s, c, mesh.Type(kind))
 		return
 	}
-	a := w.a[:c.to-c.from]
-	for i, t := range w.types[c.from:c.to] {
-		a[i] = uint64(t)
+	order := w.order[c.from:c.to]
+	a := w.a[:len(order)]
+	for i, o := range order {
+		a[i] = uint64(s[o].Value.Type)
 	}
 	w.ints(a)
 	for c.from < c.to {
-		t, same := w.types[c.from], c
-		for same.to = c.from + 1; same.to < c.to && w.types[same.to] == t; same.to++ {
+		t, same := s[w.order[c.from]].Value.Type, c
+		for same.to = c.from + 1; same.to < c.to && s[w.order[same.to]].Value.Type == t; same.to++ {
 			continue
 		}
 		w.valuesOf(s, same, t)
