@@ -42,7 +42,7 @@ type kinds uint32
 
 const lastKind = 31
 
-func (k *kinds) add(t mesh.Type) { *k |= 1 << min(t, lastKind) }
+func (k kinds) with(t mesh.Type) kinds { return k | 1<<min(t, lastKind) }
 
 // one is the only type there is, if so.
 func (k kinds) one() (t mesh.Type, ok bool) {
@@ -128,7 +128,7 @@ func (g *grouping) scatter(s []mesh.Sample) bool {
 			return false
 		}
 		sl.next = h + 1
-		sl.kinds.add(x.Value.Type)
+		sl.kinds = sl.kinds.with(x.Value.Type)
 		t := x.Time
 		order[h], times[h], values[h] = uint32(i), uint64(t), x.Value.Bits
 		from, to = min(from, t), max(to, t)
@@ -206,6 +206,6 @@ func (g *grouping) sort(s []mesh.Sample) {
 		}
 		c := &g.columns[len(g.columns)-1]
 		c.to++
-		c.kinds.add(x.Value.Type)
+		c.kinds = c.kinds.with(x.Value.Type)
 	}
 }
