@@ -114,6 +114,20 @@ func (w *wound) pick(newest bool) *segmentFile {
 	return all[len(all)-2]
 }
 
+// filled is pick, and what the hub lacks of it. The newest may just have been made
+// and hold nothing: then it is the one before it.
+func (w *wound) filled(newest bool) (s *segmentFile, lacks []held, last bool) {
+	w.Helper()
+	if newest {
+		s = w.pick(true)
+		if lacks = w.unseen(s.must(w.T, s.newest()).records); len(lacks) > 0 {
+			return s, lacks, true
+		}
+	}
+	s = w.pick(false)
+	return s, w.lacking(s.must(w.T, s.newest()).records), false
+}
+
 // up starts the agent and waits until it says something about the damage.
 func (w *wound) up(words ...string) {
 	w.Helper()
@@ -180,8 +194,7 @@ func d08(x *trial) {
 	for range x.rounds {
 		w.hoard(2)
 		w.edge.kill()
-		s := w.pick(x.luck.IntN(2) == 0)
-		all := w.lacking(s.must(x.T, s.newest()).records)
+		s, all, _ := w.filled(x.luck.IntN(2) == 0)
 		h := all[x.luck.IntN(len(all))]
 		e := h.pieces[x.luck.IntN(len(h.pieces))]
 		at := e.at + x.luck.IntN(e.size)
@@ -220,9 +233,9 @@ func d09(x *trial) {
 		}
 		w.hoard(2)
 		w.edge.kill()
-		s = w.pick(x.luck.IntN(2) == 0)
+		s, lacks, _ := w.filled(x.luck.IntN(2) == 0)
 		t = s.must(x.T, s.newest())
-		w.lost = append(w.lost, w.lacking(t.records)...)
+		w.lost = append(w.lost, lacks...)
 		if len(t.branches) == 0 {
 			x.Fatalf("%s has no branch", s.path)
 		}
@@ -282,9 +295,7 @@ func d12(x *trial) {
 		w.hoard(2)
 		w.pid, w.before = w.edge.pid(), len(w.edge.said())
 		w.edge.signal(syscall.SIGSTOP) // so that what is read is one moment's
-		newest := x.luck.IntN(2) == 0
-		s := w.pick(newest)
-		lost := w.lacking(s.must(x.T, s.newest()).records)
+		s, lost, newest := w.filled(x.luck.IntN(2) == 0)
 		sixtyPercent(x, s)
 		w.edge.signal(syscall.SIGCONT)
 		pause(x.between(0, time.Second))
@@ -325,8 +336,8 @@ func (w *wound) segmentLost(newest bool, hurt func(*trial, *segmentFile)) {
 	w.Helper()
 	w.hoard(2)
 	w.edge.kill()
-	s := w.pick(newest)
-	w.lost = append(w.lost, w.lacking(s.must(w.T, s.newest()).records)...)
+	s, lacks, _ := w.filled(newest)
+	w.lost = append(w.lost, lacks...)
 	hurt(w.trial, s)
 	w.up("segment set aside", filepath.Base(s.path))
 	w.heals()
