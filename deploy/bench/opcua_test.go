@@ -62,6 +62,9 @@ func TestBench_OPCUA(t *testing.T) {
 	}
 	perf := filepath.Join(shared(), "perf", "opcua")
 	if _, err := os.Stat(perf); err != nil {
+		if strings.Contains(os.Getenv("PLANTMESH_REQUIRE"), "shared") {
+			t.Fatal("the synthetic server is not beside the project")
+		}
 		t.Skip("skipped: the synthetic server is not beside the project")
 	}
 	server, worker := built(t, perf, "./srv"), built(t, ".", "plantmesh/edge/cmd/plantmesh-edge")

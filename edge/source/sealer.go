@@ -315,8 +315,8 @@ func (s *Sealer) Seal(state []byte) (mesh.Offer, error) {
 	return o, nil
 }
 
-// keep keeps a sealed part's room. Grown anew for every commit it was a quarter
-// of what a worker costs.
+// keep keeps a sealed part's room: grown anew for every commit it was the largest
+// cost of a worker that reads much.
 func (s *Sealer) keep(samples []mesh.Sample) {
 	if s.bytes > s.count*sampleBytes {
 		clear(samples) // they hold texts
