@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"plantmesh/cloud/port"
 	"plantmesh/proto/mesh"
 )
 
@@ -340,8 +342,8 @@ func TestFeed_SlowReaderFallsOut(t *testing.T) {
 	if _, ok := f.after(0); ok {
 		t.Error("a reader behind the ring got frames")
 	}
-	if frames, ok := f.after(1); !ok || len(frames) != ringFrames {
-		t.Errorf("%d frames, %v", len(frames), ok)
+	if n, ok := f.after(1); !ok || len(n.frames) != ringFrames {
+		t.Errorf("%d frames, %v", len(n.frames), ok)
 	}
 	for range 4 {
 		f.pushLocked(make(frame, ringBytes/2))
@@ -355,7 +357,8 @@ func TestFeed_FindsTheEndByReading(t *testing.T) {
 	hub := newFake(noon())
 	deps := hub.deps()
 	deps.End = nil
-	f := newFeed(deps)
+	s := New(Config{}, deps, slog.New(slog.DiscardHandler)).server
+	f := s.feed
 	if _, _, err := f.join(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +374,52 @@ func TestFeed_FindsTheEndByReading(t *testing.T) {
 		}
 	}
 	f.pumped = time.Time{}
-	if err := f.pump(t.Context(), time.UTC); err != nil || len(f.ring) == 0 || !strings.HasPrefix(string(f.ring[0]), "event: resync") {
+	if err := f.pump(t.Context(), s); err != nil || len(f.ring) == 0 || !strings.HasPrefix(string(f.ring[0]), "event: resync") {
 		t.Errorf("readers were not told to ask anew: %v, %d frames", err, len(f.ring))
+	}
+}
+
+// A page that is told how far a product is known has the rows that say so: where
+// more rows wait than go into one frame, the word waits for the last of them.
+func TestFeed_StandsBehindItsRows(t *testing.T) {
+	hub := newFake(noon())
+	hub.progress = hub.now.Add(-10 * time.Hour)
+	s := New(Config{}, hub.deps(), slog.New(slog.DiscardHandler)).server
+	f := s.feed
+	next, _, err := f.join(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pump := func() news {
+		t.Helper()
+		f.pumped = time.Time{}
+		if err := f.pump(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		n, ok := f.after(next)
+		if !ok {
+			t.Fatal("the reader fell behind")
+		}
+		next += uint64(len(n.frames))
+		return n
+	}
+	if n := pump(); !n.stands["oee"].CatchingUp || n.behind {
+		t.Fatalf("at first: %+v", n.stands["oee"])
+	}
+	from := hub.now.Time()
+	for i := range 2*pumpRows + 1 {
+		hub.put("oee", mesh.Row{Entity: "line1-filler", Key: strconv.Itoa(i), From: hub.now, State: mesh.RowProvisional},
+			stateBody("line1", "line1-filler", from, time.Time{}, tuples()[1], from))
+	}
+	hub.progress, hub.now = hub.now, hub.now.Add(time.Second)
+	for i := range 3 {
+		n := pump()
+		oee, last := n.stands["oee"], i == 2
+		if len(n.frames) != 1 || n.behind == last || oee.CatchingUp == last || n.stands["coverage"].CatchingUp {
+			t.Errorf("frame %d of 3: %d frames, more waits %v, oee catches up %v, coverage %v", i+1, len(n.frames), n.behind, oee.CatchingUp, n.stands["coverage"].CatchingUp)
+		}
+		if want := hub.now.Time().Format(port.Stamp); oee.PlantNow != want {
+			t.Errorf("the state is of %s, now is %s", oee.PlantNow, want)
+		}
 	}
 }

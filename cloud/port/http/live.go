@@ -17,6 +17,9 @@ import (
 // first pumps what is new into a ring of frames, the others find it there. A
 // reader that falls behind the ring, or takes no bytes for writeWait, is
 // dropped: it comes back and asks for the rows it shows anew.
+//
+// Where a product stands is told behind the rows it speaks of: it is read before
+// them, and kept back while more of them wait than go into one frame.
 const (
 	ringFrames = 256
 	ringBytes  = 8 << 20
@@ -37,6 +40,8 @@ type feed struct {
 
 	mu     sync.Mutex // protects the fields below
 	tails  map[string]mesh.Position
+	stands map[string]state // where the products stood when the tails were at the ends
+	behind bool             // more rows wait
 	ring   []frame
 	first  uint64 // number of ring[0]
 	bytes  int    // in ring
@@ -45,7 +50,7 @@ type feed struct {
 }
 
 func newFeed(deps Deps) *feed {
-	f := &feed{out: deps.Out, end: deps.End, tails: map[string]mesh.Position{}}
+	f := &feed{out: deps.Out, end: deps.End, tails: map[string]mesh.Position{}, stands: map[string]state{}}
 	for _, p := range deps.Catalogue {
 		if !p.View {
 			f.products = append(f.products, p)
@@ -110,49 +115,81 @@ func (f *feed) readers() int {
 	return f.open
 }
 
-// after gives the frames from number next on; ok is false where some of them
-// have left the ring.
-func (f *feed) after(next uint64) (frames []frame, ok bool) {
+// news is what a reader has not seen yet.
+type news struct {
+	frames []frame
+	stands map[string]state // behind the frames; never changed
+	behind bool             // there is more to pump
+}
+
+// after gives what is new from frame number next on; ok is false where some of
+// the frames have left the ring.
+func (f *feed) after(next uint64) (n news, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if next < f.first {
-		return nil, false
+		return news{}, false
 	}
-	return append(frames, f.ring[min(next-f.first, uint64(len(f.ring))):]...), true
+	n.frames = append(n.frames, f.ring[min(next-f.first, uint64(len(f.ring))):]...)
+	n.stands, n.behind = f.stands, f.behind
+	return n, true
 }
 
 // pump reads what is new, at most once per pumpEvery.
-func (f *feed) pump(ctx context.Context, zone *time.Location) error {
+func (f *feed) pump(ctx context.Context, s *server) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if time.Since(f.pumped) < pumpEvery {
 		return nil
 	}
 	f.pumped = time.Now()
-	for _, p := range f.products {
-		rows, err := f.out.Out(ctx, p.ID, f.tails[p.ID], pumpRows)
-		if errors.Is(err, mesh.ErrGone) {
-			// The log was pruned past the tail, or the hub went back to a
-			// backup: readers must ask for their rows anew.
-			if err = f.skipLocked(ctx, p.ID); err == nil {
-				f.pushLocked(event("resync", []byte(`{}`)))
-				continue
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("read the output of %s: %w", p.ID, err)
-		}
-		if len(rows) == 0 {
-			continue
-		}
-		f.tails[p.ID] = rows[len(rows)-1].At
-		body, err := frameOf(p, rows, zone)
+	stands := make(map[string]state, len(s.deps.Catalogue))
+	for _, p := range s.deps.Catalogue {
+		st, err := s.stateOf(ctx, p)
 		if err != nil {
 			return err
 		}
-		f.pushLocked(event("rows", body))
+		stands[p.ID] = st
 	}
+	f.behind = false
+	for _, p := range f.products {
+		all, err := f.readLocked(ctx, p, s.zone())
+		if err != nil {
+			return err
+		}
+		if was, ok := f.stands[p.ID]; !all && ok {
+			f.behind, stands[p.ID] = true, s.aged(was)
+		}
+	}
+	f.stands = stands
 	return nil
+}
+
+// readLocked makes a frame of what is new of a product; all is false where there
+// may be more.
+func (f *feed) readLocked(ctx context.Context, p Product, zone *time.Location) (all bool, err error) {
+	rows, err := f.out.Out(ctx, p.ID, f.tails[p.ID], pumpRows)
+	if errors.Is(err, mesh.ErrGone) {
+		// The log was pruned past the tail, or the hub went back to a
+		// backup: readers must ask for their rows anew.
+		if err = f.skipLocked(ctx, p.ID); err == nil {
+			f.pushLocked(event("resync", []byte(`{}`)))
+			return true, nil
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the output of %s: %w", p.ID, err)
+	}
+	if len(rows) == 0 {
+		return true, nil
+	}
+	f.tails[p.ID] = rows[len(rows)-1].At
+	body, err := frameOf(p, rows, zone)
+	if err != nil {
+		return false, err
+	}
+	f.pushLocked(event("rows", body))
+	return len(rows) < pumpRows, nil
 }
 
 func (f *feed) pushLocked(e frame) {
@@ -248,63 +285,66 @@ func (c *client) run(ctx context.Context, r *http.Request) error {
 	defer tick.Stop()
 	for {
 		changed := c.deps.Changed()
-		if err := c.turn(ctx); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-changed:
-			// Gather the commits of a moment; many small frames help nobody.
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(pumpEvery):
-			}
-		}
-	}
-}
-
-// turn sends everything that is new to this reader.
-func (c *client) turn(ctx context.Context) error {
-	if err := c.feed.pump(ctx, c.zone()); err != nil {
-		return err
-	}
-	frames, ok := c.feed.after(c.next)
-	if !ok {
-		return errBehind
-	}
-	for _, f := range frames {
-		if err := c.send(f); err != nil {
-			return err
-		}
-	}
-	c.next += uint64(len(frames))
-	if err := c.states(ctx); err != nil {
-		return err
-	}
-	if time.Since(c.beat) >= c.cfg.Heartbeat {
-		// The comment keeps what lies between awake. A page can't see it, so the
-		// state goes along: it tells the page that the hub is there.
-		c.told = ""
-		if err := c.send([]byte(": alive\n\n")); err != nil {
-			return err
-		}
-		return c.states(ctx)
-	}
-	return nil
-}
-
-// states tells where the products stand, when that has changed.
-func (c *client) states(ctx context.Context) error {
-	all := make([]state, 0, len(c.deps.Catalogue))
-	for _, p := range c.deps.Catalogue {
-		st, err := c.stateOf(ctx, p)
+		behind, err := c.turn(ctx)
 		if err != nil {
 			return err
 		}
-		all = append(all, st)
+		if !behind {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				continue
+			case <-changed:
+			}
+		}
+		// Gather the commits of a moment; many small frames help nobody.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pumpEvery):
+		}
+	}
+}
+
+// turn sends everything that is new to this reader; behind is true where more
+// waits.
+func (c *client) turn(ctx context.Context) (behind bool, err error) {
+	if err := c.feed.pump(ctx, c.server); err != nil {
+		return false, err
+	}
+	n, ok := c.feed.after(c.next)
+	if !ok {
+		return false, errBehind
+	}
+	for _, f := range n.frames {
+		if err := c.send(f); err != nil {
+			return false, err
+		}
+	}
+	c.next += uint64(len(n.frames))
+	if err := c.states(n.stands); err != nil {
+		return false, err
+	}
+	if time.Since(c.beat) < c.cfg.Heartbeat {
+		return n.behind, nil
+	}
+	// The comment keeps what lies between awake. A page can't see it, so the
+	// state goes along: it tells the page that the hub is there.
+	c.told = ""
+	if err := c.send([]byte(": alive\n\n")); err != nil {
+		return false, err
+	}
+	return n.behind, c.states(n.stands)
+}
+
+// states tells where the products stand, when that has changed.
+func (c *client) states(stands map[string]state) error {
+	all := make([]state, 0, len(c.deps.Catalogue))
+	for _, p := range c.deps.Catalogue {
+		if st, ok := stands[p.ID]; ok {
+			all = append(all, st)
+		}
 	}
 	b, err := json.Marshal(map[string]any{
 		"plant_now": c.deps.PlantNow().Time().Format(port.Stamp), "plant_speed": c.speed(), "products": all,

@@ -98,6 +98,8 @@ type state struct {
 	Version    string  `json:"contract_version"`
 	// Sources are those of the site, each with how far it is known.
 	Sources []sourceState `json:"sources"`
+
+	through mesh.Nanos // Progress
 }
 
 func (s *server) status(w http.ResponseWriter, r *http.Request) error {
@@ -124,11 +126,7 @@ func (s *server) stateOf(ctx context.Context, p Product) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	now, speed := s.deps.PlantNow(), s.speed()
-	st := state{
-		ID: p.ID, Progress: stamp(progress), Watermark: stamp(watermark), Place: place.String(),
-		PlantNow: now.Time().Format(port.Stamp), Speed: speed, Version: p.Version, CatchingUp: true,
-	}
+	st := state{ID: p.ID, Watermark: stamp(watermark), Place: place.String(), Version: p.Version}
 	if place.IsZero() {
 		st.Place = ""
 	}
@@ -137,17 +135,28 @@ func (s *server) stateOf(ctx context.Context, p Product) (state, error) {
 		return state{}, err
 	}
 	st.KnownFrom = stamp(from)
-	lagging := func(t mesh.Nanos) bool {
-		return now.Sub(t) > lagOfPlant+time.Duration(speed*float64(lagOfMachine))
-	}
-	st.Sources, progress, err = s.nearest(ctx, p.ID, progress, lagging)
+	now, speed := s.deps.PlantNow(), s.speed()
+	st.Sources, st.through, err = s.nearest(ctx, p.ID, progress, func(t mesh.Nanos) bool { return lagging(now, t, speed) })
 	if err != nil {
 		return state{}, err
 	}
-	if progress != 0 {
-		st.Progress, st.LagSeconds, st.CatchingUp = stamp(progress), max(0, now.Sub(progress)).Seconds(), lagging(progress)
+	return s.aged(st), nil
+}
+
+// aged is a state as it looks now: nothing came since, and time goes on.
+func (s *server) aged(st state) state {
+	now, speed := s.deps.PlantNow(), s.speed()
+	st.PlantNow, st.Speed = now.Time().Format(port.Stamp), speed
+	st.Progress, st.LagSeconds, st.CatchingUp = stamp(st.through), 0, true
+	if st.through != 0 {
+		st.LagSeconds, st.CatchingUp = max(0, now.Sub(st.through)).Seconds(), lagging(now, st.through, speed)
 	}
-	return st, nil
+	return st
+}
+
+// lagging reports whether an instant is further behind than the chain explains.
+func lagging(now, t mesh.Nanos, speed float64) bool {
+	return now.Sub(t) > lagOfPlant+time.Duration(speed*float64(lagOfMachine))
 }
 
 // nearest takes a product's progress from the sources that are heard: one that

@@ -157,6 +157,29 @@ func TestRunner_GrowthWaits(t *testing.T) {
 	}
 }
 
+// A backlog brings hours in a second. Whoever is told that they are known finds
+// them in the rows: of what only grew, no more than five minutes may be left out.
+func TestRunner_ABacklogDoesNotWaitForGrowth(t *testing.T) {
+	b := newBench(t, Config{})
+	b.hub.arrive(b.heard(6*time.Minute, b.sample(0, "state", mesh.Int(6)), b.sample(0, "produced", mesh.Int(0)), b.sample(5*time.Minute, "produced", mesh.Int(100))), nil)
+	b.step()
+	const day = "day/2026-03-01T05:00:00.000Z"
+	for i, heard := range []time.Duration{40 * time.Minute, 70 * time.Minute, 74 * time.Minute} {
+		b.now += second / 10
+		b.hub.arrive(b.heard(heard, b.sample(heard-time.Minute, "produced", mesh.Int(int64(1000+100*i)))), nil)
+		b.step()
+		row, m := b.row("oee", day)
+		if row.Key == "" {
+			t.Fatalf("no row %s in %v", day, bodies(b.out, "oee"))
+		}
+		elapsed := m["pbt_seconds"].(float64) + m["planned_stop_seconds"].(float64) + m["unknown_seconds"].(float64)
+		told := b.out.progress["oee"].Sub(row.From)
+		if lacks := told - time.Duration(elapsed*1e9); lacks > 5*time.Minute {
+			t.Errorf("oee is told known for %s of the day, its row lacks %s of them", told, lacks)
+		}
+	}
+}
+
 func TestRunner_AnotherSiteFoldsAnew(t *testing.T) {
 	b := newBench(t, Config{Eager: true})
 	b.hub.arrive(b.heard(3*time.Hour, b.sample(0, "state", mesh.Int(6)), b.sample(0, "product", mesh.Text("a")), b.sample(0, "produced", mesh.Int(0)), b.sample(time.Minute, "produced", mesh.Int(100))), nil)

@@ -19,6 +19,7 @@ type kept struct {
 	state    mesh.RowState
 	revision uint32
 	produced mesh.Nanos
+	reach    mesh.Nanos // the end of what was known when it was made; 0: it was read back
 	shape    string
 	body     []byte
 	next     *product.Draft // what it should be by now, where that was held back
@@ -94,7 +95,7 @@ func (k *kept) vanishes(since mesh.Nanos, drafts []product.Draft) bool {
 
 func (d *diff) put(e *entity, x *product.Draft) {
 	was := e.rows[x.Key]
-	k := &kept{from: x.From, to: x.To, state: mesh.RowProvisional, revision: 1, produced: d.now, shape: x.Shape, body: x.Body}
+	k := &kept{from: x.From, to: x.To, state: mesh.RowProvisional, revision: 1, produced: d.now, reach: d.end, shape: x.Shape, body: x.Body}
 	if d.final(mesh.Span{From: x.From, To: x.To}) {
 		k.state = mesh.RowFinal
 	}
@@ -117,16 +118,26 @@ func (d *diff) put(e *entity, x *product.Draft) {
 	d.emit(e, x.Key, k)
 }
 
+// mostGrowth is how far what is known may move on before an open row is made
+// anew, whatever the machine's clock says: a backlog brings hours in a second, and
+// who is told that they are known must not find a row that lacks them.
+const mostGrowth = 5 * time.Minute
+
 // hold reports whether a change can wait: of a row in which only numbers have
 // changed.
 func (d *diff) hold(was, now *kept) bool {
 	wait := d.wait(now)
-	if d.all || was.state != mesh.RowProvisional || now.state != mesh.RowProvisional || was.shape != now.shape ||
+	if d.all || d.outgrown(was) || was.state != mesh.RowProvisional || now.state != mesh.RowProvisional || was.shape != now.shape ||
 		was.from != now.from || was.to != now.to || d.now.Sub(was.produced) >= wait || d.now < was.produced {
 		return false
 	}
 	d.held = true
 	return true
+}
+
+// outgrown reports whether an open row lacks more than may be left out of it.
+func (d *diff) outgrown(was *kept) bool {
+	return !was.ends(d.end) && d.end.Sub(was.reach) > mostGrowth
 }
 
 // wait is the least time between two revisions of a row: of an open one, which
@@ -172,7 +183,7 @@ func (d *diff) emit(e *entity, key string, k *kept) {
 func (d *diff) sweep(e *entity) {
 	var due []string
 	for key, k := range e.open {
-		if d.final(mesh.Span{From: k.from, To: k.to}) || k.next != nil && (d.all || d.now < k.produced || d.now.Sub(k.produced) >= d.wait(k)) {
+		if d.final(mesh.Span{From: k.from, To: k.to}) || k.next != nil && (d.all || d.outgrown(k) || d.now < k.produced || d.now.Sub(k.produced) >= d.wait(k)) {
 			due = append(due, key)
 		} else if k.next != nil {
 			d.held = true

@@ -242,6 +242,7 @@ func TestPage_ShowsAPlantThatMoves(t *testing.T) {
 	ctx := tab(t)
 	run(ctx, t, chromedp.EmulateViewport(1440, 900))
 	visit(ctx, t, "http://"+address+"/")
+	stop := follow(t, address)
 	full := func(s string) bool { return len(strings.Split(s, "|")) == 12 && !strings.Contains(s, "||") }
 	until(ctx, t, movesWithin-time.Since(began), "twelve machines with a state in words", states, full)
 	before := run(ctx, t, chromedp.Evaluate[string](tiles))
@@ -252,6 +253,10 @@ func TestPage_ShowsAPlantThatMoves(t *testing.T) {
 	t.Logf("history after %.1f s", time.Since(began).Seconds())
 	until(ctx, t, 30*time.Second, "an OEE in percent on every machine", oees, func(s string) bool { return strings.Count(s, "%") >= 12 })
 	until(ctx, t, 30*time.Second, "the end of catching up", `String(document.querySelector('[data-testid="catching-up"]')?.innerText ?? '')`, func(s string) bool { return s == "" })
+	until(ctx, t, 30*time.Second, "a page that calls itself live", text("freshness"), func(s string) bool { return strings.Contains(s, "Live") })
+	if stop() == 0 {
+		t.Error("the feed never said that it has caught up")
+	}
 
 	for _, screen := range []struct {
 		name          string
