@@ -24,6 +24,7 @@ type hub struct {
 	rows    map[string][]any // by product
 	sources []source         // of the progress; nil: a hub that tells none
 	behind  time.Duration    // how far progress lies behind
+	unbegun string           // product that knows of no source yet
 	broken  string           // product whose rows can't be read
 	gone    bool             // nothing answers
 	slow    chan struct{}    // closed: the site may be told
@@ -239,6 +240,10 @@ func (h *hub) told() []byte {
 		if h.sources != nil {
 			var all []any
 			for _, s := range h.sources {
+				if id == h.unbegun {
+					all = append(all, object{"source": s.id, "heard_through": nil, "silent": true})
+					continue
+				}
 				all = append(all, s.told(now))
 			}
 			p["sources"] = all

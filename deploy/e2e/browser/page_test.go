@@ -159,6 +159,25 @@ func TestPage_SilentSourceIsNoLag(t *testing.T) {
 	says(ctx, t, "counts", "12 without data")
 }
 
+// At the first start one product has rows of days ago while another has not begun:
+// nothing is silent for that, and what is shown is of those days.
+func TestPage_AProductThatHasNotBegunIsNoSilence(t *testing.T) {
+	h := newHub()
+	h.unbegun = "oee"
+	h.sources = []source{{"line1-opcua", 43 * time.Hour, false}, {"line2-opcua", 43 * time.Hour, false}, {"line3-opcua", 43 * time.Hour, false}}
+	h.behind = 43 * time.Hour
+	for _, l := range []string{"line1-", "line2-", "line3-"} {
+		for _, k := range kinds {
+			h.state(l+k, ago(43*time.Hour+20*time.Second), nil, "none")
+		}
+	}
+	ctx := look(t, h, "")
+	says(ctx, t, "catching-up", "Catching up")
+	says(ctx, t, "machine-line2-filler", "Running")
+	silentOn(ctx, t, "machine-line2-filler", "1 d")
+	silentOn(ctx, t, "freshness", "No machine is heard")
+}
+
 func TestPage_WhatEndedIsNotRunning(t *testing.T) {
 	h := newHub()
 	h.rows["coverage"] = []any{object{"source": "line3-opcua", "from": ago(7 * time.Minute), "to": nil, "seconds": nil, "cause": "died", "count": 0, "note": nil}}

@@ -30,12 +30,16 @@ function reachOf(p: Progress, now: number, speed: number): Reach {
   return { through: heard.length > 0 ? Math.min(...heard) : null, from, catching: p.catching_up && loud.some(late), mute: false }
 }
 
-// reach is that of the product that is furthest behind. Signals are made when
-// asked for, so they are as far as the others.
+// reach is that of the product that is furthest behind; one that has not begun
+// while others have is behind them, and its sources are not silent for that.
+// Signals are made when asked for, so they are as far as the others.
 export function reach(products: Progress[], now: number, speed: number): Reach {
   const none: Reach = { through: null, from: null, catching: false, mute: false }
-  return products.filter((p) => p.id !== 'signals').map((p) => reachOf(p, now, speed))
+  const all = products.filter((p) => p.id !== 'signals').map((p) => reachOf(p, now, speed))
+  const loud = all.filter((r) => !r.mute)
+  const least = (loud.length > 0 ? loud : all)
     .reduce<Reach | null>((a, b) => (a === null || (a.through ?? 0) > (b.through ?? 0) ? b : a), null) ?? none
+  return loud.length < all.length && !least.mute ? { ...least, catching: true } : least
 }
 
 // Standing is what a machine does, as far as anybody knows. since is null where
