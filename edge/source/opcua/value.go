@@ -21,31 +21,6 @@ var errNoValue = errors.New("no value at all")
 // maxText is the longest string or byte string that is stored (proto/wire).
 const maxText = 64 << 10
 
-// Built-in types (OPC 10000-6 §5.1.2).
-const (
-	typeBoolean       = 1
-	typeSByte         = 2
-	typeByte          = 3
-	typeInt16         = 4
-	typeUInt16        = 5
-	typeInt32         = 6
-	typeUInt32        = 7
-	typeInt64         = 8
-	typeUInt64        = 9
-	typeFloat         = 10
-	typeDouble        = 11
-	typeString        = 12
-	typeDateTime      = 13
-	typeGUID          = 14
-	typeByteString    = 15
-	typeXMLElement    = 16
-	typeNodeID        = 17
-	typeExpandedID    = 18
-	typeStatusCode    = 19
-	typeQualifiedName = 20
-	typeLocalizedText = 21
-)
-
 // stamp is the instant of so many ticks, or 0 where that can't be stored: OPC UA
 // counts from 1601, and int64 nanoseconds end in 2262.
 func stamp(ticks int64) mesh.Nanos {
@@ -77,7 +52,7 @@ func (r *Reader) sample(s *mesh.Sample, signal *mesh.Signal, v *publish.Value, n
 	if source.Suspect(s.Time, now) {
 		s.Flags |= mesh.FlagSuspect
 	}
-	if v.Type == typeDouble && !v.Array && signal.Type == mesh.TypeDouble { // what most signals are
+	if v.Type == publish.TypeDouble && !v.Array && signal.Type == mesh.TypeDouble { // what most signals are
 		s.Value.Type, s.Value.Bits = mesh.TypeDouble, v.Bits
 		return nil
 	}
@@ -106,21 +81,21 @@ func (r *Reader) scalar(v *publish.Value) (mesh.Value, error) {
 	switch v.Type {
 	case 0:
 		return mesh.Value{}, errNoValue
-	case typeBoolean:
+	case publish.TypeBoolean:
 		return mesh.Value{Type: mesh.TypeBool, Bits: v.Bits}, nil
-	case typeSByte, typeInt16, typeInt32, typeInt64:
+	case publish.TypeSByte, publish.TypeInt16, publish.TypeInt32, publish.TypeInt64:
 		return mesh.Value{Type: mesh.TypeInt, Bits: v.Bits}, nil
-	case typeByte, typeUInt16, typeUInt32, typeUInt64, typeStatusCode:
+	case publish.TypeByte, publish.TypeUInt16, publish.TypeUInt32, publish.TypeUInt64, publish.TypeStatusCode:
 		return mesh.Value{Type: mesh.TypeUint, Bits: v.Bits}, nil
-	case typeFloat, typeDouble:
+	case publish.TypeFloat, publish.TypeDouble:
 		return mesh.Value{Type: mesh.TypeDouble, Bits: v.Bits}, nil
-	case typeByteString:
+	case publish.TypeByteString:
 		return r.bounded(mesh.TypeBytes, v.Bytes)
-	case typeString, typeXMLElement, typeQualifiedName, typeLocalizedText:
+	case publish.TypeString, publish.TypeXMLElement, publish.TypeQualifiedName, publish.TypeLocalizedText:
 		return r.bounded(mesh.TypeString, v.Bytes)
-	case typeDateTime:
+	case publish.TypeDateTime:
 		return mesh.Text(instant(int64(v.Bits)).Format(time.RFC3339Nano)), nil
-	case typeGUID, typeNodeID, typeExpandedID:
+	case publish.TypeGUID, publish.TypeNodeID, publish.TypeExpandedNodeID:
 		return identifier(v)
 	}
 	return mesh.Value{}, fmt.Errorf("a value of built-in type %d, which is no scalar", v.Type)
@@ -145,7 +120,7 @@ func instant(ticks int64) time.Time {
 
 // identifier is the text of a GUID or node id, which few signals are.
 func identifier(v *publish.Value) (mesh.Value, error) {
-	if v.Type == typeGUID {
+	if v.Type == publish.TypeGUID {
 		g := new(ua.GUID)
 		if _, err := g.Decode(v.Bytes); err != nil {
 			return mesh.Value{}, fmt.Errorf("a GUID that can't be read: %w", err)
@@ -159,7 +134,7 @@ func identifier(v *publish.Value) (mesh.Value, error) {
 	if _, err := n.Decode(v.Bytes[1:]); err != nil || n.NodeID == nil {
 		return mesh.Value{}, fmt.Errorf("a node id that can't be read: %w", errors.Join(err, errNoValue))
 	}
-	if v.Type == typeExpandedID {
+	if v.Type == publish.TypeExpandedNodeID {
 		return mesh.Value{}, errors.New("an expanded node id, which is no scalar")
 	}
 	return mesh.Text(n.NodeID.String()), nil

@@ -51,7 +51,7 @@ func golden() []goldenMessage {
 			02000000 00000000 00007a80 00000000`,
 			want: Message{
 				Handle: 7, Sent: noon, Subscription: 5, Available: []uint32{8, 9}, More: true, Sequence: 9, Time: later, Data: 1, Results: []uint32{0, uint32(ua.StatusBadSequenceNumberUnknown)},
-				Values: []Value{{Type: typeDouble, Source: noon, Server: noon + 10_000, Bits: math.Float64bits(21.5)}},
+				Values: []Value{{Type: TypeDouble, Source: noon, Server: noon + 10_000, Bits: math.Float64bits(21.5)}},
 			},
 		},
 		{
@@ -74,10 +74,10 @@ func golden() []goldenMessage {
 				Status: []uint32{uint32(ua.StatusBadTimeout)},
 				Values: []Value{
 					{Status: uint32(ua.StatusBadNoCommunication)},
-					{Handle: 1, Type: typeFloat, Status: 0x480, Source: noon, Server: noon, Bits: math.Float64bits(-0.5)},
-					{Handle: 2, Type: typeString, Bytes: []byte("läuft")},
-					{Handle: 3, Type: typeInt16, Array: true, Bytes: []byte{0x84, 2, 0, 0, 0, 0xff, 0xff, 2, 0}},
-					{Handle: 4, Type: typeLocalizedText, Bytes: []byte("on")},
+					{Handle: 1, Type: TypeFloat, Status: 0x480, Source: noon, Server: noon, Bits: math.Float64bits(-0.5)},
+					{Handle: 2, Type: TypeString, Bytes: []byte("läuft")},
+					{Handle: 3, Type: TypeInt16, Array: true, Bytes: []byte{0x84, 2, 0, 0, 0, 0xff, 0xff, 2, 0}},
+					{Handle: 4, Type: TypeLocalizedText, Bytes: []byte("on")},
 				},
 			},
 		},
@@ -89,7 +89,7 @@ func golden() []goldenMessage {
 			01002b03 01 16000000 01000000 00000000 01 08 feffffffffffffff ffffffff`,
 			want: Message{
 				Handle: 7, Sent: noon, Sequence: 9, Time: later, Data: 2, Events: 1,
-				Values: []Value{{Type: typeInt64, Bits: math.MaxUint64 - 1}},
+				Values: []Value{{Type: TypeInt64, Bits: math.MaxUint64 - 1}},
 			},
 		},
 		{

@@ -136,7 +136,7 @@ func valueDiffers(v *Value, item *ua.MonitoredItemNotification) string {
 
 // raw reports whether the type's single values stay encoded.
 func raw(t byte) bool {
-	return t == typeNodeID || t == typeExpandedNodeID || t >= typeExtension
+	return t == TypeNodeID || t == TypeExpandedNodeID || t >= TypeExtension
 }
 
 // rawDiffers looks whether the library reads all of the bytes as the same variant.

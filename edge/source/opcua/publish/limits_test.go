@@ -29,7 +29,7 @@ func one(variant ...byte) *ua.ExtensionObject {
 
 // TestDecodePublish_Variants: what the library does not write, or reads otherwise.
 func TestDecodePublish_Variants(t *testing.T) {
-	many := slices.Concat([]byte{typeBoolean | hasElements}, le32(70_000), make([]byte, 70_000))
+	many := slices.Concat([]byte{TypeBoolean | hasElements}, le32(70_000), make([]byte, 70_000))
 	for _, c := range []struct {
 		name    string
 		variant []byte
@@ -39,25 +39,25 @@ func TestDecodePublish_Variants(t *testing.T) {
 	}{
 		{"null", []byte{0}, Value{}, nil, true},
 		{"null, whatever the mask says", []byte{0xc0}, Value{}, nil, true},
-		{"dimensions without elements", []byte{typeByte | hasDimensions, 9}, Value{Type: typeByte, Bits: 9}, nil, true},
-		{"a boolean of 2", []byte{typeBoolean, 2}, Value{Type: typeBoolean, Bits: 1}, nil, true},
-		{"null string", slices.Concat([]byte{typeString}, le32(-1)), Value{Type: typeString}, nil, true},
-		{"empty string", slices.Concat([]byte{typeString}, le32(0)), Value{Type: typeString, Bytes: []byte{}}, nil, true},
-		{"null bytes", slices.Concat([]byte{typeByteString}, le32(-1)), Value{Type: typeByteString}, nil, true},
-		{"empty bytes", slices.Concat([]byte{typeByteString}, le32(0)), Value{Type: typeByteString, Bytes: []byte{}}, nil, true},
-		{"text without text", []byte{typeLocalizedText, 0}, Value{Type: typeLocalizedText}, nil, true},
-		{"text of any mask", slices.Concat([]byte{typeLocalizedText, 0xfe}, le32(2), []byte("ab")), Value{Type: typeLocalizedText, Bytes: []byte("ab")}, nil, true},
-		{"null array", slices.Concat([]byte{typeDouble | hasElements}, le32(-1)), Value{Type: typeDouble, Array: true, Bytes: slices.Concat([]byte{typeDouble | hasElements}, le32(-1))}, nil, true},
-		{"empty array", slices.Concat([]byte{typeVariant | hasElements}, le32(0)), Value{Type: typeVariant, Array: true, Bytes: slices.Concat([]byte{typeVariant | hasElements}, le32(0))}, nil, true},
-		{"70,000 elements", many, Value{Type: typeBoolean, Array: true, Bytes: many}, nil, false},
+		{"dimensions without elements", []byte{TypeByte | hasDimensions, 9}, Value{Type: TypeByte, Bits: 9}, nil, true},
+		{"a boolean of 2", []byte{TypeBoolean, 2}, Value{Type: TypeBoolean, Bits: 1}, nil, true},
+		{"null string", slices.Concat([]byte{TypeString}, le32(-1)), Value{Type: TypeString}, nil, true},
+		{"empty string", slices.Concat([]byte{TypeString}, le32(0)), Value{Type: TypeString, Bytes: []byte{}}, nil, true},
+		{"null bytes", slices.Concat([]byte{TypeByteString}, le32(-1)), Value{Type: TypeByteString}, nil, true},
+		{"empty bytes", slices.Concat([]byte{TypeByteString}, le32(0)), Value{Type: TypeByteString, Bytes: []byte{}}, nil, true},
+		{"text without text", []byte{TypeLocalizedText, 0}, Value{Type: TypeLocalizedText}, nil, true},
+		{"text of any mask", slices.Concat([]byte{TypeLocalizedText, 0xfe}, le32(2), []byte("ab")), Value{Type: TypeLocalizedText, Bytes: []byte("ab")}, nil, true},
+		{"null array", slices.Concat([]byte{TypeDouble | hasElements}, le32(-1)), Value{Type: TypeDouble, Array: true, Bytes: slices.Concat([]byte{TypeDouble | hasElements}, le32(-1))}, nil, true},
+		{"empty array", slices.Concat([]byte{TypeVariant | hasElements}, le32(0)), Value{Type: TypeVariant, Array: true, Bytes: slices.Concat([]byte{TypeVariant | hasElements}, le32(0))}, nil, true},
+		{"70,000 elements", many, Value{Type: TypeBoolean, Array: true, Bytes: many}, nil, false},
 		{"type 26", slices.Concat([]byte{26}, le32(0)), Value{}, ErrKind, false},
 		{"type 63", []byte{63}, Value{}, ErrKind, false},
 		{"array of type 26", slices.Concat([]byte{26 | hasElements}, le32(0)), Value{}, ErrKind, false},
-		{"node id of form 6", []byte{typeNodeID, 6, 0, 0, 0}, Value{}, ErrKind, false},
-		{"text of -2 bytes", slices.Concat([]byte{typeString}, le32(-2)), Value{}, ErrCount, false},
-		{"text of too many bytes", slices.Concat([]byte{typeString}, le32(math.MaxInt32)), Value{}, ErrShort, false},
-		{"-2 elements", slices.Concat([]byte{typeDouble | hasElements}, le32(-2)), Value{}, ErrCount, false},
-		{"elements beyond the end", slices.Concat([]byte{typeDouble | hasElements}, le32(2), make([]byte, 8)), Value{}, ErrCount, false},
+		{"node id of form 6", []byte{TypeNodeID, 6, 0, 0, 0}, Value{}, ErrKind, false},
+		{"text of -2 bytes", slices.Concat([]byte{TypeString}, le32(-2)), Value{}, ErrCount, false},
+		{"text of too many bytes", slices.Concat([]byte{TypeString}, le32(math.MaxInt32)), Value{}, ErrShort, false},
+		{"-2 elements", slices.Concat([]byte{TypeDouble | hasElements}, le32(-2)), Value{}, ErrCount, false},
+		{"elements beyond the end", slices.Concat([]byte{TypeDouble | hasElements}, le32(2), make([]byte, 8)), Value{}, ErrCount, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := encode(response(one(c.variant...)))
@@ -107,7 +107,7 @@ func TestDecodePublish_Dimensions(t *testing.T) {
 		{0, []int32{65_536, 65_536}, ErrCount}, // 0 in 32 bits
 		{6, []int32{math.MaxInt32, math.MaxInt32, math.MaxInt32}, ErrCount},
 	} {
-		v := slices.Concat([]byte{typeInt16 | hasElements | hasDimensions}, le32(c.elements), make([]byte, 2*max(c.elements, 0)), le32(int32(len(c.dimensions))))
+		v := slices.Concat([]byte{TypeInt16 | hasElements | hasDimensions}, le32(c.elements), make([]byte, 2*max(c.elements, 0)), le32(int32(len(c.dimensions))))
 		for _, d := range c.dimensions {
 			v = append(v, le32(d)...)
 		}
@@ -121,7 +121,7 @@ func TestDecodePublish_Dimensions(t *testing.T) {
 		}
 	}
 	for _, n := range []int32{-2, 2, math.MaxInt32} {
-		v := slices.Concat([]byte{typeByte | hasElements | hasDimensions}, le32(1), []byte{5}, le32(n))
+		v := slices.Concat([]byte{TypeByte | hasElements | hasDimensions}, le32(1), []byte{5}, le32(n))
 		var m Message
 		if err := m.DecodePublish(encode(response(one(v...)))); !errors.Is(err, ErrCount) {
 			t.Errorf("%d dimensions that are not there: %v", n, err)
@@ -131,7 +131,7 @@ func TestDecodePublish_Dimensions(t *testing.T) {
 
 // TestDecodePublish_ByteStringArrays: the library reads these, but can't write them.
 func TestDecodePublish_ByteStringArrays(t *testing.T) {
-	v := slices.Concat([]byte{typeByteString | hasElements}, le32(3), le32(2), []byte("ab"), le32(-1), le32(0))
+	v := slices.Concat([]byte{TypeByteString | hasElements}, le32(3), le32(2), []byte("ab"), le32(-1), le32(0))
 	var m Message
 	agrees(t, &m, encode(response(one(v...), change(plain(int32(4))))))
 	if !slices.Equal(m.Values[0].Bytes, v) || int32(m.Values[1].Bits) != 4 {
@@ -142,16 +142,16 @@ func TestDecodePublish_ByteStringArrays(t *testing.T) {
 // TestDecodePublish_Depth: 16 levels are read, 17 are not; the item's data value is the first.
 func TestDecodePublish_Depth(t *testing.T) {
 	variants := func(levels int) []byte { // the data value around them is one
-		return slices.Concat(bytes.Repeat([]byte{typeVariant}, levels-2), []byte{typeByte, 1})
+		return slices.Concat(bytes.Repeat([]byte{TypeVariant}, levels-2), []byte{TypeByte, 1})
 	}
 	inArrays := func(levels int) []byte {
-		return slices.Concat(bytes.Repeat(slices.Concat([]byte{typeVariant | hasElements}, le32(1)), levels-2), []byte{typeByte, 1})
+		return slices.Concat(bytes.Repeat(slices.Concat([]byte{TypeVariant | hasElements}, le32(1)), levels-2), []byte{TypeByte, 1})
 	}
 	values := func(levels int) []byte { // levels is even: data value and variant
-		return slices.Concat(bytes.Repeat([]byte{typeDataValue, hasValue}, levels/2-1), []byte{typeByte, 1})
+		return slices.Concat(bytes.Repeat([]byte{TypeDataValue, hasValue}, levels/2-1), []byte{TypeByte, 1})
 	}
 	diagnostics := func(levels int) []byte { // in a variant in the data value
-		return slices.Concat([]byte{typeDiagnostic}, bytes.Repeat([]byte{hasDiagnostic}, levels-3), []byte{0})
+		return slices.Concat([]byte{TypeDiagnostic}, bytes.Repeat([]byte{hasDiagnostic}, levels-3), []byte{0})
 	}
 	for name, c := range map[string]struct {
 		of         func(levels int) []byte
@@ -189,7 +189,7 @@ func nested(levels int) *ua.DiagnosticInfo {
 
 // TestDecodePublish_TypeIDs: each form of a node id, and each encoding of a body.
 func TestDecodePublish_TypeIDs(t *testing.T) {
-	body := slices.Concat(le32(1), le32(77), []byte{hasValue, typeByte, 5}, le32(0))
+	body := slices.Concat(le32(1), le32(77), []byte{hasValue, TypeByte, 5}, le32(0))
 	sized := slices.Concat([]byte{1}, le32(int32(len(body))), body)
 	uri := slices.Concat(le32(3), []byte("urn"))
 	for _, c := range []struct {

@@ -96,37 +96,37 @@ func (m maker) extension() *ua.ExtensionObject {
 // builtIn is a value of a built-in type 1 to 25.
 func (m maker) builtIn(t byte, depth int) any {
 	switch t {
-	case typeBoolean:
+	case TypeBoolean:
 		return m.chance(2)
-	case typeSByte:
+	case TypeSByte:
 		return int8(m.Uint32())
-	case typeByte:
+	case TypeByte:
 		return byte(m.Uint32())
-	case typeInt16:
+	case TypeInt16:
 		return int16(m.Uint32())
-	case typeUInt16:
+	case TypeUInt16:
 		return uint16(m.Uint32())
-	case typeInt32:
+	case TypeInt32:
 		return int32(m.Uint32())
-	case typeUInt32:
+	case TypeUInt32:
 		return m.Uint32()
-	case typeInt64:
+	case TypeInt64:
 		return int64(m.Uint64())
-	case typeUInt64:
+	case TypeUInt64:
 		return m.Uint64()
-	case typeFloat:
+	case TypeFloat:
 		return float32(m.float())
-	case typeDouble:
+	case TypeDouble:
 		return m.float()
-	case typeString:
+	case TypeString:
 		return m.text()
-	case typeDateTime:
+	case TypeDateTime:
 		return m.time()
-	case typeGUID:
+	case TypeGUID:
 		return ua.NewGUID("01020304-0506-0708-090A-0B0C0D0E0F10")
-	case typeByteString:
+	case TypeByteString:
 		return []byte(m.text())
-	case typeXMLElement:
+	case TypeXMLElement:
 		return ua.XMLElement(m.text())
 	}
 	return m.structured(t, depth)
@@ -134,21 +134,21 @@ func (m maker) builtIn(t byte, depth int) any {
 
 func (m maker) structured(t byte, depth int) any {
 	switch t {
-	case typeNodeID:
+	case TypeNodeID:
 		return m.nodeID()
-	case typeExpandedNodeID:
+	case TypeExpandedNodeID:
 		return m.expanded()
-	case typeStatusCode:
+	case TypeStatusCode:
 		return ua.StatusCode(m.Uint32())
-	case typeQualifiedName:
+	case TypeQualifiedName:
 		return &ua.QualifiedName{NamespaceIndex: uint16(m.Uint32()), Name: m.text()}
-	case typeLocalizedText:
+	case TypeLocalizedText:
 		return ua.NewLocalizedTextWithLocale(m.text(), m.text())
-	case typeExtension:
+	case TypeExtension:
 		return m.extension()
-	case typeDataValue:
+	case TypeDataValue:
 		return m.dataValue(m.variant(depth - 1))
-	case typeVariant:
+	case TypeVariant:
 		return m.variant(depth - 1)
 	default:
 		return m.diagnostic(depth)
@@ -168,7 +168,7 @@ func (m maker) variantOf(t byte, dimensions, depth int) *ua.Variant {
 	if dimensions == 0 || dimensions > 3 {
 		return ua.MustVariant(m.builtIn(t, depth))
 	}
-	if t == typeByteString { // the library can't write an array of these
+	if t == TypeByteString { // the library can't write an array of these
 		return ua.MustVariant(m.builtIn(t, depth))
 	}
 	return ua.MustVariant(m.array(t, dimensions, depth).Interface())
@@ -181,7 +181,7 @@ func (m maker) array(t byte, dimensions, depth int) reflect.Value {
 	}
 	first := of()
 	slice := reflect.SliceOf(first.Type())
-	if t == typeByte && dimensions == 1 {
+	if t == TypeByte && dimensions == 1 {
 		slice = reflect.TypeFor[ua.ByteArray]() // a []byte would be a ByteString
 	}
 	out := reflect.MakeSlice(slice, 0, 3)

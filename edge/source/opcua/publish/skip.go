@@ -4,17 +4,17 @@ package publish
 // 0 where there is no such type.
 func leastOf(t byte) int {
 	switch t {
-	case typeString, typeByteString, typeXMLElement:
+	case TypeString, TypeByteString, TypeXMLElement:
 		return leastText
-	case typeGUID:
+	case TypeGUID:
 		return 16
-	case typeNodeID, typeExpandedNodeID:
+	case TypeNodeID, TypeExpandedNodeID:
 		return 2
-	case typeQualifiedName:
+	case TypeQualifiedName:
 		return 2 + leastText
-	case typeExtension:
+	case TypeExtension:
 		return leastNotification
-	case typeLocalizedText, typeDataValue, typeVariant, typeDiagnostic:
+	case TypeLocalizedText, TypeDataValue, TypeVariant, TypeDiagnostic:
 		return 1 // a mask that says: nothing
 	}
 	_, width := number(t, 0)
@@ -25,26 +25,26 @@ func leastOf(t byte) int {
 // that skips here.
 func (r *reader) skip(t byte, depth int) {
 	switch t {
-	case typeString, typeByteString, typeXMLElement:
+	case TypeString, TypeByteString, TypeXMLElement:
 		r.text()
-	case typeGUID:
+	case TypeGUID:
 		r.take(16)
-	case typeNodeID:
+	case TypeNodeID:
 		r.nodeID()
-	case typeExpandedNodeID:
+	case TypeExpandedNodeID:
 		r.expandedNodeID()
-	case typeQualifiedName:
+	case TypeQualifiedName:
 		r.take(2)
 		r.text()
-	case typeLocalizedText:
+	case TypeLocalizedText:
 		r.localizedText()
-	case typeExtension:
+	case TypeExtension:
 		r.skipExtension()
-	case typeDataValue:
+	case TypeDataValue:
 		r.skipDataValue(depth)
-	case typeVariant:
+	case TypeVariant:
 		r.skipVariant(depth)
-	case typeDiagnostic:
+	case TypeDiagnostic:
 		r.skipDiagnostic(depth)
 	default:
 		r.number(t)
@@ -86,7 +86,7 @@ func (r *reader) skipVariant(depth int) {
 	}
 	mask := r.u8()
 	switch {
-	case mask&typeBits == typeNull:
+	case mask&typeBits == TypeNull:
 	case mask&hasElements != 0:
 		r.skipArray(mask, depth+1)
 	default:

@@ -10,36 +10,6 @@ import (
 // decoder to have such a bound, of at least 4.
 const maxDepth = 16
 
-// Built-in types (OPC 10000-6, 5.1.2, Table 1).
-const (
-	typeNull           = 0
-	typeBoolean        = 1
-	typeSByte          = 2
-	typeByte           = 3
-	typeInt16          = 4
-	typeUInt16         = 5
-	typeInt32          = 6
-	typeUInt32         = 7
-	typeInt64          = 8
-	typeUInt64         = 9
-	typeFloat          = 10
-	typeDouble         = 11
-	typeString         = 12
-	typeDateTime       = 13
-	typeGUID           = 14
-	typeByteString     = 15
-	typeXMLElement     = 16
-	typeNodeID         = 17
-	typeExpandedNodeID = 18
-	typeStatusCode     = 19
-	typeQualifiedName  = 20
-	typeLocalizedText  = 21
-	typeExtension      = 22
-	typeDataValue      = 23
-	typeVariant        = 24
-	typeDiagnostic     = 25
-)
-
 // The mask of a Variant (OPC 10000-6, 5.2.2.16).
 const (
 	typeBits      = 0x3f
@@ -80,7 +50,7 @@ func quick(p []byte, v *Value) int {
 		return 0
 	}
 	t, bits, size := p[5], binary.LittleEndian.Uint64(p[6:14]), 14
-	if t != typeDouble {
+	if t != TypeDouble {
 		value, width := number(t, bits)
 		if width == 0 {
 			return 0
@@ -112,26 +82,26 @@ func quick(p []byte, v *Value) int {
 // and returns the number's width. Of other types it is 0.
 func number(t byte, raw uint64) (bits uint64, width int) {
 	switch t {
-	case typeBoolean:
+	case TypeBoolean:
 		if byte(raw) != 0 {
 			return 1, 1
 		}
 		return 0, 1
-	case typeSByte:
+	case TypeSByte:
 		return uint64(int8(raw)), 1
-	case typeByte:
+	case TypeByte:
 		return uint64(uint8(raw)), 1
-	case typeInt16:
+	case TypeInt16:
 		return uint64(int16(raw)), 2
-	case typeUInt16:
+	case TypeUInt16:
 		return uint64(uint16(raw)), 2
-	case typeInt32:
+	case TypeInt32:
 		return uint64(int32(raw)), 4
-	case typeUInt32, typeStatusCode:
+	case TypeUInt32, TypeStatusCode:
 		return uint64(uint32(raw)), 4
-	case typeFloat:
+	case TypeFloat:
 		return math.Float64bits(float64(math.Float32frombits(uint32(raw)))), 4
-	case typeInt64, typeUInt64, typeDouble, typeDateTime:
+	case TypeInt64, TypeUInt64, TypeDouble, TypeDateTime:
 		return raw, 8
 	}
 	return 0, 0
@@ -168,7 +138,7 @@ func (r *reader) variant(v *Value) {
 	mask := r.u8()
 	v.Type = mask & typeBits
 	switch {
-	case v.Type == typeNull: // whatever the mask says beside, nothing follows
+	case v.Type == TypeNull: // whatever the mask says beside, nothing follows
 		return
 	case mask&hasElements != 0:
 		v.Array = true
@@ -177,16 +147,16 @@ func (r *reader) variant(v *Value) {
 		return
 	}
 	switch v.Type {
-	case typeString, typeByteString, typeXMLElement:
+	case TypeString, TypeByteString, TypeXMLElement:
 		v.Bytes = r.text()
-	case typeQualifiedName:
+	case TypeQualifiedName:
 		r.take(2) // namespace
 		v.Bytes = r.text()
-	case typeLocalizedText:
+	case TypeLocalizedText:
 		v.Bytes = r.localizedText()
-	case typeGUID:
+	case TypeGUID:
 		v.Bytes = r.take(16)
-	case typeNodeID, typeExpandedNodeID, typeExtension, typeDataValue, typeVariant, typeDiagnostic:
+	case TypeNodeID, TypeExpandedNodeID, TypeExtension, TypeDataValue, TypeVariant, TypeDiagnostic:
 		r.skip(v.Type, 3)
 		v.Bytes = r.since(from)
 	default:
