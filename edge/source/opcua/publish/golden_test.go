@@ -88,7 +88,7 @@ func golden() []goldenMessage {
 			01009403 01 0e000000 01000000 01000000 01000000 0101
 			01002b03 01 16000000 01000000 00000000 01 08 feffffffffffffff ffffffff`,
 			want: Message{
-				Handle: 7, Sent: noon, Sequence: 9, Time: later, Data: 2, Events: 1,
+				Handle: 7, Sent: noon, Sequence: 9, Time: later, Data: 2, Events: []Event{{Handle: 1, Count: 1, fields: []byte{1, 1}}},
 				Values: []Value{{Type: TypeInt64, Bits: math.MaxUint64 - 1}},
 			},
 		},

@@ -76,7 +76,8 @@ func codes(from []ua.StatusCode) (out []uint32) {
 func messageDiffers(m *Message, want *ua.NotificationMessage) string {
 	var items []*ua.MonitoredItemNotification
 	var status []uint32
-	events, foreign := 0, 0
+	var events []*ua.EventFieldList
+	foreign := 0
 	for _, n := range want.NotificationData {
 		switch d := n.Value.(type) {
 		case *ua.DataChangeNotification:
@@ -84,7 +85,7 @@ func messageDiffers(m *Message, want *ua.NotificationMessage) string {
 		case *ua.StatusChangeNotification:
 			status = append(status, uint32(d.Status))
 		case *ua.EventNotificationList:
-			events += len(d.Events)
+			events = append(events, d.Events...)
 		default:
 			foreign++
 		}
@@ -92,8 +93,8 @@ func messageDiffers(m *Message, want *ua.NotificationMessage) string {
 	switch {
 	case m.Sequence != want.SequenceNumber || !libraryTime(m.Time).Equal(want.PublishTime):
 		return fmt.Sprintf("message %d of %v, want %d of %v", m.Sequence, libraryTime(m.Time), want.SequenceNumber, want.PublishTime)
-	case m.Data != len(want.NotificationData) || m.Events != events || m.Foreign != foreign:
-		return fmt.Sprintf("%d notifications, %d events, %d foreign; want %d, %d, %d", m.Data, m.Events, m.Foreign, len(want.NotificationData), events, foreign)
+	case m.Data != len(want.NotificationData) || len(m.Events) != len(events) || m.Foreign != foreign:
+		return fmt.Sprintf("%d notifications, %d events, %d foreign; want %d, %d, %d", m.Data, len(m.Events), m.Foreign, len(want.NotificationData), len(events), foreign)
 	case !slices.Equal(m.Status, status):
 		return fmt.Sprintf("status %x, want %x", m.Status, status)
 	case len(m.Values) != len(items):
@@ -102,6 +103,24 @@ func messageDiffers(m *Message, want *ua.NotificationMessage) string {
 	for i := range items {
 		if d := valueDiffers(&m.Values[i], items[i]); d != "" {
 			return fmt.Sprintf("value %d: %s", i, d)
+		}
+	}
+	for i := range events {
+		if d := eventDiffers(&m.Events[i], events[i]); d != "" {
+			return fmt.Sprintf("event %d: %s", i, d)
+		}
+	}
+	return ""
+}
+
+func eventDiffers(e *Event, want *ua.EventFieldList) string {
+	if e.Handle != want.ClientHandle || e.Count != len(want.EventFields) {
+		return fmt.Sprintf("handle %d, %d fields, want %d, %d", e.Handle, e.Count, want.ClientHandle, len(want.EventFields))
+	}
+	for i, v := range e.Read(make([]Value, e.Count+1)) {
+		same := &ua.MonitoredItemNotification{ClientHandle: e.Handle, Value: &ua.DataValue{Value: want.EventFields[i]}}
+		if d := valueDiffers(&v, same); d != "" {
+			return fmt.Sprintf("field %d: %s", i, d)
 		}
 	}
 	return ""

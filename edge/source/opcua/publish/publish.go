@@ -2,7 +2,8 @@
 // PublishResponse and RepublishResponse (fields: OPC 10000-4; encoding: OPC 10000-6,
 // 5.2). It reads them into flat values without an allocation per value. Whatever
 // the bytes are, it does not panic, and the memory it takes is bounded by their
-// length: a Value, which is 64 bytes on 64-bit machines, for 5 bytes at least.
+// length: a Value, which is 64 bytes on 64-bit machines, for 5 bytes at least, and
+// an Event, of 40 bytes, for 8.
 package publish
 
 import (
@@ -37,6 +38,7 @@ const (
 	leastNotification = 3 // a two-byte node id (2), the encoding
 	leastItem         = 5 // the handle (4), the data value's mask
 	leastEvent        = 8 // the handle (4), the count of its fields (4)
+	leastVariant      = 1 // the mask of a null
 )
 
 // bad is the bit of a StatusCode that says bad: of the severities 00 good,
@@ -44,7 +46,7 @@ const (
 const bad = 1 << 31
 
 // Message is what one publish or republish response brought. Its slices are used
-// again by the next call of DecodePublish or DecodeRepublish. Bytes in Values
+// again by the next call of DecodePublish or DecodeRepublish. Bytes in Values and Events
 // point into the bytes that were decoded: they hold until those are written to
 // or the next call, whichever is first. The zero Message is ready for use; it
 // is not safe for concurrent use.
@@ -60,7 +62,7 @@ type Message struct {
 	Data         int      // notifications that it carried, of any type; 0: a keep-alive
 	Values       []Value  // of all DataChangeNotifications, in order
 	Status       []uint32 // StatusCodes of StatusChangeNotifications, in order
-	Events       int      // events in EventNotificationLists, which are skipped
+	Events       []Event  // of all EventNotificationLists, in order
 	Foreign      int      // notifications skipped: of other types, in XML, or without a body
 	Results      []uint32 // StatusCodes of the acknowledgements sent with the request; empty after DecodeRepublish
 }
@@ -124,25 +126,27 @@ func (m *Message) Instant() int64 {
 	return m.Time
 }
 
-// reset empties m and returns how many values it had.
-func (m *Message) reset() int {
-	was := len(m.Values)
+// reset empties m and returns how many values and events it had.
+func (m *Message) reset() (was [2]int) {
+	was = [2]int{len(m.Values), len(m.Events)}
 	*m = Message{
 		Available: m.Available[:0],
 		Values:    m.Values[:0],
 		Status:    m.Status[:0],
+		Events:    m.Events[:0],
 		Results:   m.Results[:0],
 	}
 	return was
 }
 
 // finish lets go of what earlier values point to, and of everything with an error.
-func (m *Message) finish(r *reader, was int, what string) error {
-	reached := max(was, len(m.Values))
+func (m *Message) finish(r *reader, was [2]int, what string) error {
+	values, events := max(was[0], len(m.Values)), max(was[1], len(m.Events))
 	if r.err != nil {
 		m.reset()
 	}
-	clear(m.Values[len(m.Values):reached])
+	clear(m.Values[len(m.Values):values])
+	clear(m.Events[len(m.Events):events])
 	if r.err != nil {
 		return fmt.Errorf("%s: %w", what, r.err)
 	}
@@ -189,7 +193,7 @@ func (m *Message) notification(r *reader) {
 		m.Status = append(m.Status, body.u32())
 		body.skipDiagnostic(1)
 	case id == idEvents:
-		m.Events += body.count(leastEvent)
+		m.events(&body)
 	default:
 		m.Foreign++
 	}
