@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Status is the 32-bit OPC UA StatusCode of a sample, kept for ever as the
@@ -194,6 +196,48 @@ type Field struct {
 	Type   Type
 	Unit   string
 	Fields []Field // of a structure; of an array the one field that says what its items are
+	// Choices name its numbers, or those of an array's items; nil: they have no names.
+	Choices *Choices `json:",omitempty"`
+}
+
+// Choices are what the numbers of an enumeration, or the bits of a set, are
+// called. Shared by whoever refers to them; never changed.
+type Choices struct {
+	Name string // of the type, as the source calls it
+	Bits bool   // Number counts bits from 0, of which several may be set
+	List []Choice
+}
+
+// Choice is one number of an enumeration, or one bit of a set.
+type Choice struct {
+	Number int64
+	Text   string
+}
+
+// Text is what v is called: of a set the names of its bits, with commas. It is
+// empty where v has no name, or is a set with a bit that has none.
+func (c *Choices) Text(v Value) string {
+	if c == nil || v.Type != TypeInt && v.Type != TypeUint {
+		return ""
+	}
+	if !c.Bits {
+		i := slices.IndexFunc(c.List, func(x Choice) bool { return uint64(x.Number) == v.Bits })
+		if i < 0 {
+			return ""
+		}
+		return c.List[i].Text
+	}
+	rest, names := v.Bits, []string(nil)
+	for _, x := range c.List {
+		if x.Number >= 0 && x.Number < 64 && rest>>x.Number&1 != 0 {
+			rest &^= 1 << x.Number
+			names = append(names, x.Text)
+		}
+	}
+	if rest != 0 {
+		return ""
+	}
+	return strings.Join(names, ", ")
 }
 
 // Compare orders values by type, then by their canonical bytes. It is a total
@@ -239,8 +283,11 @@ type Signal struct {
 	Unit       string // UNECE Rec 20 common code, or empty
 	MaxSilence Nanos  // 0: none declared
 	// Fields say what is inside a structure or an event, in the order of its
-	// body; of an array, what its items are.
+	// body; of an array, what its items are. A body may have more than they say,
+	// as that of a subtype does.
 	Fields []Field
+	// Choices name its numbers; nil: they have no names.
+	Choices *Choices `json:",omitempty"`
 }
 
 // Batch is what one source said: a run of samples in arrival order, perhaps none.

@@ -17,8 +17,8 @@ const (
 	packedZstd = 1
 )
 
-// maxText bounds one string or bytes value.
-const maxText = 64 << 10
+// MaxText bounds one string or bytes value, and the body of an array, a structure or an event.
+const MaxText = 64 << 10
 
 // zstdWindow bounds the decoder's memory; batches are far smaller.
 const zstdWindow = 1 << 20

@@ -26,6 +26,18 @@ func goldens(t *testing.T, e *Encoder) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	states := &mesh.Choices{Name: "ServerState", List: []mesh.Choice{{Number: 0, Text: "Running"}, {Number: -1, Text: "?"}}}
+	named, err := DescribeSignals([]mesh.Signal{
+		{ID: 1, Name: "state", Type: mesh.TypeInt, Choices: states},
+		{ID: 2, Name: "mode", Type: mesh.TypeUint, Choices: &mesh.Choices{Name: "Modes", Bits: true, List: []mesh.Choice{{Number: 0, Text: "Off"}, {Number: 3, Text: "Manual"}}}},
+		{ID: 3, Name: "status", Type: mesh.TypeStruct, Fields: []mesh.Field{
+			{Name: "State", Type: mesh.TypeInt, Choices: &mesh.Choices{Name: states.Name, List: states.List}},
+			{Name: "Matrix", Type: mesh.TypeArray, Fields: []mesh.Field{{Type: mesh.TypeArray, Fields: []mesh.Field{{Type: mesh.TypeDouble, Unit: "CEL"}}}}},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	seq := uint64(0)
 	record := func(sealed []byte, err error) []byte {
 		if err != nil {
@@ -45,6 +57,15 @@ func goldens(t *testing.T, e *Encoder) map[string][]byte {
 		{Signal: 4, Time: at + 4e9, Status: mesh.StatusBadNoData, Seq: 7},
 	}
 	event := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: []mesh.Item{{Value: mesh.Uint(700)}, {Value: mesh.Text("guard open")}}}
+	row := func(of ...float64) mesh.Item {
+		i := mesh.Item{Value: mesh.Value{Type: mesh.TypeArray}, Of: mesh.TypeDouble}
+		for _, f := range of {
+			i.Items = append(i.Items, mesh.Item{Value: mesh.Double(f)})
+		}
+		return i
+	}
+	matrix := mesh.Item{Value: mesh.Value{Type: mesh.TypeArray}, Of: mesh.TypeArray, Items: []mesh.Item{row(1, 2.5), row(-3, 4)}}
+	status := mesh.Item{Value: mesh.Value{Type: mesh.TypeStruct}, Items: []mesh.Item{{Value: mesh.Int(-1)}, matrix, {}}}
 	var all, near []mesh.Sample
 	names := make([]string, 0, 32)
 	for name := range kindsOfSeries() {
@@ -100,8 +121,13 @@ func goldens(t *testing.T, e *Encoder) map[string][]byte {
 		"silence":    batch(nil),
 		"small":      batch(small),
 		"event":      batch([]mesh.Sample{{Signal: 2, Time: at, Agent: at, Flags: mesh.FlagAgentTime, Value: mesh.Value{Type: mesh.TypeEvent, Bytes: AppendItem(nil, event)}}}),
+		"choices":    AppendDescriptor(nil, named),
 		"series":     batch(all),
 		"clocks":     batch(near),
+		"bodies": batch([]mesh.Sample{
+			{Signal: 2, Time: at, Value: mesh.Value{Type: mesh.TypeArray, Bytes: AppendItem(nil, matrix)}},
+			{Signal: 3, Time: at, Value: mesh.Value{Type: mesh.TypeStruct, Bytes: AppendItem(nil, status)}},
+		}),
 	}
 }
 

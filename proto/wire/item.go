@@ -95,7 +95,7 @@ func (p *itemReader) item(t mesh.Type, depth int) (i mesh.Item) {
 			i.Value.Bits = binary.LittleEndian.Uint64(b)
 		}
 	case mesh.TypeString, mesh.TypeBytes:
-		i.Value.Bytes = p.take(p.count(maxText))
+		i.Value.Bytes = p.take(p.count(MaxText))
 	case mesh.TypeArray:
 		i.Of = mesh.Type(p.byte())
 		for range p.count(uint64(max(p.left, 0))) {

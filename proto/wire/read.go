@@ -105,7 +105,7 @@ func (c *columnReader) readTexts(r *reader, count int) {
 	all := slices.Clone(r.b)
 	own := reader{b: all}
 	for range n {
-		c.Texts = append(c.Texts, own.take(own.count(maxText)))
+		c.Texts = append(c.Texts, own.take(own.count(MaxText)))
 	}
 	r.b, r.err = own.b, own.err
 }

@@ -748,6 +748,7 @@ type Signal struct {
 	Unit          string                 `protobuf:"bytes,4,opt,name=unit,proto3" json:"unit,omitempty"`
 	MaxSilenceNs  int64                  `protobuf:"varint,5,opt,name=max_silence_ns,json=maxSilenceNs,proto3" json:"max_silence_ns,omitempty"`
 	Fields        []*Field               `protobuf:"bytes,6,rep,name=fields,proto3" json:"fields,omitempty"`
+	Choices       uint32                 `protobuf:"varint,7,opt,name=choices,proto3" json:"choices,omitempty"` // place in the table's list, from 1; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -824,12 +825,20 @@ func (x *Signal) GetFields() []*Field {
 	return nil
 }
 
+func (x *Signal) GetChoices() uint32 {
+	if x != nil {
+		return x.Choices
+	}
+	return 0
+}
+
 type Field struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Type          uint32                 `protobuf:"varint,2,opt,name=type,proto3" json:"type,omitempty"`
 	Unit          string                 `protobuf:"bytes,3,opt,name=unit,proto3" json:"unit,omitempty"`
 	Fields        []*Field               `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"`
+	Choices       uint32                 `protobuf:"varint,5,opt,name=choices,proto3" json:"choices,omitempty"` // place in the table's list, from 1; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -892,16 +901,136 @@ func (x *Field) GetFields() []*Field {
 	return nil
 }
 
+func (x *Field) GetChoices() uint32 {
+	if x != nil {
+		return x.Choices
+	}
+	return 0
+}
+
+type Choice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        int64                  `protobuf:"zigzag64,1,opt,name=number,proto3" json:"number,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Choice) Reset() {
+	*x = Choice{}
+	mi := &file_records_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Choice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Choice) ProtoMessage() {}
+
+func (x *Choice) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Choice.ProtoReflect.Descriptor instead.
+func (*Choice) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Choice) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Choice) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type Choices struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Bits          bool                   `protobuf:"varint,2,opt,name=bits,proto3" json:"bits,omitempty"`
+	List          []*Choice              `protobuf:"bytes,3,rep,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Choices) Reset() {
+	*x = Choices{}
+	mi := &file_records_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Choices) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Choices) ProtoMessage() {}
+
+func (x *Choices) ProtoReflect() protoreflect.Message {
+	mi := &file_records_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Choices.ProtoReflect.Descriptor instead.
+func (*Choices) Descriptor() ([]byte, []int) {
+	return file_records_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Choices) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Choices) GetBits() bool {
+	if x != nil {
+		return x.Bits
+	}
+	return false
+}
+
+func (x *Choices) GetList() []*Choice {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
 type SignalTable struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Signals       []*Signal              `protobuf:"bytes,1,rep,name=signals,proto3" json:"signals,omitempty"`
+	Choices       []*Choices             `protobuf:"bytes,2,rep,name=choices,proto3" json:"choices,omitempty"` // each once, however many signals and fields refer to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SignalTable) Reset() {
 	*x = SignalTable{}
-	mi := &file_records_proto_msgTypes[13]
+	mi := &file_records_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1042,7 @@ func (x *SignalTable) String() string {
 func (*SignalTable) ProtoMessage() {}
 
 func (x *SignalTable) ProtoReflect() protoreflect.Message {
-	mi := &file_records_proto_msgTypes[13]
+	mi := &file_records_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,12 +1055,19 @@ func (x *SignalTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalTable.ProtoReflect.Descriptor instead.
 func (*SignalTable) Descriptor() ([]byte, []int) {
-	return file_records_proto_rawDescGZIP(), []int{13}
+	return file_records_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SignalTable) GetSignals() []*Signal {
 	if x != nil {
 		return x.Signals
+	}
+	return nil
+}
+
+func (x *SignalTable) GetChoices() []*Choices {
+	if x != nil {
+		return x.Choices
 	}
 	return nil
 }
@@ -994,21 +1130,31 @@ const file_records_proto_rawDesc = "" +
 	"\x06stream\x18\b \x01(\tR\x06stream\x12\x14\n" +
 	"\x05place\x18\t \x01(\x04R\x05place\x12\x16\n" +
 	"\x06before\x18\n" +
-	" \x03(\fR\x06before\"\xac\x01\n" +
+	" \x03(\fR\x06before\"\xc6\x01\n" +
 	"\x06Signal\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\rR\x04type\x12\x12\n" +
 	"\x04unit\x18\x04 \x01(\tR\x04unit\x12$\n" +
 	"\x0emax_silence_ns\x18\x05 \x01(\x03R\fmaxSilenceNs\x120\n" +
-	"\x06fields\x18\x06 \x03(\v2\x18.plantmesh.wire.v1.FieldR\x06fields\"u\n" +
+	"\x06fields\x18\x06 \x03(\v2\x18.plantmesh.wire.v1.FieldR\x06fields\x12\x18\n" +
+	"\achoices\x18\a \x01(\rR\achoices\"\x8f\x01\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\rR\x04type\x12\x12\n" +
 	"\x04unit\x18\x03 \x01(\tR\x04unit\x120\n" +
-	"\x06fields\x18\x04 \x03(\v2\x18.plantmesh.wire.v1.FieldR\x06fields\"B\n" +
+	"\x06fields\x18\x04 \x03(\v2\x18.plantmesh.wire.v1.FieldR\x06fields\x12\x18\n" +
+	"\achoices\x18\x05 \x01(\rR\achoices\"4\n" +
+	"\x06Choice\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x12R\x06number\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"`\n" +
+	"\aChoices\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04bits\x18\x02 \x01(\bR\x04bits\x12-\n" +
+	"\x04list\x18\x03 \x03(\v2\x19.plantmesh.wire.v1.ChoiceR\x04list\"x\n" +
 	"\vSignalTable\x123\n" +
-	"\asignals\x18\x01 \x03(\v2\x19.plantmesh.wire.v1.SignalR\asignalsB\"Z plantmesh/proto/wire/internal/pbb\x06proto3"
+	"\asignals\x18\x01 \x03(\v2\x19.plantmesh.wire.v1.SignalR\asignals\x124\n" +
+	"\achoices\x18\x02 \x03(\v2\x1a.plantmesh.wire.v1.ChoicesR\achoicesB\"Z plantmesh/proto/wire/internal/pbb\x06proto3"
 
 var (
 	file_records_proto_rawDescOnce sync.Once
@@ -1022,7 +1168,7 @@ func file_records_proto_rawDescGZIP() []byte {
 	return file_records_proto_rawDescData
 }
 
-var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_records_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_records_proto_goTypes = []any{
 	(*Position)(nil),    // 0: plantmesh.wire.v1.Position
 	(*Range)(nil),       // 1: plantmesh.wire.v1.Range
@@ -1037,7 +1183,9 @@ var file_records_proto_goTypes = []any{
 	(*Receipt)(nil),     // 10: plantmesh.wire.v1.Receipt
 	(*Signal)(nil),      // 11: plantmesh.wire.v1.Signal
 	(*Field)(nil),       // 12: plantmesh.wire.v1.Field
-	(*SignalTable)(nil), // 13: plantmesh.wire.v1.SignalTable
+	(*Choice)(nil),      // 13: plantmesh.wire.v1.Choice
+	(*Choices)(nil),     // 14: plantmesh.wire.v1.Choices
+	(*SignalTable)(nil), // 15: plantmesh.wire.v1.SignalTable
 }
 var file_records_proto_depIdxs = []int32{
 	0,  // 0: plantmesh.wire.v1.Opening.parent:type_name -> plantmesh.wire.v1.Position
@@ -1054,12 +1202,14 @@ var file_records_proto_depIdxs = []int32{
 	9,  // 11: plantmesh.wire.v1.Receipt.chain:type_name -> plantmesh.wire.v1.Link
 	12, // 12: plantmesh.wire.v1.Signal.fields:type_name -> plantmesh.wire.v1.Field
 	12, // 13: plantmesh.wire.v1.Field.fields:type_name -> plantmesh.wire.v1.Field
-	11, // 14: plantmesh.wire.v1.SignalTable.signals:type_name -> plantmesh.wire.v1.Signal
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	13, // 14: plantmesh.wire.v1.Choices.list:type_name -> plantmesh.wire.v1.Choice
+	11, // 15: plantmesh.wire.v1.SignalTable.signals:type_name -> plantmesh.wire.v1.Signal
+	14, // 16: plantmesh.wire.v1.SignalTable.choices:type_name -> plantmesh.wire.v1.Choices
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_records_proto_init() }
@@ -1073,7 +1223,7 @@ func file_records_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_records_proto_rawDesc), len(file_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
