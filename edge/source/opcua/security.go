@@ -210,7 +210,13 @@ func (s *session) proven(r *ua.CreateSessionResponse, nonce []byte) error {
 	if len(r.ServerNonce) < leastNonce {
 		return fmt.Errorf("%w: a nonce of %d bytes", channel.ErrSecurity, len(r.ServerNonce))
 	}
-	return s.ch.Verify(r.ServerSignature, s.own.DER, nonce)
+	// Of what was sent only the certificate itself is signed; servers of before that
+	// rule sign its issuers' too (OPC 10000-4 §5.6.2.2).
+	err := s.ch.Verify(r.ServerSignature, s.own.Cert.Raw, nonce)
+	if err != nil && len(s.own.DER) > len(s.own.Cert.Raw) {
+		return s.ch.Verify(r.ServerSignature, s.own.DER, nonce)
+	}
+	return err
 }
 
 // leastNonce is how long the nonces of sessions are (OPC 10000-4 §5.6.2).

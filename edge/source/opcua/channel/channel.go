@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/gopcua/opcua/ua"
-	"github.com/gopcua/opcua/uacp"
 	"github.com/gopcua/opcua/uapolicy"
 	"golang.org/x/sync/errgroup"
 
@@ -73,6 +72,10 @@ const (
 	maxWaiting = 256
 	// spareBuffers is how many buffers are kept for answers to come.
 	spareBuffers = 4
+	// spareWhole and spareValues are how large a buffer is kept: four messages of
+	// the ten thousand values that are asked for, each of a hundred bytes.
+	spareWhole  = 4 << 20
+	spareValues = 40_000
 )
 
 // Config is what a channel is opened with.
@@ -80,7 +83,7 @@ type Config struct {
 	Endpoint string // opc.tcp://host:port/path
 	Policy   string // URI; empty: None
 	Mode     ua.MessageSecurityMode
-	Cert     []byte          // own, DER; with a policy other than None
+	Cert     []byte          // own, DER, and its issuers' behind it where there are any; with a policy other than None
 	Key      *rsa.PrivateKey // of Cert
 	Remote   []byte          // the server's certificate, DER, which the caller trusts
 
@@ -206,27 +209,6 @@ func (cfg *Config) asymmetric() (*uapolicy.EncryptionAlgorithm, error) {
 	return a, nil
 }
 
-// connect makes the connection and agrees on sizes.
-func (c *Channel) connect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
-	defer cancel()
-	d := uacp.Dialer{
-		Dialer:    &net.Dialer{KeepAlive: 10 * time.Second},
-		ClientACK: &uacp.Acknowledge{ReceiveBufSize: chunkBytes, SendBufSize: chunkBytes, MaxChunkCount: maxChunks, MaxMessageSize: maxMessage},
-	}
-	conn, err := d.Dial(ctx, c.cfg.Endpoint)
-	if err != nil {
-		return fmt.Errorf("dial %s: %w", c.cfg.Endpoint, err)
-	}
-	if conn.ReceiveBufSize() < leastChunk || conn.SendBufSize() > chunkBytes || conn.SendBufSize() < leastChunk {
-		_ = conn.Close() // the error that counts is that of the sizes
-		return fmt.Errorf("%w: buffers of %d and %d bytes, where %d to %d are agreed", ErrProtocol, conn.ReceiveBufSize(), conn.SendBufSize(), leastChunk, chunkBytes)
-	}
-	c.conn = conn.TCPConn
-	c.chunk, c.sendBytes, c.sendParts = int(min(conn.ReceiveBufSize(), chunkBytes)), conn.MaxMessageSize(), conn.MaxChunkCount()
-	return nil
-}
-
 // Call makes one request and waits for its answer. The error is the server's
 // status where it gives one.
 func (c *Channel) Call(ctx context.Context, token *ua.NodeID, timeout time.Duration, req ua.Request) (ua.Response, error) {
@@ -247,9 +229,16 @@ func (c *Channel) Republish(ctx context.Context, token *ua.NodeID, timeout time.
 }
 
 // Release gives an Answer's buffers back; nothing of it may be used afterwards.
+// Those of an uncommonly large one are not kept.
 func (c *Channel) Release(a *Answer) {
 	if a == nil {
 		return
+	}
+	if cap(a.whole) > spareWhole {
+		a.whole = nil
+	}
+	if cap(a.Values) > spareValues || cap(a.Events) > spareValues {
+		a.Message = publish.Message{}
 	}
 	select {
 	case c.free <- a:

@@ -11,6 +11,8 @@ import (
 
 	"github.com/gopcua/opcua/ua"
 	"github.com/gopcua/opcua/uapolicy"
+
+	"plantmesh/edge/source/opcua/measure"
 )
 
 // Type ids of answers that are told apart (OPC 10000-6 §5.2.2.9, NodeIds.csv).
@@ -400,13 +402,17 @@ func typeID(b []byte) (id uint32, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// decode is the library's. What makes it panic ends the answer, not the program.
+// decode is the library's, of what was measured before. What makes it panic ends
+// the answer, not the program.
 func decode(b []byte) (resp ua.Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			resp, err = nil, fmt.Errorf("an answer that can't be read: %v", p)
 		}
 	}()
+	if err := measure.Answer(b); err != nil {
+		return nil, fmt.Errorf("an answer that can't be read: %w", err)
+	}
 	_, v, err := ua.DecodeService(b)
 	if err != nil {
 		return nil, fmt.Errorf("an answer that can't be read: %w", err)

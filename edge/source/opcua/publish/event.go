@@ -26,6 +26,10 @@ func (e *Event) Read(into []Value) []Value {
 // events reads an EventNotificationList (OPC 10000-4).
 func (m *Message) events(r *reader) {
 	n := r.count(leastEvent)
+	if n > MaxValues-len(m.Events) {
+		r.fail(ErrCount)
+		return
+	}
 	m.Events = slices.Grow(m.Events, n)
 	for i := range n {
 		e := Event{Handle: r.u32(), Count: r.count(leastVariant)}

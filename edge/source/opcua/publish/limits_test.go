@@ -306,3 +306,26 @@ func TestQuick_IsItem(t *testing.T) {
 		t.Errorf("only %d were quick", taken)
 	}
 }
+
+// TestDecodePublish_MoreValuesThanOneAsksFor are refused before room is made for them.
+func TestDecodePublish_MoreValuesThanOneAsksFor(t *testing.T) {
+	body := func(n int) []byte {
+		items := append(binary.LittleEndian.AppendUint32(nil, uint32(n)), make([]byte, 5*n)...)
+		items = append(items, 0xff, 0xff, 0xff, 0xff)
+		b := make([]byte, 8+4+4+1+4+3) // a header, good
+		b = append(b, 1, 0, 0, 0)      // the subscription
+		b = append(b, 0, 0, 0, 0, 0)   // none kept, no more
+		b = append(b, make([]byte, 4+8)...)
+		b = append(b, 1, 0, 0, 0, 1, 0, idDataChange&0xff, idDataChange>>8, 1)
+		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(items))), items...)
+		return append(b, 0, 0, 0, 0, 0, 0, 0, 0)
+	}
+	var m Message
+	if err := m.DecodePublish(body(MaxValues)); err != nil || len(m.Values) != MaxValues {
+		t.Errorf("%d values, %v", len(m.Values), err)
+	}
+	m = Message{}
+	if err := m.DecodePublish(body(3 << 20)); !errors.Is(err, ErrCount) || cap(m.Values) != 0 {
+		t.Errorf("room for %d values, %v", cap(m.Values), err)
+	}
+}

@@ -2,8 +2,7 @@
 // PublishResponse and RepublishResponse (fields: OPC 10000-4; encoding: OPC 10000-6,
 // 5.2). It reads them into flat values without an allocation per value. Whatever
 // the bytes are, it does not panic, and the memory it takes is bounded by their
-// length: a Value, which is 64 bytes on 64-bit machines, for 5 bytes at least, and
-// an Event, of 40 bytes, for 8.
+// length and by MaxValues: a Value has 64 bytes on 64-bit machines, an Event 40.
 package publish
 
 import (
@@ -16,7 +15,7 @@ import (
 // place: the byte, counted from the beginning of the body, and what stands there.
 var (
 	ErrShort = errors.New("ends early")                             // fewer bytes than the fields need
-	ErrCount = errors.New("a count that can't be")                  // negative, more elements than the bytes left can hold, or array dimensions that don't make up the array
+	ErrCount = errors.New("a count that can't be")                  // negative, more elements than the bytes left can hold or than MaxValues, or array dimensions that don't make up the array
 	ErrKind  = errors.New("an encoding that is not known")          // of a node id, or a variant's type
 	ErrDeep  = errors.New("values nested more than 16 levels deep") // variants, data values and diagnostic infos in each other
 )
@@ -28,6 +27,11 @@ const (
 	idStatusChange = 820 // StatusChangeNotification_Encoding_DefaultBinary
 	idEvents       = 916 // EventNotificationList_Encoding_DefaultBinary
 )
+
+// MaxValues is how many values, and how many events, a message may carry: 16 MiB of them here. A client
+// asks for at most so many notifications in one (OPC 10000-4, CreateSubscription),
+// and some servers don't look at that.
+const MaxValues = 1 << 18
 
 // What an element takes at least, in bytes. Counts are checked against these,
 // so that nothing grows beyond what the message can fill.
@@ -206,6 +210,10 @@ func (m *Message) notification(r *reader) {
 func (m *Message) dataChange(r *reader) {
 	n := r.count(leastItem)
 	before := len(m.Values)
+	if n > MaxValues-before {
+		r.fail(ErrCount)
+		return
+	}
 	m.Values = slices.Grow(m.Values, n)[:before+n]
 	items := m.Values[before:]
 	for i := range items {
