@@ -3,11 +3,7 @@ package opcua
 import (
 	"fmt"
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
-
-	"github.com/gopcua/opcua/ua"
 
 	"plantmesh/edge/source"
 	"plantmesh/proto/mesh"
@@ -50,7 +46,8 @@ type Config struct {
 // Signal is one node to read.
 type Signal struct {
 	Name       string          `yaml:"name"`        // "<line>.<machine>.<role>"
-	Node       string          `yaml:"node"`        // nsu=URI;s=ID, or ns=2;s=ID; i=, g= and b= as in OPC UA
+	Node       string          `yaml:"node"`        // nsu=URI;s=ID, or ns=2;s=ID; i=, g= and b= as in OPC UA. An index means what it meant when this signal was first read
+	Path       string          `yaml:"path"`        // instead of node: browse names from the root, "/Objects/nsu=URI;Machines/2:press/Speed"; looked up at each connect; & before / & ; or : in a name
 	Type       string          `yaml:"type"`        // bool, int, uint, double, string or bytes
 	Unit       string          `yaml:"unit"`        // UNECE Rec 20 common code, such as CEL
 	MaxSilence strict.Duration `yaml:"max_silence"` // the node changes at least so often; 0s: not declared
@@ -122,57 +119,8 @@ func (s Signal) validate() error {
 	if t, ok := mesh.ParseType(s.Type); !ok || t == mesh.TypeNone {
 		return strict.At("type", "type %q is none of bool, int, uint, double, string, bytes", s.Type)
 	}
-	if _, err := parseNode(s.Node); err != nil {
-		return strict.Under("node", err)
-	}
-	return nil
-}
-
-// node is a node id whose namespace may still be a URI.
-type node struct {
-	uri string // empty: the index is known
-	id  *ua.NodeID
-}
-
-func parseNode(s string) (node, error) {
-	rest, ok := strings.CutPrefix(s, "nsu=")
-	if !ok {
-		id, err := ua.ParseNodeID(s)
-		if _, value, found := strings.Cut(s, "="); err != nil || !found || value == "" {
-			return node{}, fmt.Errorf("node %q is not nsu=URI;s=ID or ns=2;s=ID", s)
-		}
-		return node{id: id}, nil
-	}
-	// The identifier begins at the first ";X=" behind the URI.
-	cut := -1
-	for _, kind := range []string{";s=", ";i=", ";g=", ";b="} {
-		if i := strings.Index(rest, kind); i > 0 && (cut < 0 || i < cut) {
-			cut = i
-		}
-	}
-	if cut < 0 {
-		return node{}, fmt.Errorf("node %q names no identifier: write nsu=URI;s=ID", s)
-	}
-	// Any index will do: it is replaced once the server's namespaces are known.
-	id, err := ua.ParseNodeID("ns=65535;" + rest[cut+1:])
-	if err != nil {
-		return node{}, fmt.Errorf("node %q: %w", s, err)
-	}
-	return node{uri: rest[:cut], id: id}, nil
-}
-
-// resolve is the node id on a server with these namespaces.
-func (n node) resolve(namespaces []string) (*ua.NodeID, error) {
-	if n.uri == "" {
-		return n.id, nil
-	}
-	for i, uri := range namespaces {
-		if uri == n.uri {
-			_, rest, _ := strings.Cut(n.id.String(), ";")
-			return ua.ParseNodeID("ns=" + strconv.Itoa(i) + ";" + rest)
-		}
-	}
-	return nil, fmt.Errorf("the server has no namespace %q", n.uri)
+	_, err := s.address()
+	return err
 }
 
 // table is the signal table: the row's place in the configuration is its id.

@@ -82,7 +82,7 @@ window:
 }
 
 func TestNode_Resolve(t *testing.T) {
-	namespaces := []string{"http://opcfoundation.org/UA/", "urn:a;b", "urn:x"}
+	namespaces := namespaces{uris: []string{"http://opcfoundation.org/UA/", "urn:a;b", "urn:x"}}
 	for in, want := range map[string]string{
 		"nsu=urn:x;s=line1.filler.state": "ns=2;s=line1.filler.state",
 		"nsu=urn:x;s=a;s=b":              "ns=2;s=a;s=b",
@@ -95,7 +95,7 @@ func TestNode_Resolve(t *testing.T) {
 			t.Errorf("%s: %v", in, err)
 			continue
 		}
-		if id, err := n.resolve(namespaces); err != nil || id.String() != want {
+		if id, err := n.node(namespaces); err != nil || id.String() != want {
 			t.Errorf("%s became %v, %v; want %s", in, id, err, want)
 		}
 	}
@@ -103,7 +103,7 @@ func TestNode_Resolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.resolve(namespaces); err == nil {
+	if _, err := n.node(namespaces); err == nil {
 		t.Error("an unknown namespace was resolved")
 	}
 }

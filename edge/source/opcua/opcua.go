@@ -34,7 +34,7 @@ const maxNamed = 8
 // Reader reads one server. It implements source.Reader; Run is called once.
 type Reader struct {
 	cfg   Config
-	nodes []node
+	nodes []address
 	table []mesh.Signal
 	hash  string
 	now   func() mesh.Nanos // plant clock
@@ -45,6 +45,10 @@ type Reader struct {
 	out    source.Log
 	sess   session
 
+	limits    limits
+	items     []item
+	adopted   bool     // items knows what the state's subscription has
+	again     []uint16 // how often the item of each signal was made again
 	order     *sequence
 	gone      bool         // the subscription can't be continued
 	initial   []bool       // signals whose first value is still to come
@@ -77,15 +81,16 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	r := &Reader{cfg: cfg, table: cfg.table(), now: now, kept: keptAtMost, log: log.With("source", cfg.ID)}
 	h := sha256.New()
 	for _, s := range cfg.Signals {
-		n, err := parseNode(s.Node)
+		n, err := s.address()
 		if err != nil {
 			return nil, err
 		}
 		r.nodes = append(r.nodes, n)
-		h.Write([]byte(s.Name + "\x00" + s.Node + "\x00"))
+		h.Write([]byte(s.Name + "\x00" + s.Node + s.Path + "\x00"))
 	}
 	r.hash = hex.EncodeToString(h.Sum(nil)[:8])
 	r.initial = make([]bool, len(r.nodes))
+	r.items, r.again = make([]item, len(r.nodes)), make([]uint16, len(r.nodes))
 	r.last = make([]mesh.Nanos, len(r.nodes))
 	r.sess = session{endpoint: cfg.Endpoint, life: time.Duration(cfg.Lifetime), security: cfg.Security, app: cfg.Application, log: r.log}
 	return r, nil
@@ -94,13 +99,9 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 // Run implements source.Reader. It reconnects by itself; only the log's end of
 // the hand-over, or a state that can't be read, ends it before ctx does.
 func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) (err error) {
-	if r.state, err = decodeState(resume); err != nil {
+	if err := r.restore(resume); err != nil {
 		return err
 	}
-	if r.sealer, err = source.NewSealer(r.cfg.Window, r.cfg.ID, r.table); err != nil {
-		return err
-	}
-	r.sealer.Resume(r.state.Proof, r.state.Holes...)
 	r.out, r.committed = log, r.state.Seq
 	r.acks.reset()
 	delay, silent := backoffFirst, false
@@ -136,6 +137,23 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) (err er
 		delay = min(2*delay, backoffLongest)
 	}
 	return context.Cause(ctx)
+}
+
+// restore takes up what was committed last.
+func (r *Reader) restore(resume []byte) (err error) {
+	if r.state, err = decodeState(resume); err != nil {
+		return err
+	}
+	if r.sealer, err = source.NewSealer(r.cfg.Window, r.cfg.ID, r.table); err != nil {
+		return err
+	}
+	r.sealer.Resume(r.state.Proof, r.state.Holes...)
+	for i, n := range r.state.Again {
+		if i >= 0 && i < len(r.again) {
+			r.again[i] = n
+		}
+	}
+	return nil
 }
 
 // Doubt implements source.Doubter: the server's numbers show what is missing.

@@ -326,7 +326,7 @@ func (r *Reader) message(t *testing.T, seq uint32, s float64, more bool, values 
 	}
 	n := notice{more: more, in: message(t, seq, at, all...)}
 	for i := range n.in.Values {
-		n.in.Values[i].Handle = r.state.handle(0)
+		n.in.Values[i].Handle = r.state.handle(0, 0)
 	}
 	return n
 }

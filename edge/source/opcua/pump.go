@@ -311,10 +311,13 @@ func (r *Reader) void(cause mesh.Cause, times mesh.Span, count uint64, note stri
 
 // value gives one data value to the sealer.
 func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
-	i, ours := r.state.signal(v.Handle)
-	if !ours || i >= len(r.table) {
+	i, again, ours := r.state.signal(v.Handle)
+	if !ours || i >= len(r.table) || again > r.again[i] {
 		r.state.Subscription = 0 // not ours: neither acknowledge nor delete it
 		return fmt.Errorf("%w: client handle %d is not of this reader: the server has given the subscription's number to somebody else", errGone, v.Handle)
+	}
+	if again != r.again[i] {
+		return nil // of a node that the signal had
 	}
 	s := &r.sampled
 	err := r.sample(s, &r.table[i], v, now)
@@ -327,12 +330,26 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	if r.initial[i] {
 		r.initial[i] = false
 		s.Flags |= mesh.FlagInitial
+		if r.items[i].moved {
+			r.items[i].moved = false
+			notBefore(s, r.last[i]+1, now)
+		}
 	}
 	if s.Flags&mesh.FlagSuspect == 0 {
 		r.last[i] = max(r.last[i], s.Time)
 	}
 	r.sealer.Put(s)
 	return nil
+}
+
+// notBefore moves the first value of a node that is new to its signal to when it
+// was read there: it may stand since long, and another node's value counts till now.
+func notBefore(s *mesh.Sample, unknown, now mesh.Nanos) {
+	read := s.Server
+	if read == 0 || source.Suspect(read, now) {
+		read = now
+	}
+	s.Time = max(s.Time, read, unknown)
 }
 
 // overflow says that values of signal i before the instant to were lost in the

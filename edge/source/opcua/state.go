@@ -14,16 +14,19 @@ import (
 // state is what is committed with the records: enough to take up the same
 // subscription again after a restart, where the server allows it.
 type state struct {
-	Subscription uint32        `json:"subscription"` // 0: none
-	Incarnation  uint16        `json:"incarnation"`  // high half of every client handle, random: tells our items from others'
-	Table        string        `json:"table"`        // hash of what the items were made from
-	Created      int           `json:"created"`      // signals whose items were asked for
-	Refused      []refused     `json:"refused,omitempty"`
-	Fresh        bool          `json:"fresh"`      // nothing is proven on this subscription yet
-	Seq          uint32        `json:"seq"`        // of the last message taken; 0: none
-	KeepAlive    time.Duration `json:"keep_alive"` // between keep-alives, as the server revised it
-	Proof        mesh.Nanos    `json:"proof"`
-	Holes        []mesh.Span   `json:"holes,omitempty"`
+	Subscription uint32            `json:"subscription"` // 0: none
+	Incarnation  uint16            `json:"incarnation"`  // high half of every client handle, random: tells our items from others'
+	Table        string            `json:"table"`        // hash of what the items were made from
+	Created      int               `json:"created"`      // signals whose items were asked for
+	Refused      []refused         `json:"refused,omitempty"`
+	Nodes        string            `json:"nodes"`            // hash of the nodes that the items were made for
+	Again        map[int]uint16    `json:"again,omitempty"`  // how often signals' items were made again
+	Pinned       map[uint16]string `json:"pinned,omitempty"` // what indexes of namespaces meant when they were first used
+	Fresh        bool              `json:"fresh"`            // nothing is proven on this subscription yet
+	Seq          uint32            `json:"seq"`              // of the last message taken; 0: none
+	KeepAlive    time.Duration     `json:"keep_alive"`       // between keep-alives, as the server revised it
+	Proof        mesh.Nanos        `json:"proof"`
+	Holes        []mesh.Span       `json:"holes,omitempty"`
 }
 
 // refused is a signal that the server gives no item for.
@@ -61,10 +64,14 @@ func newIncarnation() (uint16, error) {
 	return max(1, binary.LittleEndian.Uint16(b[:])), nil
 }
 
-// handle is the client handle of signal i.
-func (s state) handle(i int) uint32 { return uint32(s.Incarnation)<<16 | uint32(i) }
+// handle is the client handle of signal i, whose item was made again so often.
+func (s state) handle(i int, again uint16) uint32 {
+	return uint32(s.Incarnation+again)<<16 | uint32(i)
+}
 
-// signal is the signal behind a client handle; ok is false for a foreign one.
-func (s state) signal(handle uint32) (i int, ok bool) {
-	return int(handle & 0xFFFF), uint16(handle>>16) == s.Incarnation
+// signal is the signal behind a client handle, and how often its item had been
+// made again; ok is false for a foreign one.
+func (s state) signal(handle uint32) (i int, again uint16, ok bool) {
+	again = uint16(handle>>16) - s.Incarnation
+	return int(handle & 0xFFFF), again, again <= mostAgain
 }

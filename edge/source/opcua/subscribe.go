@@ -1,6 +1,7 @@
 package opcua
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"time"
 
 	"github.com/gopcua/opcua/ua"
-
-	"plantmesh/proto/mesh"
 )
 
 const (
@@ -26,6 +25,9 @@ var errGone = errors.New("the server has dropped the subscription or a message o
 
 // subscribe takes up the subscription of the state, or makes a new one.
 func (r *Reader) subscribe(ctx context.Context, kept bool) error {
+	if err := r.survey(ctx); err != nil {
+		return err
+	}
 	if r.state.Subscription != 0 && r.state.Table == r.hash && !r.gone {
 		err := r.takeUp(ctx, kept)
 		if !errors.Is(err, errGone) {
@@ -65,9 +67,19 @@ func (r *Reader) takeUp(ctx context.Context, kept bool) error {
 		}
 		available = t.Results[0].AvailableSequenceNumbers
 	}
+	if err := r.adopt(); err != nil {
+		return err
+	}
+	moved := r.moved()
+	if err := r.retire(moved); err != nil {
+		return err
+	}
 	r.order = newSequence(after(r.state.Seq))
 	r.available(available)
-	return r.republish(ctx, available)
+	if err := r.republish(ctx, available); err != nil {
+		return err
+	}
+	return r.remake(ctx, moved)
 }
 
 // available acknowledges what the server still keeps though it is committed:
@@ -149,7 +161,11 @@ func (r *Reader) drop(ctx context.Context) error {
 			return fmt.Errorf("delete the subscription: %w", err)
 		}
 	}
-	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused = 0, 0, 0, nil
+	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused, r.state.Again = 0, 0, 0, nil, nil
+	clear(r.again)
+	for i := range r.items {
+		r.items[i].made, r.items[i].id, r.items[i].moved = "", 0, false
+	}
 	r.taken, r.pushed, r.committed = nil, nil, 0
 	r.acks.reset()
 	return nil
@@ -180,35 +196,33 @@ func (r *Reader) create(ctx context.Context) error {
 	if err := r.commitNow(ctx); err != nil {
 		return err
 	}
-	return r.items(ctx)
+	r.adopted = true
+	all := make([]int, len(r.nodes))
+	for i := range all {
+		all[i] = i
+	}
+	return r.make(ctx, all)
 }
 
-// items asks for the monitored items. That all were made is committed with
-// their subscription: one that has only some is not taken up again.
-func (r *Reader) items(ctx context.Context) error {
-	namespaces, err := r.sess.namespaces(ctx)
+// make asks for the monitored items of these signals. That all were made is
+// committed with their subscription: one that has only some is not taken up again.
+func (r *Reader) make(ctx context.Context, signals []int) error {
+	var wanted []*ua.MonitoredItemCreateRequest
+	for _, i := range signals {
+		if r.items[i].lost != nil {
+			r.refuse(i, r.items[i].lost)
+			continue
+		}
+		wanted = append(wanted, r.item(i, r.items[i].at))
+	}
+	err := inCalls(&r.limits.items, wanted, func(some []*ua.MonitoredItemCreateRequest) error { return r.monitor(ctx, some) })
 	if err != nil {
 		return err
-	}
-	for r.state.Created < len(r.nodes) {
-		from, to := r.state.Created, min(r.state.Created+itemsPerCall, len(r.nodes))
-		var wanted []*ua.MonitoredItemCreateRequest
-		for i := from; i < to; i++ {
-			id, err := r.nodes[i].resolve(namespaces)
-			if err != nil {
-				r.refuse(i, err)
-				continue
-			}
-			wanted = append(wanted, r.item(i, id))
-		}
-		if err := r.monitor(ctx, wanted); err != nil {
-			return err
-		}
-		r.state.Created = to
 	}
 	if bad := len(r.state.Refused); bad > 0 {
 		r.log.Error("some signals are not read", "count", bad, "of", len(r.nodes))
 	}
+	r.state.Created, r.state.Nodes = len(r.nodes), r.fingerprint(func(i int) string { return r.items[i].made })
 	return r.commitNow(ctx)
 }
 
@@ -218,7 +232,7 @@ func (r *Reader) item(i int, id *ua.NodeID) *ua.MonitoredItemCreateRequest {
 		ItemToMonitor:  &ua.ReadValueID{NodeID: id, AttributeID: ua.AttributeIDValue, DataEncoding: &ua.QualifiedName{}},
 		MonitoringMode: ua.MonitoringModeReporting,
 		RequestedParameters: &ua.MonitoringParameters{
-			ClientHandle: r.state.handle(i), SamplingInterval: float64(r.cfg.SamplingInterval) / float64(time.Millisecond),
+			ClientHandle: r.state.handle(i, r.again[i]), SamplingInterval: float64(r.cfg.SamplingInterval) / float64(time.Millisecond),
 			QueueSize: r.cfg.QueueSize, DiscardOldest: true, Filter: ua.NewExtensionObject(nil),
 		},
 	}
@@ -228,26 +242,11 @@ func (r *Reader) item(i int, id *ua.NodeID) *ua.MonitoredItemCreateRequest {
 // the call as a whole, the items are asked for one by one, so that a single
 // bad node costs only itself.
 func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateRequest) error {
-	if len(items) == 0 {
-		return nil
-	}
 	c, err := call[*ua.CreateMonitoredItemsResponse](ctx, &r.sess, &ua.CreateMonitoredItemsRequest{
 		SubscriptionID: r.state.Subscription, TimestampsToReturn: ua.TimestampsToReturnBoth, ItemsToCreate: items,
 	})
 	if code, refused := refusal(err); refused {
-		if code == ua.StatusBadSubscriptionIDInvalid || code == ua.StatusBadSessionIDInvalid {
-			return fmt.Errorf("%w: create monitored items: %w", errGone, code)
-		}
-		if len(items) == 1 {
-			r.refuseHandle(items[0].RequestedParameters.ClientHandle, code)
-			return nil
-		}
-		for i := range items {
-			if err := r.monitor(ctx, items[i:i+1]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return r.notMonitored(ctx, items, code)
 	}
 	if err != nil {
 		return fmt.Errorf("create monitored items: %w", err)
@@ -261,6 +260,7 @@ func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateReq
 			r.refuseHandle(items[i].RequestedParameters.ClientHandle, res.StatusCode)
 			continue
 		}
+		r.isMade(items[i].RequestedParameters.ClientHandle, res.MonitoredItemID)
 		shortest = min(shortest, res.RevisedQueueSize)
 	}
 	if shortest < r.cfg.QueueSize {
@@ -269,21 +269,42 @@ func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateReq
 	return nil
 }
 
+// notMonitored says what it means that the server refuses a call for items as a whole.
+func (r *Reader) notMonitored(ctx context.Context, items []*ua.MonitoredItemCreateRequest, code ua.StatusCode) error {
+	switch {
+	case code == ua.StatusBadSubscriptionIDInvalid || code == ua.StatusBadSessionIDInvalid:
+		return fmt.Errorf("%w: create monitored items: %w", errGone, code)
+	case len(items) == 1:
+		r.refuseHandle(items[0].RequestedParameters.ClientHandle, code)
+		return nil
+	case tooLarge(code):
+		return code
+	}
+	for i := range items {
+		if err := r.monitor(ctx, items[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *Reader) refuseHandle(handle uint32, why error) {
-	i, _ := r.state.signal(handle)
+	i, _, _ := r.state.signal(handle)
 	r.refuse(i, why)
+}
+
+// isMade notes the item of a signal.
+func (r *Reader) isMade(handle, id uint32) {
+	i, _, _ := r.state.signal(handle)
+	r.items[i].made, r.items[i].id = r.items[i].where(), id
+	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i })
 }
 
 // refuse notes a signal that the server gives no item for. What was known of it
 // must not be carried on: begin gives it a sample of this status.
 func (r *Reader) refuse(i int, why error) {
 	r.initial[i] = false
-	status := mesh.StatusBadNodeIDUnknown // of a namespace that the server does not have
-	var code ua.StatusCode
-	if errors.As(why, &code) && mesh.Status(code).IsBad() {
-		status = mesh.Status(code)
-	}
 	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i }) // asked for twice, after a crash
-	r.state.Refused = append(r.state.Refused, refused{i, status})
-	r.log.Warn("the server refuses a signal", "signal", r.cfg.Signals[i].Name, "node", r.cfg.Signals[i].Node, "error", why.Error())
+	r.state.Refused = append(r.state.Refused, refused{i, statusOf(why)})
+	r.log.Warn("the server refuses a signal", "signal", r.cfg.Signals[i].Name, "node", cmp.Or(r.cfg.Signals[i].Node, r.cfg.Signals[i].Path), "error", why.Error())
 }
