@@ -170,13 +170,28 @@ func NewSealer(w Window, name string, table []mesh.Signal) (*Sealer, error) {
 
 // Add takes one sample into the open commit. The sample's bytes belong to the
 // sealer afterwards.
-func (s *Sealer) Add(m mesh.Sample) { s.Put(&m) }
+func (s *Sealer) Add(m mesh.Sample) {
+	*s.Next() = m
+	s.Took()
+}
 
-// Put is Add, for who makes many samples in one place.
-func (s *Sealer) Put(m *mesh.Sample) {
-	s.open.samples = append(s.open.samples, *m)
+// Next is the place of the next sample of the open commit, for who makes many and
+// would only copy them here. It holds until Took, which must follow before anything
+// else is asked of the sealer but Void; what was there before is to be overwritten.
+func (s *Sealer) Next() *mesh.Sample {
+	n := len(s.open.samples)
+	if n == cap(s.open.samples) {
+		s.open.samples = slices.Grow(s.open.samples, 1)
+	}
+	return &s.open.samples[:n+1][n]
+}
+
+// Took takes the sample at Next.
+func (s *Sealer) Took() {
+	n := len(s.open.samples)
+	s.open.samples = s.open.samples[:n+1]
 	s.count++
-	s.bytes += sampleBytes + len(m.Value.Bytes)
+	s.bytes += sampleBytes + len(s.open.samples[n].Value.Bytes)
 }
 
 // Begin starts a fresh proof at the instant at: nothing between the proof

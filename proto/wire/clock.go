@@ -44,6 +44,10 @@ func (c *clockCode) choose(readings []mesh.Nanos, s []mesh.Sample, base mesh.Nan
 		c.table.reset()
 		c.codes = slices.Grow(c.codes[:0], len(s))[:len(s)]
 		for i, r := range readings {
+			if i > 0 && r == readings[i-1] { // as what came in one message has
+				c.codes[i] = c.codes[i-1]
+				continue
+			}
 			c.codes[i] = uint64(c.table.place(uint64(r - base)))
 		}
 	default:

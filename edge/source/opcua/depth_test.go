@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/opcua/channel"
 	"plantmesh/proto/strict"
 )
 
 // keeps answers as a server that keeps depth messages for Republish.
-func keeps(t *testing.T, r *Reader, depth int, seq uint32) reply {
+func keeps(t *testing.T, r *Reader, depth int, seq uint32) channel.Posted {
 	t.Helper()
 	var sent []uint32
 	for n := uint32(1); n <= seq; n++ {
@@ -21,7 +22,7 @@ func keeps(t *testing.T, r *Reader, depth int, seq uint32) reply {
 	}
 	n := r.message(t, seq, float64(seq), true, int64(seq))
 	n.in.Subscription, n.in.Available, n.in.More = r.state.Subscription, sent[max(0, len(sent)-depth):], true
-	return reply{in: n.in}
+	return channel.Posted{In: n.in}
 }
 
 // patient is a reader whose windows close by nothing but what is taken.
@@ -62,7 +63,7 @@ func TestReader_AServerThatNamesNothingKeepsItsWindows(t *testing.T) {
 	r, _ := patient(t)
 	for seq := uint32(1); seq <= 100; seq++ {
 		a := keeps(t, r, 10, seq)
-		a.in.Available = nil
+		a.In.Available = nil
 		if err := r.answered(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gopcua/opcua/ua"
@@ -63,8 +62,7 @@ type Reader struct {
 	committed uint32    // the last message that is durable
 	since     time.Time // machine time since when taken waits; zero: it doesn't
 	acks      acks
-	text      []byte      // of samples since the last block was full
-	sampled   mesh.Sample // the one at hand
+	text      []byte // of samples since the last block was full
 }
 
 // mark is a commit on its way and the messages in it.
@@ -229,23 +227,16 @@ func (r *Reader) read(ctx context.Context, kept bool) (worked bool, err error) {
 }
 
 // acks are the messages to acknowledge: committed, and not yet known to be
-// forgotten by the server. Safe for concurrent use.
+// forgotten by the server. Not safe for concurrent use.
 type acks struct {
-	mu      sync.Mutex // protects both
 	waiting map[uint32]bool
 	sending map[uint32]bool
 }
 
-func (a *acks) reset() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.waiting, a.sending = map[uint32]bool{}, map[uint32]bool{}
-}
+func (a *acks) reset() { a.waiting, a.sending = map[uint32]bool{}, map[uint32]bool{} }
 
 // add puts a message on the list, unless it is on its way already.
 func (a *acks) add(seqs ...uint32) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, seq := range seqs {
 		if !a.sending[seq] {
 			a.waiting[seq] = true
@@ -254,39 +245,31 @@ func (a *acks) add(seqs ...uint32) {
 }
 
 // any reports whether there is something to acknowledge.
-func (a *acks) any() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.waiting) > 0
-}
+func (a *acks) any() bool { return len(a.waiting) > 0 }
 
 // maxAcks is the most acknowledgements one publish request carries.
 const maxAcks = 1000
 
 // send takes acknowledgements for one publish request.
-func (a *acks) send(subscription uint32) (list []*ua.SubscriptionAcknowledgement) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (a *acks) send() (list []uint32) {
 	for seq := range a.waiting {
 		if len(list) == maxAcks {
 			break
 		}
 		delete(a.waiting, seq)
 		a.sending[seq] = true
-		list = append(list, &ua.SubscriptionAcknowledgement{SubscriptionID: subscription, SequenceNumber: seq})
+		list = append(list, seq)
 	}
 	return list
 }
 
 // sent says how a publish request went: acknowledgements of one that failed
 // may not have arrived and go again.
-func (a *acks) sent(list []*ua.SubscriptionAcknowledgement, ok bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, s := range list {
-		delete(a.sending, s.SequenceNumber)
+func (a *acks) sent(list []uint32, ok bool) {
+	for _, seq := range list {
+		delete(a.sending, seq)
 		if !ok {
-			a.waiting[s.SequenceNumber] = true
+			a.waiting[seq] = true
 		}
 	}
 }

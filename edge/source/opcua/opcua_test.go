@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -200,16 +201,16 @@ func TestAcks(t *testing.T) {
 	var a acks
 	a.reset()
 	a.add(1, 2)
-	first := a.send(7)
-	if len(first) != 2 || first[0].SubscriptionID != 7 || a.any() {
+	first := a.send()
+	if len(first) != 2 || a.any() {
 		t.Fatalf("sent %v", first)
 	}
 	a.add(1, 3) // 1 is on its way
-	if again := a.send(7); len(again) != 1 || again[0].SequenceNumber != 3 {
+	if again := a.send(); len(again) != 1 || again[0] != 3 {
 		t.Errorf("sent %v", again)
 	}
 	a.sent(first, false)
-	if again := a.send(7); len(again) != 2 {
+	if again := a.send(); len(again) != 2 {
 		t.Errorf("after a failure %v were sent", again)
 	} else {
 		a.sent(again, true)
@@ -220,7 +221,7 @@ func TestAcks(t *testing.T) {
 	for i := range uint32(maxAcks + 10) {
 		a.add(i + 10)
 	}
-	if n := len(a.send(7)); n != maxAcks {
+	if n := len(a.send()); n != maxAcks {
 		t.Errorf("%d acknowledgements in one request", n)
 	}
 }
@@ -447,5 +448,18 @@ func TestReader_ForeignHandle(t *testing.T) {
 	r.order.put(n)
 	if err := r.deliver(t.Context()); err == nil || !strings.Contains(err.Error(), "somebody else") || r.state.Subscription != 0 {
 		t.Errorf("error %v, subscription %d", err, r.state.Subscription)
+	}
+}
+
+// The place of a sample has the sample before in it.
+func TestReader_SampleOverwritesWhatWasThere(t *testing.T) {
+	r, _ := stepped(t, nil)
+	for _, v := range []publish.Value{{}, {Type: typeDouble, Bits: 7}, {Type: typeDouble, Bits: 7, Source: 1 << 57, Server: 1<<57 + 1, Status: 1 << 30}, {Type: typeString, Bytes: []byte("a")}} {
+		was := mesh.Sample{Signal: 9, Time: 9, Source: 9, Server: 9, Agent: 9, Seq: 9, Status: 9, Flags: 9, Value: mesh.Value{Type: 9, Bits: 9, Bytes: []byte("9")}}
+		var fresh mesh.Sample
+		_, _ = r.sample(&was, &r.table[0], &v, 5), r.sample(&fresh, &r.table[0], &v, 5) // an error is a sample too
+		if !reflect.DeepEqual(was, fresh) {
+			t.Errorf("%+v: %+v, in an empty place %+v", v, was, fresh)
+		}
 	}
 }

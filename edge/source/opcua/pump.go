@@ -43,75 +43,86 @@ func fatal(err error) bool {
 	return errors.As(err, &f)
 }
 
-// reply is what one publish request brought.
-type reply struct {
-	in   *channel.Answer
-	err  error
-	once bool
-}
-
 // pump publishes, delivers and commits until the connection breaks.
 func (r *Reader) pump(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
 	limit := max(leastAlive, 3*r.state.KeepAlive)
-	done := r.done
+	token, err := channel.Token(r.sess.token)
+	if err != nil {
+		return err
+	}
+	done, durable := r.done, make(chan uint64)
 	p := &pipeline{
-		acks: &r.acks, ch: r.sess.ch, token: r.sess.token, subscription: r.state.Subscription, timeout: 2*limit + callTimeout,
-		answers: make(chan reply, r.cfg.InFlight), durable: make(chan uint64), limit: limit,
+		acks: &r.acks, ch: r.sess.ch, limit: limit, durable: durable,
+		request: channel.PublishRequest{Token: token, Timeout: 2*limit + callTimeout, Subscription: r.state.Subscription},
+		answers: make(chan channel.Posted, r.cfg.InFlight+maxExtra), out: map[uint32]posted{},
 	}
-	p.once = func() { g.Go(func() error { p.publish(ctx, true); return nil }) }
-	for range r.cfg.InFlight {
-		g.Go(func() error { p.publish(ctx, false); return nil })
-	}
-	g.Go(func() error { return r.watch(ctx, done, p.durable) })
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.watch(ctx, done, durable) })
 	g.Go(func() error {
 		// Cutting the connection ends the requests that hang on it.
 		defer r.sess.detach()
+		defer p.lose()
 		return r.turn(ctx, p)
 	})
-	err := g.Wait()
+	err = g.Wait()
 	if errors.Is(err, errGone) {
 		r.gone = true
 	}
 	return err
 }
 
-// pipeline is what the goroutines of one connection share.
+// pipeline are the publish requests of one connection; turn's goroutine alone
+// touches it.
 type pipeline struct {
-	acks         *acks
-	ch           *channel.Channel
-	token        *ua.NodeID
-	subscription uint32
-	timeout      time.Duration // of a publish request
-	limit        time.Duration // without an answer: the link is dead
-	answers      chan reply
-	durable      chan uint64 // commits that are durable
-	once         func()      // sends one publish request beside the others
+	acks    *acks
+	ch      *channel.Channel
+	request channel.PublishRequest
+	limit   time.Duration // without an answer: the link is dead
+	answers chan channel.Posted
+	durable <-chan uint64 // commits that are durable
 
-	// Only turn touches these.
-	alive   time.Time // machine time of the last answer
-	regular int       // publish requests that go out again and again
-	extra   int       // publish requests beside them
+	out     map[uint32]posted // requests without an answer
+	alive   time.Time         // machine time of the last answer
+	regular int               // publish requests that go out again and again
+	extra   int               // publish requests beside them, which carry acknowledgements at once
 }
 
-// publish keeps one publish request waiting at the server. Acknowledgements of
-// what is committed ride on the next one. With once it sends a single request:
-// acknowledgements shall not wait until the server has something to say.
-func (p *pipeline) publish(ctx context.Context, once bool) {
-	for {
-		list := p.acks.send(p.subscription)
-		fault.Point("source.ack.before")
-		in, err := p.ch.Publish(ctx, p.token, p.timeout, &ua.PublishRequest{SubscriptionAcknowledgements: list})
-		p.acks.sent(list, err == nil)
-		fault.Point("source.ack.after")
-		select {
-		case p.answers <- reply{in: in, err: err, once: once}:
-		case <-ctx.Done():
-			return
-		}
-		if err != nil || once {
-			return // turn decides what an error means
-		}
+// posted is a publish request on its way.
+type posted struct {
+	acks []uint32
+	once bool // beside the others
+}
+
+// post sends one publish request. Acknowledgements of what is committed ride on it.
+// One that stands beside the others (once) shall not wait until the server has
+// something to say.
+func (p *pipeline) post(once bool) error {
+	list := p.acks.send()
+	fault.Point("source.ack.before")
+	p.request.Acks = list
+	id, err := p.ch.Post(&p.request, p.answers)
+	if err != nil {
+		p.acks.sent(list, false)
+		return fmt.Errorf("publish: %w", err)
+	}
+	p.out[id] = posted{acks: list, once: once}
+	return nil
+}
+
+// took notes that a request has its answer.
+func (p *pipeline) took(a channel.Posted) posted {
+	q := p.out[a.ID]
+	delete(p.out, a.ID)
+	p.acks.sent(q.acks, a.Err == nil)
+	fault.Point("source.ack.after")
+	return q
+}
+
+// lose gives up requests without an answer: what they acknowledge may not have
+// arrived, and goes again.
+func (p *pipeline) lose() {
+	for _, q := range p.out {
+		p.acks.sent(q.acks, false)
 	}
 }
 
@@ -137,6 +148,11 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	p.alive, p.regular = time.Now(), r.cfg.InFlight
+	for range p.regular {
+		if err := p.post(false); err != nil {
+			return err
+		}
+	}
 	for {
 		var err error
 		select {
@@ -148,12 +164,10 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 			r.settle(n)
 			if p.extra < maxExtra && r.acks.any() {
 				p.extra++
-				p.once()
+				err = p.post(true)
 			}
 		case a := <-p.answers:
-			if !p.refused(a) {
-				err = r.answered(ctx, a)
-			}
+			err = r.posted(ctx, p, a)
 		case <-look.C:
 			err = r.look(ctx, p)
 		}
@@ -163,13 +177,29 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 	}
 }
 
+// posted takes an answer and, where its request goes out again and again, sends
+// the next one first: the server then has as many as before while this one is
+// looked at.
+func (r *Reader) posted(ctx context.Context, p *pipeline, a channel.Posted) error {
+	q := p.took(a)
+	if p.refused(a, q.once) {
+		return nil
+	}
+	if !q.once && a.Err == nil {
+		if err := p.post(false); err != nil {
+			return err
+		}
+	}
+	return r.answered(ctx, a)
+}
+
 // refused counts an answer, and reports whether it only says that the server
 // keeps fewer publish requests than it was sent: then the others must do.
-func (p *pipeline) refused(a reply) bool {
+func (p *pipeline) refused(a channel.Posted, once bool) bool {
 	p.alive = time.Now()
-	few := errors.Is(a.err, ua.StatusBadTooManyPublishRequests)
+	few := errors.Is(a.Err, ua.StatusBadTooManyPublishRequests)
 	switch {
-	case a.once:
+	case once:
 		p.extra--
 	case few:
 		p.regular--
@@ -192,20 +222,20 @@ func (r *Reader) look(ctx context.Context, p *pipeline) error {
 }
 
 // answered takes what one publish request brought.
-func (r *Reader) answered(ctx context.Context, a reply) error {
-	if a.err != nil {
-		if errors.Is(a.err, ua.StatusBadNoSubscription) {
-			return fmt.Errorf("%w: %w", errGone, a.err)
+func (r *Reader) answered(ctx context.Context, a channel.Posted) error {
+	if a.Err != nil {
+		if errors.Is(a.Err, ua.StatusBadNoSubscription) {
+			return fmt.Errorf("%w: %w", errGone, a.Err)
 		}
-		return fmt.Errorf("publish: %w", a.err)
+		return fmt.Errorf("publish: %w", a.Err)
 	}
-	if a.in.Subscription != r.state.Subscription {
+	if a.In.Subscription != r.state.Subscription {
 		return nil // of one that was given up
 	}
 	fault.Point("source.received")
-	r.available(a.in.Available)
-	r.depth(a.in.Available, a.in.Sequence)
-	r.order.put(notice{in: a.in, more: a.in.More})
+	r.available(a.In.Available)
+	r.depth(a.In.Available, a.In.Sequence)
+	r.order.put(notice{in: a.In, more: a.In.More})
 	return r.deliver(ctx)
 }
 
@@ -319,7 +349,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	if again != r.again[i] {
 		return nil // of a node that the signal had
 	}
-	s := &r.sampled
+	s := r.sealer.Next()
 	err := r.sample(s, &r.table[i], v, now)
 	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
 		r.overflow(i, min(s.Time, now))
@@ -338,7 +368,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	if s.Flags&mesh.FlagSuspect == 0 {
 		r.last[i] = max(r.last[i], s.Time)
 	}
-	r.sealer.Put(s)
+	r.sealer.Took()
 	return nil
 }
 

@@ -35,11 +35,14 @@ func stamp(ticks int64) mesh.Nanos {
 // stamp, else the server's, else the agent's. With an error the sample is good too:
 // it has no value, and a status that says so, because the value before does not hold.
 func (r *Reader) sample(s *mesh.Sample, signal *mesh.Signal, v *publish.Value, now mesh.Nanos) error {
-	*s = mesh.Sample{Signal: signal.ID, Status: mesh.Status(v.Status), Source: stamp(v.Source), Agent: now}
+	// Field by field: a whole sample would be made elsewhere and copied.
+	s.Signal, s.Seq, s.Status, s.Flags = signal.ID, 0, mesh.Status(v.Status), 0
+	s.Source, s.Agent = stamp(v.Source), now
 	s.Server = s.Source
 	if v.Server != v.Source {
 		s.Server = stamp(v.Server)
 	}
+	s.Value.Type, s.Value.Bits, s.Value.Bytes = mesh.TypeNone, 0, nil
 	switch {
 	case s.Source != 0:
 		s.Time = s.Source

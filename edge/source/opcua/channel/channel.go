@@ -113,7 +113,9 @@ type Channel struct {
 
 	writing sync.Mutex // held over the sending of a request's chunks; taken before mu
 	seq     uint32     // of writing: of the last chunk sent
-	out     []byte     // likewise
+	out     []byte     // likewise, as are body and head
+	body    []byte
+	head    [tokenHead]byte
 
 	free chan *Answer
 	done chan struct{}
@@ -130,8 +132,9 @@ type keys struct {
 
 // waiter is one request without an answer.
 type waiter struct {
-	kind kind
-	got  chan reply // of one
+	kind   kind
+	got    chan reply    // of one
+	posted chan<- Posted // in its place, of a publish request
 }
 
 type reply struct {
@@ -214,12 +217,6 @@ func (cfg *Config) asymmetric() (*uapolicy.EncryptionAlgorithm, error) {
 func (c *Channel) Call(ctx context.Context, token *ua.NodeID, timeout time.Duration, req ua.Request) (ua.Response, error) {
 	r := c.ask(ctx, token, timeout, req, service)
 	return r.resp, r.err
-}
-
-// Publish is Call for a publish request. The Answer goes back with Release.
-func (c *Channel) Publish(ctx context.Context, token *ua.NodeID, timeout time.Duration, req *ua.PublishRequest) (*Answer, error) {
-	r := c.ask(ctx, token, timeout, req, publishing)
-	return r.in, r.err
 }
 
 // Republish is Call for a republish request. The Answer goes back with Release.

@@ -317,7 +317,7 @@ func TestChannel_NobodyWaitsForEver(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if _, err := c.Publish(t.Context(), nil, patience, &ua.PublishRequest{}); !errors.Is(err, ErrClosed) {
+	if _, err := c.Post(&PublishRequest{}, make(chan Posted, 1)); !errors.Is(err, ErrClosed) {
 		t.Errorf("on a closed channel: %v", err)
 	}
 }

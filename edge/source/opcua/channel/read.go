@@ -382,10 +382,18 @@ func (c *Channel) give(id uint32, r reply) {
 	w := c.waiting[id]
 	delete(c.waiting, id)
 	c.mu.Unlock()
-	if w != nil {
-		w.got <- r // of one, and given once
-	} else {
+	switch {
+	case w == nil:
 		c.Release(r.in)
+	case w.posted != nil:
+		select {
+		case w.posted <- Posted{ID: id, In: r.in, Err: r.err}:
+		default: // see Post
+			c.Release(r.in)
+			c.close(fmt.Errorf("%w: an answer to a publish request that nobody has room for", ErrProtocol))
+		}
+	default:
+		w.got <- r // of one, and given once
 	}
 }
 

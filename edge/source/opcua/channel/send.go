@@ -27,6 +27,18 @@ func (c *Channel) send(token *ua.NodeID, timeout time.Duration, req ua.Request, 
 	if token == nil {
 		token = ua.NewTwoByteNodeID(0)
 	}
+	return c.dispatch(w, func(_ []byte, id uint32) ([]byte, error) {
+		req.SetHeader(&ua.RequestHeader{
+			AuthenticationToken: token, Timestamp: time.Now(), RequestHandle: id, TimeoutHint: uint32(timeout / time.Millisecond),
+			AdditionalHeader: ua.NewExtensionObject(nil),
+		})
+		return encode(req)
+	})
+}
+
+// dispatch gives a request its id, has its body made (in the room it gives, or
+// elsewhere) and writes its chunks.
+func (c *Channel) dispatch(w *waiter, encode func(room []byte, id uint32) ([]byte, error)) (id uint32, err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	if id, err = c.await(w); err != nil {
@@ -39,11 +51,7 @@ func (c *Channel) send(token *ua.NodeID, timeout time.Duration, req ua.Request, 
 			c.mu.Unlock()
 		}
 	}()
-	req.SetHeader(&ua.RequestHeader{
-		AuthenticationToken: token, Timestamp: time.Now(), RequestHandle: id, TimeoutHint: uint32(timeout / time.Millisecond),
-		AdditionalHeader: ua.NewExtensionObject(nil),
-	})
-	body, err := encode(req)
+	body, err := encode(c.body[:0], id)
 	if err != nil {
 		return 0, err
 	}
@@ -55,7 +63,7 @@ func (c *Channel) send(token *ua.NodeID, timeout time.Duration, req ua.Request, 
 		f.kind, f.algo, f.encrypt = "OPN", c.asym, f.sign
 		f.security = c.asymmetricHead()
 	} else {
-		f.security = binary.LittleEndian.AppendUint32(nil, k.token)
+		f.security = binary.LittleEndian.AppendUint32(c.head[:0], k.token)
 	}
 	room := f.room(c.chunk)
 	parts := max(1, (len(body)+room-1)/room)
