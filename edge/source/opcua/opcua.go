@@ -35,6 +35,7 @@ type Reader struct {
 	cfg   Config
 	nodes []address
 	table []mesh.Signal
+	wants []wanted // of the table: a row of that lies elsewhere for each value
 	hash  string
 	now   func() mesh.Nanos // plant clock
 	log   *slog.Logger
@@ -65,6 +66,12 @@ type Reader struct {
 	text      []byte // of samples since the last block was full
 }
 
+// wanted is what a sample needs of its signal.
+type wanted struct {
+	id   uint32
+	kind mesh.Type
+}
+
 // mark is a commit on its way and the messages in it.
 type mark struct {
 	n    uint64
@@ -87,6 +94,9 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 		h.Write([]byte(s.Name + "\x00" + s.Node + s.Path + "\x00"))
 	}
 	r.hash = hex.EncodeToString(h.Sum(nil)[:8])
+	for _, t := range r.table {
+		r.wants = append(r.wants, wanted{t.ID, t.Type})
+	}
 	r.initial = make([]bool, len(r.nodes))
 	r.items, r.again = make([]item, len(r.nodes)), make([]uint16, len(r.nodes))
 	r.last = make([]mesh.Nanos, len(r.nodes))

@@ -52,7 +52,7 @@ func TestValue_Convert(t *testing.T) {
 	} {
 		in := message(t, 1, noon, &ua.DataValue{Value: ua.MustVariant(c.raw), SourceTimestamp: noon.Time()})
 		var s mesh.Sample
-		err := new(Reader).sample(&s, &mesh.Signal{Type: c.want}, &in.Values[0], noon)
+		err := new(Reader).sample(&s, wanted{kind: c.want}, &in.Values[0], noon)
 		got := s.Value.Type.String() + " " + s.Value.String()
 		if err != nil {
 			got = "!" + err.Error()
@@ -88,7 +88,7 @@ func TestValue_TimeAndStatus(t *testing.T) {
 			in.Values[0].Source = math.MaxInt64
 		}
 		var s mesh.Sample
-		err := new(Reader).sample(&s, &mesh.Signal{Type: mesh.TypeInt}, &in.Values[0], noon+9)
+		err := new(Reader).sample(&s, wanted{kind: mesh.TypeInt}, &in.Values[0], noon+9)
 		if s.Time != c.time || s.Flags != c.flags || (err != nil) != c.bad {
 			t.Errorf("%s: %+v, %v", c.name, s, err)
 		}
@@ -454,10 +454,10 @@ func TestReader_ForeignHandle(t *testing.T) {
 // The place of a sample has the sample before in it.
 func TestReader_SampleOverwritesWhatWasThere(t *testing.T) {
 	r, _ := stepped(t, nil)
-	for _, v := range []publish.Value{{}, {Type: typeDouble, Bits: 7}, {Type: typeDouble, Bits: 7, Source: 1 << 57, Server: 1<<57 + 1, Status: 1 << 30}, {Type: typeString, Bytes: []byte("a")}} {
+	for _, v := range []publish.Value{{}, {Type: publish.TypeDouble, Bits: 7}, {Type: publish.TypeDouble, Bits: 7, Source: 1 << 57, Server: 1<<57 + 1, Status: 1 << 30}, {Type: publish.TypeString, Bytes: []byte("a")}} {
 		was := mesh.Sample{Signal: 9, Time: 9, Source: 9, Server: 9, Agent: 9, Seq: 9, Status: 9, Flags: 9, Value: mesh.Value{Type: 9, Bits: 9, Bytes: []byte("9")}}
 		var fresh mesh.Sample
-		_, _ = r.sample(&was, &r.table[0], &v, 5), r.sample(&fresh, &r.table[0], &v, 5) // an error is a sample too
+		_, _ = r.sample(&was, r.wants[0], &v, 5), r.sample(&fresh, r.wants[0], &v, 5) // an error is a sample too
 		if !reflect.DeepEqual(was, fresh) {
 			t.Errorf("%+v: %+v, in an empty place %+v", v, was, fresh)
 		}

@@ -350,7 +350,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 		return nil // of a node that the signal had
 	}
 	s := r.sealer.Next()
-	err := r.sample(s, &r.table[i], v, now)
+	err := r.sample(s, r.wants[i], v, now)
 	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
 		r.overflow(i, min(s.Time, now))
 	}

@@ -34,9 +34,9 @@ func stamp(ticks int64) mesh.Nanos {
 // sample makes a sample of a data value, in s: the event time is the source's
 // stamp, else the server's, else the agent's. With an error the sample is good too:
 // it has no value, and a status that says so, because the value before does not hold.
-func (r *Reader) sample(s *mesh.Sample, signal *mesh.Signal, v *publish.Value, now mesh.Nanos) error {
+func (r *Reader) sample(s *mesh.Sample, signal wanted, v *publish.Value, now mesh.Nanos) error {
 	// Field by field: a whole sample would be made elsewhere and copied.
-	s.Signal, s.Seq, s.Status, s.Flags = signal.ID, 0, mesh.Status(v.Status), 0
+	s.Signal, s.Seq, s.Status, s.Flags = signal.id, 0, mesh.Status(v.Status), 0
 	s.Source, s.Agent = stamp(v.Source), now
 	s.Server = s.Source
 	if v.Server != v.Source {
@@ -55,7 +55,7 @@ func (r *Reader) sample(s *mesh.Sample, signal *mesh.Signal, v *publish.Value, n
 	if source.Suspect(s.Time, now) {
 		s.Flags |= mesh.FlagSuspect
 	}
-	if v.Type == publish.TypeDouble && !v.Array && signal.Type == mesh.TypeDouble { // what most signals are
+	if v.Type == publish.TypeDouble && !v.Array && signal.kind == mesh.TypeDouble { // what most signals are
 		s.Value.Type, s.Value.Bits = mesh.TypeDouble, v.Bits
 		return nil
 	}
@@ -68,7 +68,7 @@ func (r *Reader) sample(s *mesh.Sample, signal *mesh.Signal, v *publish.Value, n
 		s.Status = mesh.StatusBadNoData
 		return err
 	case err == nil:
-		s.Value, err = convert(value, signal.Type)
+		s.Value, err = convert(value, signal.kind)
 	}
 	if err != nil && !s.Status.IsBad() {
 		s.Status = mesh.StatusBadTypeMismatch
