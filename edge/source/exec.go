@@ -5,19 +5,26 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"time"
 )
 
-// workerMemory makes a worker's collector fight before the kernel has to: a
-// worker of 5,000 signals needs about 20 MiB.
-const workerMemory = "GOMEMLIMIT=256MiB"
+// workerMemory makes a worker's collector fight before the kernel has to (see
+// Confine), which counts some 40 MiB more.
+const workerMemory = "GOMEMLIMIT=160MiB"
+
+// lastWait is how long the last words of a dead worker are waited for: somebody
+// else may have got its standard error.
+const lastWait = 2 * time.Second
 
 // Exec starts the program at path as a worker process. It inherits the
-// environment, then env; what it writes to standard error goes to stderr. On
-// Linux the kernel kills it when the agent dies.
+// environment, then env; what it writes to standard error goes to stderr, of the
+// dump of one that dies only the beginning. Wait says what it died of. On Linux the
+// kernel kills it when the agent dies.
 func Exec(path string, args, env []string, stderr io.Writer) (Process, error) {
 	cmd := exec.Command(path, args...) //nolint:gosec,noctx // the agent's own program file, and the supervisor ends it gently
 	cmd.Env = append(append(os.Environ(), workerMemory), env...)
-	cmd.Stderr = stderr
+	last := &lastWords{to: stderr}
+	cmd.Stderr, cmd.WaitDelay = last, lastWait
 	die(cmd)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -30,7 +37,7 @@ func Exec(path string, args, env []string, stderr io.Writer) (Process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
-	return &child{cmd: cmd, in: in, out: out}, nil
+	return &child{cmd: cmd, in: in, out: out, last: last}, nil
 }
 
 // child is a Process of the operating system.
@@ -38,9 +45,19 @@ type child struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out io.Reader
+
+	last *lastWords
 }
 
 func (c *child) Stdin() io.WriteCloser { return c.in }
 func (c *child) Stdout() io.Reader     { return c.out }
-func (c *child) Wait() error           { return c.cmd.Wait() }
 func (c *child) Kill() error           { return c.cmd.Process.Kill() }
+
+// Wait implements Process.
+func (c *child) Wait() error {
+	err := c.cmd.Wait()
+	if said := c.last.said(); err != nil && said != "" {
+		return fmt.Errorf("%s (%w)", said, err)
+	}
+	return err
+}

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -12,13 +13,21 @@ import (
 // asWorker makes this test's binary a worker.
 const asWorker = "PLANTMESH_TEST_WORKER"
 
+const notConfined = "not confined:"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asWorker) == "" {
 		os.Exit(m.Run())
 	}
+	if err := Confine(); err != nil {
+		fmt.Fprintln(os.Stderr, notConfined, err)
+	}
 	err := Work(context.Background(), os.Stdin, os.Stdout, func(config []byte) (Reader, error) {
 		if string(config) == "crash" {
 			return counter(1, func(context.Context) error { os.Exit(7); return nil }), nil
+		}
+		if end, ok := bombs()[string(config)]; ok {
+			return counter(0, end), nil
 		}
 		return counter(3, hang), nil
 	})

@@ -33,6 +33,7 @@ const (
 	// most 4 MiB and a reader's state.
 	maxStartFrame = 16 << 20
 	maxTold       = 1 << 10 // bytes of one word for the status page
+	maxFatal      = 4 << 10 // of why a reader ended
 	maxPieces     = 1 << 16 // records or descriptors of one offer
 )
 

@@ -14,6 +14,7 @@ const (
 	StateHeld        = "held back" // the agent's log takes nothing
 	StateRestarting  = "waiting to restart"
 	StateQuarantined = "quarantined" // it crashes again and again; still tried now and then
+	StateAside       = "set aside"   // it dies of the same each time, and nothing comes through; tried seldom
 	StateStopped     = "stopped"
 )
 
@@ -67,11 +68,12 @@ func (s *Supervisor) writtenOff(voids ...mesh.Void) {
 	}
 }
 
-// set changes the state; a quarantined source stays so until it works again.
+// set changes the state; a quarantined source, and one that is set aside, stay so
+// until they work again.
 func (s *Supervisor) set(state string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if state != StateStarting || s.status.State != StateQuarantined {
+	if state != StateStarting || s.status.State != StateQuarantined && s.status.State != StateAside {
 		s.enter(state)
 	}
 	s.status.Proof = s.proof
@@ -102,7 +104,7 @@ func (s *Supervisor) failed(state string, err error) (changed bool) {
 	if state != StateHeld {
 		s.status.Told = ""
 	}
-	if state == StateRestarting || state == StateQuarantined {
+	if changed && state == StateAside || state == StateRestarting || state == StateQuarantined {
 		s.status.Restarts++
 	}
 	if err != nil {

@@ -1,20 +1,17 @@
 package source
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
 )
@@ -100,6 +97,7 @@ type Supervisor struct {
 	voided  mesh.Nanos // the end of the void written since then
 	doubted bool       // the state this life began with may be older than what the device was told
 	crashes []time.Time
+	deaths  deaths
 
 	mu     sync.Mutex // protects status
 	status Status
@@ -118,9 +116,14 @@ func NewSupervisor(cfg Config, spawn func(ctx context.Context) (Process, error),
 func (s *Supervisor) Run(ctx context.Context) error {
 	delay := backoffFirst
 	for ctx.Err() == nil {
-		began := time.Now()
+		began, had := time.Now(), s.Status().Samples
 		err := s.once(ctx)
-		if ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+		case s.deaths.note(err, s.Status().Samples > had, time.Now()):
+			s.setAside(ctx)
+			pause(ctx, asideEvery)
+		default:
 			delay = s.ended(err, time.Since(began), delay)
 			pause(ctx, delay)
 			delay = min(2*delay, backoffLongest)
@@ -185,10 +188,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 	g.Go(func() error { return r.commit(gctx) })
 	g.Go(func() error { return r.watch(gctx) })
 	err = g.Wait()
-	if werr := p.Wait(); werr != nil {
-		err = errors.Join(err, werr)
-	}
-	return err
+	return r.end(err, p.Wait())
 }
 
 // Prepare begins a life of the worker: it reads what the log knows of the
@@ -227,21 +227,29 @@ func (s *Supervisor) Prepare(ctx context.Context) (resume []byte, err error) {
 			s.proof, s.heard = d.To, d.To
 		}
 	}
+	if !s.doubted && s.deaths.aside != "" {
+		why = s.deaths.why()
+	}
+	return resume, s.unheard(ctx, cause, why)
+}
+
+// unheard voids what of the source nobody has heard until now.
+func (s *Supervisor) unheard(ctx context.Context, cause mesh.Cause, why string) error {
 	silent := mesh.Span{From: max(s.believed(), s.voided), To: s.now()}
 	if s.proof == 0 || silent.Empty() {
-		return resume, nil
+		return nil
 	}
 	void := mesh.Void{Cause: cause, Parts: []mesh.Part{{Source: s.cfg.ID, Times: silent}}, Note: why}
 	v, err := wire.SealVoid(void)
 	if err != nil {
-		return nil, fmt.Errorf("seal the void of a dead worker: %w", err)
+		return fmt.Errorf("seal the void of a dead worker: %w", err)
 	}
 	if err := s.append(ctx, []mesh.Offer{{Source: s.cfg.ID, Sealed: [][]byte{v}}}); err != nil {
-		return nil, err
+		return err
 	}
 	s.voided = silent.To
 	s.writtenOff(void)
-	return resume, nil
+	return nil
 }
 
 // believed is how far the source was heard: the proof, unless that lies beyond
@@ -271,100 +279,6 @@ func (s *Supervisor) append(ctx context.Context, offers []mesh.Offer) error {
 		}
 		if !pause(ctx, delay) {
 			return context.Cause(ctx)
-		}
-	}
-}
-
-// run is one life of a worker.
-type run struct {
-	s      *Supervisor
-	p      Process
-	start  start
-	offers chan mesh.Offer
-	heard  chan struct{} // a frame came
-	ended  chan struct{} // nothing comes any more
-}
-
-// listen reads the worker's frames until its output ends. When the agent stops
-// it goes on reading, so that no worker hangs in a write.
-func (r *run) listen(ctx context.Context) error {
-	defer close(r.ended)
-	in := bufio.NewReaderSize(r.p.Stdout(), 64<<10)
-	var fatal error
-	for {
-		kind, payload, err := readFrame(in, maxOfferFrame)
-		if err != nil {
-			if fatal != nil {
-				return fatal
-			}
-			return fmt.Errorf("the worker is gone: %w", err)
-		}
-		select {
-		case r.heard <- struct{}{}:
-		default:
-		}
-		switch kind {
-		case frameAlive:
-		case frameTell:
-			r.s.told(strings.ToValidUTF8(string(payload[:min(len(payload), maxTold)]), "?"))
-		case frameFatal:
-			fatal = errors.New(string(payload))
-			if err := r.p.Stdin().Close(); err != nil {
-				r.s.log.Debug("the worker's input was closed already", "error", err.Error())
-			}
-		case frameOffer:
-			o, err := decodeOffer(payload)
-			if err != nil {
-				return r.kill(err)
-			}
-			select {
-			case r.offers <- o:
-			case <-ctx.Done():
-			}
-		default:
-			return r.kill(fmt.Errorf("%w: frame %q from the worker", errPipe, kind))
-		}
-	}
-}
-
-// kill ends a worker that can't be trusted any more.
-func (r *run) kill(why error) error {
-	if err := r.p.Kill(); err != nil {
-		return errors.Join(why, fmt.Errorf("kill the worker: %w", err))
-	}
-	return why
-}
-
-// commit gives the worker its start, then brings its offers into the log and
-// answers how many are durable. What waits goes into one append.
-func (r *run) commit(ctx context.Context) error {
-	stdin := r.p.Stdin()
-	if err := writeFrame(stdin, frameStart, r.start.encode()); err != nil {
-		return err
-	}
-	var done uint64
-	for {
-		var offers []mesh.Offer
-		select {
-		case <-ctx.Done():
-			return nil
-		case o := <-r.offers:
-			offers = append(offers, o)
-		}
-		for waiting := len(r.offers); waiting > 0; waiting-- {
-			offers = append(offers, <-r.offers)
-		}
-		n := uint64(len(offers))
-		if err := r.s.Take(ctx, offers); err != nil {
-			if ctx.Err() == nil {
-				err = r.kill(err)
-			}
-			return err
-		}
-		done += n
-		fault.Point("source.told.before")
-		if err := writeFrame(stdin, frameCommitted, binary.LittleEndian.AppendUint64(nil, done)); err != nil {
-			return err
 		}
 	}
 }
@@ -456,35 +370,4 @@ func (s *Supervisor) judge(offers []mesh.Offer) (sum, error) {
 		}
 	}
 	return total, nil
-}
-
-// watch ends the worker: gently when the agent stops or the run has failed,
-// by force when it doesn't go or hangs.
-func (r *run) watch(ctx context.Context) error {
-	silence := time.NewTimer(silenceLimit)
-	defer silence.Stop()
-	for {
-		select {
-		case <-r.heard:
-			silence.Reset(silenceLimit)
-			continue
-		case <-silence.C:
-			return r.kill(fmt.Errorf("the worker said nothing for %s and was killed", silenceLimit))
-		case <-r.ended:
-			return nil
-		case <-ctx.Done():
-		}
-		break
-	}
-	if err := r.p.Stdin().Close(); err != nil {
-		r.s.log.Debug("the worker's input was closed already", "error", err.Error())
-	}
-	grace := time.NewTimer(stopGrace)
-	defer grace.Stop()
-	select {
-	case <-r.ended:
-		return nil
-	case <-grace.C:
-		return r.kill(fmt.Errorf("the worker did not end within %s and was killed", stopGrace))
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,7 +74,7 @@ func Work(ctx context.Context, r io.Reader, w io.Writer, open func(config []byte
 func read(ctx context.Context, s start, log Log, open func([]byte) (Reader, error)) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the reader panicked: %v", p)
+			err = fmt.Errorf(panicked+"%v in %s", p, panickedIn())
 		}
 	}()
 	reader, err := open(s.config)
@@ -86,6 +88,27 @@ func read(ctx context.Context, s start, log Log, open func([]byte) (Reader, erro
 		return err
 	}
 	return errors.New("the reader ended without being asked")
+}
+
+// panicked begins what is told of a panic: the agent counts those.
+const panicked = "the reader panicked: "
+
+// panickedIn is the function that panicked; it is called by what recovers.
+func panickedIn() string {
+	calls := make([]uintptr, 32)
+	frames := runtime.CallersFrames(calls[:runtime.Callers(2, calls)])
+	for after := false; ; {
+		f, more := frames.Next()
+		switch name := f.Function; {
+		case name == "runtime.gopanic":
+			after = true
+		case after && !strings.HasPrefix(name, "runtime.") && !strings.HasPrefix(name, "reflect."):
+			return name
+		}
+		if !more {
+			return "no known function"
+		}
+	}
 }
 
 // port is the worker's end of the pipe, and the Log of its reader.

@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"plantmesh/edge/agent"
+	"plantmesh/edge/source"
 	"plantmesh/proto/answer"
 )
 
@@ -141,7 +142,11 @@ func (versionCmd) Run(p *answer.Printer) error {
 type workerCmd struct{}
 
 func (*workerCmd) Run(ctx context.Context) error {
-	return agent.Work(ctx, os.Stdin, os.Stdout, logger(false))
+	log := logger(false)
+	if err := source.Confine(); err != nil {
+		log.Warn("this worker's memory has no bound but the collector's", "err", err)
+	}
+	return agent.Work(ctx, os.Stdin, os.Stdout, log)
 }
 
 func main() {
