@@ -118,8 +118,7 @@ func (w *Window) Default(d Window) {
 type Sealer struct {
 	window Window
 	source string
-	table  mesh.Descriptor
-	hash   mesh.Hash
+	table  *table // of the samples to come
 	enc    *wire.Encoder
 
 	begun    bool
@@ -139,25 +138,19 @@ type Sealer struct {
 type part struct {
 	samples []mesh.Sample
 	proven  mesh.Span
+	table   *table // the samples refer to it; set when the part is closed
 }
 
 // NewSealer makes a sealer for the source called name, whose samples refer to
-// table. Zero fields of w get their defaults.
-func NewSealer(w Window, name string, table []mesh.Signal) (*Sealer, error) {
+// signals. Zero fields of w get their defaults.
+func NewSealer(w Window, name string, signals []mesh.Signal) (*Sealer, error) {
 	if err := w.Validate(); err != nil {
 		return nil, err
 	}
 	if name == "" || len(name) > wire.MaxName {
 		return nil, fmt.Errorf("source name of %d bytes: 1 to %d are allowed", len(name), wire.MaxName)
 	}
-	seen := make(map[uint32]string, len(table))
-	for _, s := range table {
-		if other, ok := seen[s.ID]; ok {
-			return nil, fmt.Errorf("signals %q and %q of source %q have the same id %d", other, s.Name, name, s.ID)
-		}
-		seen[s.ID] = s.Name
-	}
-	d, err := wire.DescribeSignals(table)
+	d, err := describe(name, signals)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +158,41 @@ func NewSealer(w Window, name string, table []mesh.Signal) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{window: w, source: name, table: d, hash: d.Hash(), enc: enc}, nil
+	return &Sealer{window: w, source: name, table: d, enc: enc}, nil
+}
+
+// table is a signal table as it travels.
+type table struct {
+	descriptor mesh.Descriptor
+	hash       mesh.Hash
+}
+
+func describe(source string, signals []mesh.Signal) (*table, error) {
+	seen := make(map[uint32]string, len(signals))
+	for _, s := range signals {
+		if other, ok := seen[s.ID]; ok {
+			return nil, fmt.Errorf("signals %q and %q of source %q have the same id %d", other, s.Name, source, s.ID)
+		}
+		seen[s.ID] = s.Name
+	}
+	d, err := wire.DescribeSignals(signals)
+	if err != nil {
+		return nil, err
+	}
+	return &table{descriptor: d, hash: d.Hash()}, nil
+}
+
+// Retable has the samples from here on refer to another table: what is known of
+// a device's signals may change when it is connected to. Samples that are here
+// already keep theirs. With an error nothing changes.
+func (s *Sealer) Retable(signals []mesh.Signal) error {
+	d, err := describe(s.source, signals)
+	if err != nil || d.hash == s.table.hash {
+		return err
+	}
+	s.closePart()
+	s.table = d
+	return nil
 }
 
 // Add takes one sample into the open commit. The sample's bytes belong to the
@@ -310,8 +337,13 @@ func (s *Sealer) waiting() bool {
 // the state. After an error the sealer must not be used any more.
 func (s *Sealer) Seal(state []byte) (mesh.Offer, error) {
 	s.closePart()
-	o := mesh.Offer{Source: s.source, State: state, Descriptors: []mesh.Descriptor{s.table}}
+	o := mesh.Offer{Source: s.source, State: state, Descriptors: []mesh.Descriptor{s.table.descriptor}}
+	named := s.table
 	for _, p := range s.closed {
+		if p.table != s.table && p.table != named {
+			named = p.table
+			o.Descriptors = append(o.Descriptors, named.descriptor)
+		}
 		sealed, err := s.sealPart(p)
 		if err != nil {
 			return mesh.Offer{}, fmt.Errorf("seal a batch of source %q: %w", s.source, err)
@@ -345,18 +377,18 @@ func (s *Sealer) keep(samples []mesh.Sample) {
 // message. Only the last one claims: what is claimed must not stand before
 // samples that belong to it.
 func (s *Sealer) sealPart(p part) ([][]byte, error) {
-	b := mesh.Batch{Source: s.source, Table: s.hash, Proven: mesh.Span{From: s.complete, To: s.complete}, Complete: s.complete, Samples: p.samples}
+	b := mesh.Batch{Source: s.source, Table: p.table.hash, Proven: mesh.Span{From: s.complete, To: s.complete}, Complete: s.complete, Samples: p.samples}
 	if !p.proven.Empty() {
 		b.Proven, b.Complete = p.proven, p.proven.To
 	}
 	sealed, err := s.enc.Seal(&b)
 	n := len(p.samples)
 	if n > 1 && (errors.Is(err, wire.ErrLimit) || err == nil && len(sealed) > maxSealed) {
-		head, err := s.sealPart(part{samples: p.samples[:n/2]})
+		head, err := s.sealPart(part{samples: p.samples[:n/2], table: p.table})
 		if err != nil {
 			return nil, err
 		}
-		tail, err := s.sealPart(part{samples: p.samples[n/2:], proven: p.proven})
+		tail, err := s.sealPart(part{samples: p.samples[n/2:], proven: p.proven, table: p.table})
 		return append(head, tail...), err
 	}
 	if err != nil {
@@ -377,6 +409,7 @@ func (s *Sealer) closeClaim() {
 // closePart ends the open part if there is anything in it.
 func (s *Sealer) closePart() {
 	if len(s.open.samples) > 0 || !s.open.proven.Empty() {
+		s.open.table = s.table
 		s.closed = append(s.closed, s.open)
 		s.open, s.spare = part{samples: s.spare}, nil
 	}

@@ -3,6 +3,7 @@ package source
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -320,5 +321,52 @@ func TestSealer_HolesAreBounded(t *testing.T) {
 	s.Resume(10, all...) // as an older version left them
 	if n := len(s.Holes()); n != maxHoles {
 		t.Errorf("%d holes after a restart", n)
+	}
+}
+
+// What was said under one table stays under it, whatever the next one is, and
+// the offer brings both.
+func TestSealer_ATableIsChangedBetweenSamples(t *testing.T) {
+	s := newSealer(t, Window{})
+	old := s.table.hash
+	s.Begin(10)
+	s.Add(at(11))
+	s.Prove(20)
+	if err := s.Retable([]mesh.Signal{{ID: 1, Name: "a"}, {ID: 1, Name: "b"}}); err == nil {
+		t.Error("a table with one id twice is taken")
+	}
+	if err := s.Retable([]mesh.Signal{{ID: 1, Name: "a", Type: mesh.TypeStruct, Fields: []mesh.Field{{Name: "x", Type: mesh.TypeInt}}}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Add(at(21))
+	s.Prove(30)
+	o, err := s.Seal(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tell(t, o), "1 in [10,20) complete 20; 1 in [20,30) complete 30"; got != want {
+		t.Errorf("sealed %s, want %s", got, want)
+	}
+	var named []mesh.Hash
+	for i, want := range []mesh.Hash{old, s.table.hash} {
+		h, err := wire.ParseHeader(o.Sealed[i])
+		if err != nil || len(h.Needs) != 1 || h.Needs[0] != want {
+			t.Errorf("batch %d needs %v, %v, want %v", i, h.Needs, err, want)
+		}
+	}
+	for _, d := range o.Descriptors {
+		named = append(named, d.Hash())
+	}
+	if len(named) != 2 || !slices.Contains(named, old) || !slices.Contains(named, s.table.hash) || old == s.table.hash {
+		t.Errorf("the offer brings %v, want %v and %v", named, old, s.table.hash)
+	}
+	// The same table again is no change: the commit stays whole.
+	s.Add(at(31))
+	if err := s.Retable([]mesh.Signal{{ID: 1, Name: "a", Type: mesh.TypeStruct, Fields: []mesh.Field{{Name: "x", Type: mesh.TypeInt}}}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Add(at(32))
+	if got, want := seal(t, s), "2 in [30,30) complete 30"; got != want {
+		t.Errorf("sealed %s, want %s", got, want)
 	}
 }
