@@ -98,12 +98,37 @@ func (b *Buffer) build(p *plan, c *chain, to *piece) *commit {
 			cm.states[o.Source] = o.State
 		}
 		for _, d := range o.Descriptors {
-			if h := d.Hash(); !known(b.descs, h) {
+			if h := b.hashOf(d); !known(b.descs, h) {
 				cm.descs[h] = d
 			}
 		}
 	}
 	return cm
+}
+
+// named is a descriptor and its hash.
+type named struct {
+	of   mesh.Descriptor
+	hash mesh.Hash
+}
+
+// mostNamed is how many hashes are remembered: two for each of some sources.
+const mostNamed = 64
+
+// hashOf remembers hashes: a source gives the very same table with each commit, and
+// that may be larger than what it describes.
+func (b *Buffer) hashOf(d mesh.Descriptor) mesh.Hash {
+	for _, n := range b.named {
+		if n.of.Kind == d.Kind && len(d.Content) > 0 && len(n.of.Content) == len(d.Content) && &n.of.Content[0] == &d.Content[0] {
+			return n.hash
+		}
+	}
+	h := d.Hash()
+	if len(b.named) == mostNamed {
+		b.named = slices.Delete(b.named, 0, mostNamed/2)
+	}
+	b.named = append(b.named, named{d, h})
+	return h
 }
 
 func known(descs map[mesh.Hash]mesh.Descriptor, h mesh.Hash) bool {

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 // another one.
 
 // pipeVersion stands in the start frame.
-const pipeVersion = 2
+const pipeVersion = 3
 
 // Credit is how many offers a worker may have on their way that are not yet
 // durable. It bounds the memory of both ends; four hide the latency of a sync.
@@ -51,10 +52,17 @@ const (
 var errPipe = errors.New("the pipe between agent and worker is broken")
 
 func writeFrame(w io.Writer, kind byte, payload []byte) error {
-	b := make([]byte, 0, 4+1+len(payload)+4)
-	b = binary.LittleEndian.AppendUint32(b, uint32(1+len(payload)))
-	b = append(b, kind)
-	b = append(b, payload...)
+	b := append(beginFrame(make([]byte, 0, 4+1+len(payload)+4), kind), payload...)
+	return endFrame(w, b)
+}
+
+// beginFrame begins a frame in room that is empty; the payload is to be appended.
+func beginFrame(room []byte, kind byte) []byte { return append(room, 0, 0, 0, 0, kind) }
+
+// endFrame writes a frame with its payload.
+func endFrame(w io.Writer, b []byte) error {
+	kind := b[4]
+	binary.LittleEndian.PutUint32(b, uint32(len(b)-4))
 	b = binary.LittleEndian.AppendUint32(b, checksum(b[4:]))
 	if _, err := w.Write(b); err != nil {
 		return fmt.Errorf("write frame %q: %w", kind, err)
@@ -110,20 +118,55 @@ func decodeStart(payload []byte) (start, error) {
 	return s, p.end()
 }
 
-// encodeOffer leaves the source's name out: a worker speaks for one source
-// only, and the agent knows which.
-func encodeOffer(o mesh.Offer) ([]byte, error) {
-	size := 64 + len(o.State)
+// offerBytes is at least what an offer takes in a frame.
+func offerBytes(o mesh.Offer) (size int, err error) {
+	size = 64 + len(o.State)
 	for _, s := range o.Sealed {
 		size += 4 + len(s)
 	}
 	for _, d := range o.Descriptors {
-		size += 5 + len(d.Content)
+		size += 6 + len(d.Content)
 	}
 	if size > maxOfferFrame-1 || len(o.Sealed) > maxPieces || len(o.Descriptors) > maxPieces {
-		return nil, fmt.Errorf("an offer of %d bytes in %d records is too large for the pipe", size, len(o.Sealed))
+		return 0, fmt.Errorf("an offer of %d bytes in %d records is too large for the pipe", size, len(o.Sealed))
 	}
-	b := make([]byte, 0, size)
+	return size, nil
+}
+
+// shelf are the descriptors that both ends of a pipe remember: a signal table comes
+// with each commit and may be larger than what it describes. Where one is is said by
+// a place; the newest takes the place of the oldest.
+type shelf struct {
+	places [shelfPlaces]mesh.Descriptor
+	next   byte
+}
+
+const shelfPlaces = 16
+
+// place is where a descriptor is, if its very bytes were given before.
+func (s *shelf) place(d mesh.Descriptor) (byte, bool) {
+	for i, x := range s.places {
+		if x.Kind == d.Kind && len(x.Content) > 0 && len(x.Content) == len(d.Content) && &x.Content[0] == &d.Content[0] {
+			return byte(i), true
+		}
+	}
+	return 0, false
+}
+
+func (s *shelf) put(d mesh.Descriptor) {
+	s.places[s.next] = d
+	s.next = (s.next + 1) % shelfPlaces
+}
+
+// Marks before a descriptor.
+const (
+	descriptorNew  byte = 0 // its kind and content follow
+	descriptorHeld byte = 1 // its place on the shelf follows
+)
+
+// appendOffer leaves the source's name out: a worker speaks for one source
+// only, and the agent knows which.
+func appendOffer(b []byte, o mesh.Offer, held *shelf) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(o.Sealed)))
 	for _, s := range o.Sealed {
 		b = appendBytes(b, s)
@@ -131,21 +174,46 @@ func encodeOffer(o mesh.Offer) ([]byte, error) {
 	b = appendOptional(b, o.State)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(o.Descriptors)))
 	for _, d := range o.Descriptors {
-		b = appendBytes(append(b, byte(d.Kind)), d.Content)
+		if at, ok := held.place(d); ok {
+			b = append(b, descriptorHeld, at)
+			continue
+		}
+		b = appendBytes(append(b, descriptorNew, byte(d.Kind)), d.Content)
+		held.put(d)
 	}
-	return b, nil
+	return b
 }
 
-func decodeOffer(payload []byte) (o mesh.Offer, err error) {
+func decodeOffer(payload []byte, held *shelf) (o mesh.Offer, err error) {
 	p := pieces{b: payload}
 	for range p.count() {
 		o.Sealed = append(o.Sealed, p.bytes())
 	}
 	o.State = p.optional()
 	for range p.count() {
-		o.Descriptors = append(o.Descriptors, mesh.Descriptor{Kind: mesh.DescriptorKind(p.byte()), Content: p.bytes()})
+		o.Descriptors = append(o.Descriptors, p.descriptor(held))
 	}
 	return o, p.end()
+}
+
+func (p *pieces) descriptor(held *shelf) (d mesh.Descriptor) {
+	switch mark := p.byte(); mark {
+	case descriptorNew:
+		d = mesh.Descriptor{Kind: mesh.DescriptorKind(p.byte()), Content: bytes.Clone(p.bytes())}
+		if !p.bad {
+			held.put(d)
+		}
+	case descriptorHeld:
+		at := p.byte()
+		if at >= shelfPlaces || held.places[at].Kind == 0 {
+			p.bad, p.b = true, nil
+			break
+		}
+		d = held.places[at]
+	default:
+		p.bad, p.b = true, nil
+	}
+	return d
 }
 
 func appendBytes(b, piece []byte) []byte {

@@ -34,6 +34,7 @@ type run struct {
 func (r *run) listen(ctx context.Context) error {
 	defer close(r.ended)
 	in := bufio.NewReaderSize(r.p.Stdout(), 64<<10)
+	var held shelf
 	for {
 		kind, payload, err := readFrame(in, maxOfferFrame)
 		if err != nil {
@@ -56,7 +57,7 @@ func (r *run) listen(ctx context.Context) error {
 				r.s.log.Debug("the worker's input was closed already", "error", err.Error())
 			}
 		case frameOffer:
-			o, err := decodeOffer(payload)
+			o, err := decodeOffer(payload, &held)
 			if err != nil {
 				r.sense = err
 				return r.kill(err)

@@ -416,22 +416,33 @@ func TestPipe_Offer(t *testing.T) {
 	for _, o := range []mesh.Offer{
 		{},
 		{State: []byte{}},
-		{Sealed: [][]byte{sealed, sealed}, State: []byte("state"), Descriptors: []mesh.Descriptor{{Kind: mesh.DescribeSignals, Content: []byte("c")}}},
+		{Sealed: [][]byte{sealed, sealed}, State: []byte("state"), Descriptors: []mesh.Descriptor{{Kind: mesh.DescribeSignals, Content: []byte("a table")}}},
 	} {
-		b, err := encodeOffer(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := decodeOffer(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if fmt.Sprintf("%#v", got) != fmt.Sprintf("%#v", o) {
-			t.Errorf("got %#v, want %#v", got, o)
-		}
-		for i := range b {
-			if _, err := decodeOffer(b[:i]); err == nil {
-				t.Errorf("%d of %d bytes were taken", i, len(b))
+		var out, in shelf
+		for round := range 2 { // the second time the table is known
+			size, err := offerBytes(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := appendOffer(nil, o, &out)
+			if len(b) > size {
+				t.Errorf("%d bytes, said were %d", len(b), size)
+			}
+			for i := range b {
+				short := in
+				if _, err := decodeOffer(b[:i], &short); err == nil {
+					t.Errorf("%d of %d bytes were taken", i, len(b))
+				}
+			}
+			got, err := decodeOffer(b, &in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprintf("%#v", got) != fmt.Sprintf("%#v", o) {
+				t.Errorf("round %d: got %#v, want %#v", round, got, o)
+			}
+			if again := bytes.Contains(b, []byte("a table")); round > 0 && again {
+				t.Error("the table was sent twice")
 			}
 		}
 	}
@@ -454,19 +465,35 @@ func TestPipe_BadFrames(t *testing.T) {
 }
 
 func FuzzPipe_Offer(f *testing.F) {
-	b, err := encodeOffer(mesh.Offer{Sealed: [][]byte{{1}}, State: []byte("s"), Descriptors: []mesh.Descriptor{{Kind: 1, Content: []byte("c")}}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
+	table := mesh.Descriptor{Kind: 1, Content: []byte("c")}
+	f.Add(appendOffer(nil, mesh.Offer{Sealed: [][]byte{{1}}, State: []byte("s"), Descriptors: []mesh.Descriptor{table}}, new(shelf)))
+	f.Add(appendOffer(nil, mesh.Offer{Descriptors: []mesh.Descriptor{table, table, {Kind: 2, Content: []byte("d")}}}, new(shelf)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, err := decodeOffer(b)
+		var in shelf
+		o, err := decodeOffer(b, &in)
 		if err != nil {
 			return
 		}
-		again, err := encodeOffer(o)
-		if err != nil || !bytes.Equal(again, b) {
-			t.Errorf("%x became %x, %v", b, again, err)
+		var again shelf
+		got, err := decodeOffer(appendOffer(nil, o, new(shelf)), &again)
+		if err != nil || fmt.Sprintf("%#v", got) != fmt.Sprintf("%#v", o) {
+			t.Errorf("%#v became %#v, %v", o, got, err)
 		}
 	})
+}
+
+// More tables than the shelf has places: what fell off is sent anew.
+func TestPipe_ShelfGoesRound(t *testing.T) {
+	var out, in shelf
+	var tables []mesh.Descriptor
+	for i := range 2*shelfPlaces + 3 {
+		tables = append(tables, mesh.Descriptor{Kind: mesh.DescribeSignals, Content: fmt.Appendf(nil, "table %d", i)})
+	}
+	for i := range 200 {
+		o := mesh.Offer{Descriptors: []mesh.Descriptor{tables[i*7%len(tables)], tables[i%5]}}
+		got, err := decodeOffer(appendOffer(nil, o, &out), &in)
+		if err != nil || fmt.Sprintf("%#v", got) != fmt.Sprintf("%#v", o) {
+			t.Fatalf("offer %d: %v, %v", i, got, err)
+		}
+	}
 }

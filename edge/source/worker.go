@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -113,8 +114,10 @@ func panickedIn() string {
 
 // port is the worker's end of the pipe, and the Log of its reader.
 type port struct {
-	wmu sync.Mutex // one frame at a time
-	w   io.Writer
+	wmu  sync.Mutex // one frame at a time
+	w    io.Writer
+	held shelf  // of wmu, as is room
+	room []byte // of an offer's frame
 
 	mu        sync.Mutex // protects the fields below
 	sent      uint64
@@ -125,7 +128,7 @@ type port struct {
 // Append implements Log.
 func (p *port) Append(ctx context.Context, o mesh.Offer) (uint64, error) {
 	fault.Point("source.decoded")
-	payload, err := encodeOffer(o)
+	size, err := offerBytes(o)
 	if err != nil {
 		return 0, err
 	}
@@ -138,13 +141,27 @@ func (p *port) Append(ctx context.Context, o mesh.Offer) (uint64, error) {
 		n := p.sent
 		p.mu.Unlock()
 		if free {
-			return n, p.send(frameOffer, payload)
+			return n, p.offer(o, size)
 		}
 		if err := await(ctx, changed); err != nil {
 			return 0, err
 		}
 	}
 }
+
+// offer sends an offer that is small enough.
+func (p *port) offer(o mesh.Offer, size int) error {
+	p.wmu.Lock()
+	defer p.wmu.Unlock()
+	b := appendOffer(beginFrame(slices.Grow(p.room[:0], size+16), frameOffer), o, &p.held)
+	if p.room = b; cap(b) > mostRoom {
+		p.room = nil
+	}
+	return endFrame(p.w, b)
+}
+
+// mostRoom is how much room for frames is kept: most windows fit.
+const mostRoom = 1 << 20
 
 // Committed implements Log.
 func (p *port) Committed(ctx context.Context, after uint64) (uint64, error) {
