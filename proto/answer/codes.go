@@ -23,6 +23,8 @@ const (
 
 	CertUnknown    Code = "opcua.cert_unknown"
 	CertNotRenewed Code = "opcua.cert_not_renewed"
+	NoMachine      Code = "opcua.no_machine"
+	SourceFindings Code = "source.findings"
 )
 
 // Entry is one line of the table.
@@ -52,6 +54,8 @@ func Codes() []Entry {
 		{Locked, 6, "another agent uses the same data folder"},
 		{Data, 6, "a data folder can't be used: another process has it, or it is not ours to write"},
 		{FileExists, 6, "what would be written is there already; nothing is ever written over"},
+		{NoMachine, 7, "a server has nothing that is recognised as a machine"},
+		{SourceFindings, 7, "not every signal of a source can be read as it is declared"},
 		{DemoMismatch, 7, "the products are not what the plant's truth says"},
 		{Damaged, 7, "a file of records, or a backup, holds bytes that are not what was written"},
 	}

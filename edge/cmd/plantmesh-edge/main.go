@@ -28,6 +28,7 @@ type cli struct {
 	Check   checkCmd   `cmd:"" help:"Read the configuration and the hub's token, and say what is wrong with them."`
 	Status  statusCmd  `cmd:"" help:"Ask the running agent how it is."`
 	Buffer  bufferCmd  `cmd:"" help:"Look at what waits on this gateway's disk, through the running agent."`
+	Browse  browseCmd  `cmd:"" help:"Look at what an OPC UA server has: nodes, types, values, units."`
 	Cert    certCmd    `cmd:"" help:"The certificates of OPC UA: this gateway's, and the servers it trusts."`
 	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
 	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"plantmesh/edge/agent"
+	"plantmesh/edge/source"
+	"plantmesh/edge/source/opcua"
+	"plantmesh/edge/source/opcua/browse"
+	"plantmesh/proto/answer"
+)
+
+// browseCmd looks at what an OPC UA server has. It changes nothing, here or there.
+type browseCmd struct {
+	visitFlags
+
+	Server string `arg:"" help:"opc.tcp://host:port/path, or a source of --config."`
+
+	Node    string `help:"Begin below this node (nsu=URI;s=ID) instead of the Objects folder."`
+	Depth   int    `default:"32" help:"Levels below it, at most."`
+	Filter  string `help:"Only nodes whose name matches this regular expression."`
+	Space   string `name:"namespace" help:"Only nodes whose name is of a namespace whose URI contains this."`
+	Class   string `enum:"object,variable,method," default:"" help:"Only objects, variables or methods."`
+	Methods bool   `help:"Methods, too."`
+	Names   bool   `help:"Names only: data types, units and access are not read, and no machine is recognised; nor is one among some nodes only."`
+	Values  bool   `help:"Read the values, too."`
+
+	Watch bool          `help:"Go on and print values as they change, until Ctrl-C or --for."`
+	Every time.Duration `default:"1s" help:"How often --watch looks."`
+	For   time.Duration `help:"How long --watch goes on."`
+
+	Propose bool          `help:"Print a source file for the machines that were recognised, instead of the nodes."`
+	Measure time.Duration `default:"5s" help:"How long --propose counts how often the values change."`
+	ID      string        `help:"The proposed source's name; default: made of the endpoint."`
+	Line    string        `help:"The proposed signals' line; default: the part of a machine's name before the first - . or /."`
+
+	MaxNodes int           `default:"100000" help:"Nodes told, at most."`
+	MaxText  int           `default:"33554432" help:"Bytes of names and node ids, at most."`
+	Timeout  time.Duration `default:"2m" help:"How long the browsing may take."`
+}
+
+// nodesIdle keeps the process small: what is read is garbage soon.
+const nodesIdle = 40
+
+// browsed is the answer of --json.
+type browsed struct {
+	Endpoint string           `json:"endpoint"`
+	Summary  browse.Summary   `json:"summary"`
+	Nodes    []browse.Node    `json:"nodes,omitempty"`
+	Machines []browse.Machine `json:"machines"`
+	Source   string           `json:"source,omitempty"` // of --propose: the file
+	Preview  *browse.Preview  `json:"preview,omitempty"`
+	Changes  int              `json:"changes,omitempty"` // of --watch
+}
+
+func (c *browseCmd) walk() (w browse.Config, err error) {
+	w = browse.Config{
+		Start: c.Node, Depth: c.Depth, MaxNodes: c.MaxNodes, MaxText: c.MaxText, Within: c.Timeout,
+		Methods: c.Methods, Details: !c.Names || c.Values || c.Propose, Values: c.Values, Spaces: c.Space, Class: c.Class,
+	}
+	for name, n := range map[string]int{"depth": c.Depth, "max-nodes": c.MaxNodes, "max-text": c.MaxText} {
+		if n < 1 {
+			return w, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--%s must be at least 1", name)}
+		}
+	}
+	if c.Every < 100*time.Millisecond {
+		return w, &answer.Error{Code: answer.Usage, Message: "--every must be at least 100ms"}
+	}
+	if c.Filter != "" {
+		if w.Filter, err = regexp.Compile(c.Filter); err != nil {
+			return w, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--filter %q is no regular expression: %v", c.Filter, err)}
+		}
+	}
+	if c.Propose && (c.Filter != "" || c.Class != "" || c.Space != "") {
+		return w, &answer.Error{Code: answer.Usage, Message: "--propose needs all nodes: leave --filter, --class and --namespace out, or begin at a machine with --node"}
+	}
+	return w, nil
+}
+
+func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
+	defer debug.SetGCPercent(debug.SetGCPercent(nodesIdle))
+	walk, err := c.walk()
+	if err != nil {
+		return err
+	}
+	cfg, edge, err := c.target(c.Server)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(p.Out)
+	t := tree{out: out, picky: c.Filter != "" || c.Class != "" || c.Space != "", silent: p.JSON || c.Propose}
+	got := browsed{Endpoint: cfg.Endpoint, Machines: []browse.Machine{}}
+	var text strings.Builder
+	err = visit(ctx, cfg, func(ctx context.Context, s opcua.Caller) error {
+		if got.Summary, err = browse.Walk(ctx, s, walk, t.tell); err != nil {
+			return errors.Join(err, out.Flush())
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		if walk.Details && !t.picky {
+			if got.Machines, err = browse.Machines(ctx, s, t.nodes, c.Line); err != nil {
+				return err
+			}
+		}
+		summary(&text, &got)
+		switch {
+		case c.Propose:
+			return c.propose(ctx, s, cfg, edge, &t, &got)
+		case c.Watch:
+			return c.watch(ctx, s, p, &t, &got, text.String())
+		}
+		return nil
+	})
+	if err != nil && (!c.Watch || !errors.Is(err, context.Canceled)) {
+		return err
+	}
+	return c.answer(p, &t, &got, text.String())
+}
+
+// answer prints what is left to print.
+func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string) error {
+	r := answer.Result{Data: got, Text: text}
+	switch {
+	case c.Propose:
+		fmt.Fprint(os.Stderr, text)
+		r.Text = got.Source
+		if got.Source == "" {
+			return &answer.Error{
+				Code: answer.NoMachine, Message: "no machine was recognised: neither Machinery, MachineTool, PackML, IA, Weihenstephan nor DI names one with variables that can be read",
+				Hint: "write the source file by hand, from what browse shows",
+			}
+		}
+		r.Next = "put it into sources.d beside edge.yaml, then: plantmesh-edge source test FILE --config edge.yaml"
+	case c.Watch:
+		r.Text = ""
+	case len(got.Machines) > 0:
+		r.Next = answer.Command(append([]string{"plantmesh-edge", "browse"}, append(c.again(), "--propose")...)...)
+	}
+	if !c.Propose {
+		got.Nodes = t.shown()
+	}
+	return p.Print(r)
+}
+
+// again are the words that call the same server.
+func (c *browseCmd) again() []string {
+	words := []string{c.Server}
+	for _, f := range [][2]string{{"--config", c.Config}, {"--policy", c.Policy}, {"--mode", c.Mode}, {"--user", c.User}, {"--password-file", c.PasswordFile}} {
+		if f[1] != "" {
+			words = append(words, f[0], f[1])
+		}
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"--insecure", c.Insecure}, {"--accept-expired", c.AcceptExpired}, {"--accept-host-mismatch", c.AcceptHostMismatch}, {"--accept-uri-mismatch", c.AcceptURIMismatch}} {
+		if f.set {
+			words = append(words, f.name)
+		}
+	}
+	return words
+}
+
+func summary(b *strings.Builder, got *browsed) {
+	fmt.Fprintf(b, "%d nodes in %.1f s, %d requests\n", got.Summary.Nodes, got.Summary.Seconds, got.Summary.Requests)
+	for _, s := range got.Summary.Stopped {
+		fmt.Fprintf(b, "%s\n", s)
+	}
+	for _, s := range got.Summary.Notes {
+		fmt.Fprintf(b, "%s\n", s)
+	}
+	for _, m := range got.Machines {
+		fmt.Fprintf(b, "%s looks like a machine of %s: score %d, %d signals\n", m.Name, strings.Join(m.Specs, ", "), m.Score, len(m.Signals))
+	}
+}
+
+// propose makes a source file of the machines, and says what it would cost.
+func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, cfg opcua.Config, edge *agent.Config, t *tree, got *browsed) error {
+	file := browse.Proposal{ID: c.sourceID(cfg.Endpoint), Endpoint: cfg.Endpoint, Security: securityLines(cfg.Security)}
+	for _, m := range got.Machines {
+		if len(m.Signals) > 0 {
+			file.Machines = append(file.Machines, m)
+		}
+	}
+	if file.Items() == 0 {
+		return nil
+	}
+	preview, err := c.preview(ctx, s, edge, t, &file)
+	if err != nil {
+		return err
+	}
+	file.Preview, got.Preview = preview, preview
+	got.Source = file.YAML()
+	if _, err := agent.ParseSource("proposed.yaml", []byte(got.Source), source.Window{}); err != nil {
+		return fmt.Errorf("the proposed file is not one this agent takes: %w", err)
+	}
+	return nil
+}

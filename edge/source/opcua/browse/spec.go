@@ -1,0 +1,140 @@
+package browse
+
+// Namespaces of the companion specifications that are recognised.
+const (
+	nsDI            = "http://opcfoundation.org/UA/DI/"
+	nsMachinery     = "http://opcfoundation.org/UA/Machinery/"
+	nsMachineTool   = "http://opcfoundation.org/UA/MachineTool/"
+	nsPackML        = "http://opcfoundation.org/UA/PackML/"
+	nsIA            = "http://opcfoundation.org/UA/IA/"
+	nsWeihenstephan = "http://opcfoundation.org/UA/Weihenstephan/"
+)
+
+// entry is a place under which machines stand.
+type entry struct {
+	spec, uri, name string
+	types           []string
+	points          int
+}
+
+// entries are found by the namespace URI of the browse name, the name and the
+// type definition, wherever they stand; an index or a node id is never looked at.
+func entries() []entry {
+	folder := []string{"i=61"} // FolderType
+	return []entry{
+		{"Machinery", nsMachinery, "Machines", folder, 25},                // OPC 40001-1 §6
+		{"PackML", nsPackML, "PackMLObjects", append(folder, "i=58"), 20}, // OPC 30050 §7: BaseObjectType in its nodeset
+		{"DI", nsDI, "DeviceSet", append(folder, "i=58"), 10},             // OPC 10000-100 §5.7
+		{"DI", nsDI, "NetworkSet", append(folder, "i=58"), 5},
+	}
+}
+
+// kind is a type whose objects say something about the machine they stand in, or
+// are.
+type typed struct {
+	spec, typ, name string // name: of the type, in words
+	browse          string // browse name its objects must have; empty: any
+	browseURI       string // and its namespace
+	points          int
+	machine         bool // the object is itself a machine
+}
+
+// typeds are the types that are recognised; numbers from the nodesets of 2024.
+func typeds() []typed {
+	return []typed{
+		{"Machinery", nsMachinery + ";i=1012", "MachineIdentificationType", "Identification", nsDI, 25, false},
+		{"Machinery", nsMachinery + ";i=1002", "MachineryItemState_StateMachineType", "MachineryItemState", nsMachinery, 10, false},
+		{"Machinery", nsMachinery + ";i=1008", "MachineryOperationModeStateMachineType", "MachineryOperationMode", nsMachinery, 5, false},
+		{"Machinery", nsMachinery + ";i=1009", "MachineryOperationCounterType", "OperationCounters", nsDI, 5, false},
+		{"MachineTool", nsMachineTool + ";i=13", "MachineToolType", "", "", 30, true},
+		{"PackML", nsPackML + ";i=6", "PackMLBaseObjectType", "", "", 30, true},
+		{"Weihenstephan", nsWeihenstephan + ";i=1000", "WSMachineType", "", "", 30, true},
+		{"IA", nsIA + ";i=1002", "BasicStacklightType", "", "", 10, false},
+		{"IA", nsIA + ";i=1010", "StacklightType", "", "", 10, false},
+	}
+}
+
+// rule says which role a variable of a specification plays.
+type rule struct {
+	spec   string
+	uri    string // of its browse name
+	parent string // browse name of what it stands in; empty: any
+	name   string
+	role   string
+}
+
+// rules are the variables whose meaning a specification fixes, and that products
+// are made of.
+func rules() []rule {
+	return []rule{
+		{"PackML", nsPackML, "Status", "StateCurrent", "state"},
+		{"PackML", nsPackML, "Status", "UnitModeCurrent", "mode"},
+		{"PackML", nsPackML, "Status", "CurMachSpeed", "speed"},
+		{"PackML", nsPackML, "Status", "EquipmentBlocked", "blocked"},
+		{"PackML", nsPackML, "Status", "EquipmentStarved", "starved"},
+		{"PackML", nsPackML, "Admin", "ProdProcessedCount", "produced"},
+		{"PackML", nsPackML, "Admin", "ProdDefectiveCount", "scrap"},
+		{"PackML", nsPackML, "Admin", "StopReason", "stop_reason"},
+		{"PackML", nsPackML, "Admin", "MachDesignSpeed", "design_speed"},
+		{"MachineTool", nsMachineTool, "OperationCounters", "PartsProducedInLifetime", "produced"},
+		{"DI", nsDI, "OperationCounters", "PowerOnDuration", "power_on"},
+		{"DI", nsDI, "OperationCounters", "OperationDuration", "operation"},
+		{"DI", nsDI, "OperationCounters", "OperationCycleCounter", "cycles"},
+		{"DI", nsDI, "", "DeviceHealth", "device_health"},
+		{"MachineTool", nsMachineTool, "MachineTool", "OperationMode", "tool_mode"},
+		{"MachineTool", nsMachineTool, "ActiveProgram", "State", "program_state"},
+	}
+}
+
+// roles are those that products are made of, with what each must be.
+func roles() []role {
+	number := []string{"int", "uint", "double"}
+	return []role{
+		{"state", number, "a PackML state number"},
+		{"mode", number, "1 automatic, 2 maintenance, 3 manual"},
+		{"produced", number, "a counter of all items made"},
+		{"scrap", number, "a counter of items rejected"},
+		{"order", []string{"string"}, "the order being made"},
+		{"product", []string{"string"}, "the product being made"},
+		{"stop_reason", number, "why it stands, as a number"},
+		{"energy", number, "a counter of energy"},
+	}
+}
+
+type role struct {
+	name  string
+	kinds []string
+	means string
+}
+
+// Field is a field of a product, and what it is made of.
+type Field struct {
+	Product string   `json:"product"`
+	Field   string   `json:"field"`
+	Roles   []string `json:"roles"`
+	Site    string   `json:"site,omitempty"` // and what the site file must say
+}
+
+// Fields are the fields of products that are made of signals' roles. A test holds
+// them against the products' definitions.
+func Fields() []Field {
+	return []Field{
+		{Product: "equipment-state", Field: "state", Roles: []string{"state"}},
+		{Product: "equipment-state", Field: "packml_state", Roles: []string{"state"}},
+		{Product: "equipment-state", Field: "mode", Roles: []string{"mode"}},
+		{Product: "equipment-state", Field: "element", Roles: []string{"state", "mode"}},
+		{Product: "equipment-state", Field: "reason", Roles: []string{"stop_reason"}},
+		{Product: "production-rate", Field: "produced_count", Roles: []string{"produced"}},
+		{Product: "production-rate", Field: "rate_per_hour", Roles: []string{"produced"}},
+		{Product: "production-rate", Field: "scrap_count", Roles: []string{"scrap"}},
+		{Product: "production-rate", Field: "good_count", Roles: []string{"produced", "scrap"}},
+		{Product: "production-rate", Field: "ideal_rate_per_hour", Roles: []string{"produced", "product"}, Site: "ideal_cycle_seconds"},
+		{Product: "production-rate", Field: "energy_kwh", Roles: []string{"energy"}},
+		{Product: "oee", Field: "apt_seconds", Roles: []string{"state", "mode"}},
+		{Product: "oee", Field: "aust_seconds", Roles: []string{"state", "mode", "order", "product"}},
+		{Product: "oee", Field: "availability_ratio", Roles: []string{"state", "mode"}},
+		{Product: "oee", Field: "effectiveness_ratio", Roles: []string{"state", "mode", "produced", "product"}, Site: "ideal_cycle_seconds"},
+		{Product: "oee", Field: "quality_ratio", Roles: []string{"produced", "scrap"}},
+		{Product: "oee", Field: "oee_ratio", Roles: []string{"state", "mode", "produced", "scrap", "product"}, Site: "ideal_cycle_seconds"},
+	}
+}
