@@ -80,7 +80,7 @@ func (f *Forecast) asSealed(window source.Window, table []mesh.Signal, samples [
 	sealer.Begin(0)
 	for w := range windows { // also one without a sample says until when nothing came
 		for i := min(w*per, len(samples)); i < min((w+1)*per, len(samples)); i++ {
-			sealer.Put(&samples[i])
+			sealer.Add(samples[i])
 		}
 		sealer.Prove(mesh.Nanos(w+1) * mesh.Nanos(latency))
 		o, err := sealer.Seal(nil)

@@ -220,9 +220,13 @@ func TestMachines_LookAlikes(t *testing.T) {
 // Machines that have one name on two lines keep signals of their own.
 func TestMachines_NamesAreUnique(t *testing.T) {
 	s := space{uris: specs(), lines: []line{
-		{"v:L1", folder, 0}, {"v:L2", folder, 0},
-		{"v:L1/v:Press", "mt;i=13", 0}, {"v:L1/v:Press/v:state", variable, id.Int32},
-		{"v:L2/v:Press", "mt;i=13", 0}, {"v:L2/v:Press/v:state", variable, id.Int32}, {"v:L2/v:Press/v:State", variable, id.Int32},
+		{"v:L1", folder, 0},
+		{"v:L2", folder, 0},
+		{"v:L1/v:Press", "mt;i=13", 0},
+		{"v:L1/v:Press/v:state", variable, id.Int32},
+		{"v:L2/v:Press", "mt;i=13", 0},
+		{"v:L2/v:Press/v:state", variable, id.Int32},
+		{"v:L2/v:Press/v:State", variable, id.Int32},
 	}}
 	var names []string
 	for _, m := range recognised(t, s, []string{"v", "mt"}) {
