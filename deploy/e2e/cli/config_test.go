@@ -152,6 +152,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"opcua: bad path":       {edgeCommand, "sources.d/a.yaml", "node: ns=2;s=speed", "path: Objects/speed", `sources.d/a.yaml:10: path "Objects/speed" does not begin at the root: write it as /Objects/Name`},
 		"opcua: path and node":  {edgeCommand, "sources.d/a.yaml", "      node: ns=2;s=speed", "      node: ns=2;s=speed\n      path: /Objects/2:speed", `sources.d/a.yaml:11: node and path both say where the signal is: leave one out`},
 		"opcua: nowhere":        {edgeCommand, "sources.d/a.yaml", "      node: ns=2;s=speed\n", "", `sources.d/a.yaml:8: node is missing: name the signal's node, or its path`},
+		"opcua: unit unsaid":    {edgeCommand, "sources.d/a.yaml", "      node: ns=2;s=speed", "      node: ns=2;s=speed\n      trust_unit: true", `sources.d/a.yaml:11: trust_unit has no unit beside it`},
 		"opcua: signal twice":   {edgeCommand, "sources.d/a.yaml", "press.speed", "press.state", `sources.d/a.yaml:8: signal "line1.press.state" stands twice`},
 		"opcua: no endpoint":    {edgeCommand, "sources.d/a.yaml", "  endpoint: opc.tcp://127.0.0.1:4840\n", "", `sources.d/a.yaml:1: endpoint "" is not opc.tcp://host:port`},
 		"opcua: not secure":     {edgeCommand, "sources.d/a.yaml", "insecure: true", "mode: None", `sources.d/a.yaml:4: security.insecure must be true without protection: `},

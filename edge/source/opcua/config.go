@@ -49,7 +49,8 @@ type Signal struct {
 	Node       string          `yaml:"node"`        // nsu=URI;s=ID, or ns=2;s=ID; i=, g= and b= as in OPC UA. An index means what it meant when this signal was first read
 	Path       string          `yaml:"path"`        // instead of node: browse names from the root, "/Objects/nsu=URI;Machines/2:press/Speed"; looked up at each connect; & before / & ; or : in a name
 	Type       string          `yaml:"type"`        // bool, int, uint, double, string or bytes
-	Unit       string          `yaml:"unit"`        // UNECE Rec 20 common code, such as CEL
+	Unit       string          `yaml:"unit"`        // UNECE Rec 20 common code, such as CEL; left out: what the server says
+	TrustUnit  bool            `yaml:"trust_unit"`  // the server's EngineeringUnits are wrong: the unit here counts
 	MaxSilence strict.Duration `yaml:"max_silence"` // the node changes at least so often; 0s: not declared
 }
 
@@ -118,6 +119,9 @@ func (s Signal) validate() error {
 	}
 	if t, ok := mesh.ParseType(s.Type); !ok || t == mesh.TypeNone {
 		return strict.At("type", "type %q is none of bool, int, uint, double, string, bytes", s.Type)
+	}
+	if s.TrustUnit && s.Unit == "" {
+		return strict.At("trust_unit", "trust_unit has no unit beside it")
 	}
 	_, err := s.address()
 	return err

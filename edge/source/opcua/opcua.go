@@ -47,8 +47,11 @@ type Reader struct {
 
 	limits    limits
 	items     []item
-	adopted   bool     // items knows what the state's subscription has
-	again     []uint16 // how often the item of each signal was made again
+	named     string
+	drifts    []bool       // signals whose values count for nothing
+	checked   map[int]bool // signals whose change of meaning was looked into
+	adopted   bool         // items knows what the state's subscription has
+	again     []uint16     // how often the item of each signal was made again
 	order     *sequence
 	gone      bool         // the subscription can't be continued
 	initial   []bool       // signals whose first value is still to come
@@ -97,6 +100,7 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	for _, t := range r.table {
 		r.wants = append(r.wants, wanted{t.ID, t.Type})
 	}
+	r.named, r.drifts, r.checked = r.hash, make([]bool, len(r.nodes)), map[int]bool{}
 	r.initial = make([]bool, len(r.nodes))
 	r.items, r.again = make([]item, len(r.nodes)), make([]uint16, len(r.nodes))
 	r.last = make([]mesh.Nanos, len(r.nodes))
@@ -152,6 +156,9 @@ func (r *Reader) restore(resume []byte) (err error) {
 	if r.state, err = decodeState(resume); err != nil {
 		return err
 	}
+	if r.state.Named == r.named {
+		r.recall()
+	}
 	if r.sealer, err = source.NewSealer(r.cfg.Window, r.cfg.ID, r.table); err != nil {
 		return err
 	}
@@ -168,10 +175,12 @@ func (r *Reader) restore(resume []byte) (err error) {
 func (r *Reader) Doubt() { r.unsure = true }
 
 // connected is the reader's word while it publishes.
-func (r *Reader) connected() string {
+func (r *Reader) connected() string { return "connected" + r.refusedText() + r.driftText() }
+
+func (r *Reader) refusedText() string {
 	bad := r.state.Refused
 	if len(bad) == 0 {
-		return "connected"
+		return ""
 	}
 	var named []string
 	for _, x := range bad[:min(len(bad), maxNamed)] {
@@ -180,7 +189,7 @@ func (r *Reader) connected() string {
 	if more := len(bad) - len(named); more > 0 {
 		named = append(named, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Sprintf("connected, %d of %d signals refused: %s", len(bad), len(r.nodes), strings.Join(named, ", "))
+	return fmt.Sprintf(", %d of %d signals refused: %s", len(bad), len(r.nodes), strings.Join(named, ", "))
 }
 
 // statusName is what OPC UA calls a status; the library spells Id as ID.

@@ -279,6 +279,9 @@ func (r *Reader) deliver(ctx context.Context) error {
 
 // accept gives one notice in order to the sealer.
 func (r *Reader) accept(n notice) error {
+	if r.meansAnew(n.in.Values) {
+		return errSemantics
+	}
 	now := r.now()
 	at := stamp(n.in.Instant())
 	believed := at != 0 && !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind
@@ -353,6 +356,9 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	err := r.sample(s, r.wants[i], v, now)
 	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
 		r.overflow(i, min(s.Time, now))
+	}
+	if r.drifts[i] && !s.Status.IsBad() {
+		s.Status = statusDrifted
 	}
 	if err != nil {
 		r.unread.add(r.cfg.Signals[i].Name, s.Time, err)

@@ -28,26 +28,38 @@ type item struct {
 	made  string     // the node that its item was made for; empty: it has no item
 	id    uint32     // of the monitored item; 0: made by a run before
 	moved bool       // its first value says nothing of before
+	facts facts
+	drift string // in which way the signal is not what was agreed
+	// cleared: it is again, and what came meanwhile counts for nothing.
+	cleared bool
 }
 
-// survey looks, at each connect, where every signal's node is: namespaces get
-// other indexes, and another node stands where a path leads, whenever a PLC is
-// loaded anew.
-func (r *Reader) survey(ctx context.Context) error {
-	if err := r.learnLimits(ctx); err != nil {
-		return err
+// every is all signals.
+func (r *Reader) every() []int {
+	out := make([]int, len(r.items))
+	for i := range out {
+		out[i] = i
 	}
+	return out
+}
+
+// survey looks, at each connect, where signals' nodes are and what they give:
+// namespaces get other indexes, and another node stands where a path leads, whenever
+// a PLC is loaded anew.
+func (r *Reader) survey(ctx context.Context, signals []int) error {
 	uris, err := r.sess.namespaces(ctx)
 	if err != nil {
 		return err
 	}
-	if r.state.Table != r.hash || r.state.Pinned == nil {
-		r.state.Pinned = map[uint16]string{} // the file is another one: its indexes are of now
+	if r.state.Named != r.named {
+		// The file is another one: its indexes are of now.
+		r.state.Named, r.state.Pinned, r.state.Seen, r.state.Drifted = r.named, map[uint16]string{}, "", nil
 	}
 	n := namespaces{uris: uris, pinned: r.state.Pinned}
 	var paths []*ua.BrowsePath
 	var whose []int
-	for i, a := range r.nodes {
+	for _, i := range signals {
+		a := r.nodes[i]
 		n.pin(a)
 		if a.id != nil {
 			r.items[i].at, r.items[i].lost = a.node(n)
@@ -58,7 +70,10 @@ func (r *Reader) survey(ctx context.Context) error {
 			paths, whose = append(paths, p), append(whose, i)
 		}
 	}
-	return r.follow(ctx, n, paths, whose)
+	if err := r.follow(ctx, n, paths, whose); err != nil {
+		return err
+	}
+	return r.inspect(ctx, n, signals)
 }
 
 // follow finds the nodes behind paths.
@@ -165,18 +180,27 @@ func (r *Reader) adopt() error {
 
 // moved are the signals whose items are not of the nodes they have now.
 func (r *Reader) moved() (out []int) {
+	found := r.found()
 	for i := range r.items {
 		it := &r.items[i]
-		if it.made != it.where() && (it.made != "" || r.found(i)) {
+		if it.made != it.where() && (it.made != "" || found[i]) || it.made != "" && it.cleared {
 			out = append(out, i)
 		}
 	}
 	return out
 }
 
-// found reports whether a signal that had no node when it was asked for has one now.
-func (r *Reader) found(i int) bool {
-	return r.nodes[i].path != nil && r.items[i].at != nil
+// found are the signals that had no node when their items were asked for and have one now.
+func (r *Reader) found() map[int]bool {
+	out := map[int]bool{}
+	for _, x := range r.state.Refused {
+		switch ua.StatusCode(x.Status) {
+		case ua.StatusBadNodeIDUnknown, ua.StatusBadNodeIDInvalid, ua.StatusBadNoMatch, ua.StatusBadTooManyMatches:
+			out[x.Signal] = r.items[x.Signal].at != nil && (r.items[x.Signal].facts.known || r.nodes[x.Signal].path != nil)
+		default:
+		}
+	}
+	return out
 }
 
 // retire makes what still comes of items that are of other nodes now count for
@@ -200,7 +224,7 @@ func (r *Reader) retire(moved []int) error {
 		r.state.Again[i]++
 		r.again[i] = r.state.Again[i]
 		it.moved = true
-		if it.made == "" {
+		if it.made == "" || it.cleared {
 			continue // it is unknown already
 		}
 		status, why := mesh.StatusBadNoData, "its node was "+it.made+" and is "+it.where()
@@ -217,8 +241,7 @@ func (r *Reader) retire(moved []int) error {
 		}
 	}
 	if len(texts) > 0 {
-		at := r.sealer.Proof()
-		r.sealer.Void(r.void(mesh.CauseUnreadable, mesh.Span{From: at, To: at}, 0, "nodes have moved: "+strings.Join(texts, "; ")))
+		r.remark("nodes have moved: " + strings.Join(texts, "; "))
 	}
 	return nil
 }

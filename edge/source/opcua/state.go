@@ -19,12 +19,15 @@ type state struct {
 	Table        string            `json:"table"`        // hash of what the items were made from
 	Created      int               `json:"created"`      // signals whose items were asked for
 	Refused      []refused         `json:"refused,omitempty"`
-	Nodes        string            `json:"nodes"`            // hash of the nodes that the items were made for
-	Again        map[int]uint16    `json:"again,omitempty"`  // how often signals' items were made again
-	Pinned       map[uint16]string `json:"pinned,omitempty"` // what indexes of namespaces meant when they were first used
-	Fresh        bool              `json:"fresh"`            // nothing is proven on this subscription yet
-	Seq          uint32            `json:"seq"`              // of the last message taken; 0: none
-	KeepAlive    time.Duration     `json:"keep_alive"`       // between keep-alives, as the server revised it
+	Nodes        string            `json:"nodes"`             // hash of the nodes that the items were made for
+	Again        map[int]uint16    `json:"again,omitempty"`   // how often signals' items were made again
+	Pinned       map[uint16]string `json:"pinned,omitempty"`  // what indexes of namespaces meant when they were first used
+	Named        string            `json:"named,omitempty"`   // hash of names and addresses that Pinned, Seen and Drifted are of
+	Seen         string            `json:"seen,omitempty"`    // packed: types and units as they were last believed
+	Drifted      []int             `json:"drifted,omitempty"` // signals whose values count for nothing
+	Fresh        bool              `json:"fresh"`             // nothing is proven on this subscription yet
+	Seq          uint32            `json:"seq"`               // of the last message taken; 0: none
+	KeepAlive    time.Duration     `json:"keep_alive"`        // between keep-alives, as the server revised it
 	Proof        mesh.Nanos        `json:"proof"`
 	Holes        []mesh.Span       `json:"holes,omitempty"`
 }

@@ -25,7 +25,10 @@ var errGone = errors.New("the server has dropped the subscription or a message o
 
 // subscribe takes up the subscription of the state, or makes a new one.
 func (r *Reader) subscribe(ctx context.Context, kept bool) error {
-	if err := r.survey(ctx); err != nil {
+	if err := r.learnLimits(ctx); err != nil {
+		return err
+	}
+	if err := r.survey(ctx, r.every()); err != nil {
 		return err
 	}
 	if r.state.Subscription != 0 && r.state.Table == r.hash && !r.gone {
@@ -164,7 +167,7 @@ func (r *Reader) drop(ctx context.Context) error {
 	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused, r.state.Again = 0, 0, 0, nil, nil
 	clear(r.again)
 	for i := range r.items {
-		r.items[i].made, r.items[i].id, r.items[i].moved = "", 0, false
+		r.items[i].made, r.items[i].id, r.items[i].moved, r.items[i].cleared = "", 0, false, false
 	}
 	r.taken, r.pushed, r.committed = nil, nil, 0
 	r.acks.reset()
@@ -197,11 +200,7 @@ func (r *Reader) create(ctx context.Context) error {
 		return err
 	}
 	r.adopted = true
-	all := make([]int, len(r.nodes))
-	for i := range all {
-		all[i] = i
-	}
-	return r.make(ctx, all)
+	return r.make(ctx, r.every())
 }
 
 // make asks for the monitored items of these signals. That all were made is
@@ -296,7 +295,7 @@ func (r *Reader) refuseHandle(handle uint32, why error) {
 // isMade notes the item of a signal.
 func (r *Reader) isMade(handle, id uint32) {
 	i, _, _ := r.state.signal(handle)
-	r.items[i].made, r.items[i].id = r.items[i].where(), id
+	r.items[i].made, r.items[i].id, r.items[i].cleared = r.items[i].where(), id, false
 	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i })
 }
 
