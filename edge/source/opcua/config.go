@@ -20,6 +20,9 @@ const (
 	defaultInFlight  = 3
 	// maxSignals is what the lower half of a client handle can tell apart.
 	maxSignals = 1 << 16
+	// maxEvents is how many notifiers of one server are listened to: each has all
+	// events of those below it.
+	maxEvents = 64
 )
 
 // Config is one OPC UA server, as it stands in a file of sources.d. The
@@ -38,6 +41,7 @@ type Config struct {
 	InFlight           int             `yaml:"in_flight"`           // publish requests waiting at the server; default 3
 
 	Signals []Signal      `yaml:"signals"`
+	Events  []Events      `yaml:"events"`
 	Window  source.Window `yaml:"window"`
 
 	Application Application `yaml:"-"` // this client; the agent knows
@@ -76,10 +80,12 @@ func (c *Config) Validate() error {
 		return strict.At("lifetime", "lifetime must be at least three times publishing_interval x keep_alive_count")
 	case c.InFlight < 1 || c.InFlight > 16:
 		return strict.At("in_flight", "in_flight must lie between 1 and 16")
-	case len(c.Signals) == 0:
+	case len(c.Signals)+len(c.Events) == 0:
 		return strict.At("signals", "signals is empty: nothing would be read")
-	case len(c.Signals) > maxSignals:
-		return strict.At("signals", "signals has %d entries, one source takes at most %d", len(c.Signals), maxSignals)
+	case len(c.Signals) > maxSignals-maxEvents:
+		return strict.At("signals", "signals has %d entries, one source takes at most %d", len(c.Signals), maxSignals-maxEvents)
+	case len(c.Events) > maxEvents:
+		return strict.At("events", "events has %d entries, one source takes at most %d", len(c.Events), maxEvents)
 	}
 	if err := c.Window.Validate(); err != nil {
 		return strict.Under("window", err)
@@ -93,6 +99,16 @@ func (c *Config) Validate() error {
 			return strict.At(fmt.Sprintf("signals[%d].name", i), "signal %q stands twice", s.Name)
 		}
 		seen[s.Name] = true
+	}
+	for i := range c.Events {
+		e := &c.Events[i]
+		if err := e.validate(); err != nil {
+			return strict.Under(fmt.Sprintf("events[%d]", i), err)
+		}
+		if seen[e.Name] {
+			return strict.At(fmt.Sprintf("events[%d].name", i), "signal %q stands twice", e.Name)
+		}
+		seen[e.Name] = true
 	}
 	return nil
 }
@@ -129,10 +145,13 @@ func (s Signal) validate() error {
 
 // table is the signal table: the row's place in the configuration is its id.
 func (c *Config) table() []mesh.Signal {
-	out := make([]mesh.Signal, len(c.Signals))
+	out := make([]mesh.Signal, len(c.Signals), len(c.Signals)+len(c.Events))
 	for i, s := range c.Signals {
 		t, _ := mesh.ParseType(s.Type)
 		out[i] = mesh.Signal{ID: uint32(i), Name: s.Name, Type: t, Unit: s.Unit, MaxSilence: mesh.Nanos(s.MaxSilence)}
+	}
+	for i := range c.Events {
+		out = append(out, c.Events[i].row(len(out)))
 	}
 	return out
 }

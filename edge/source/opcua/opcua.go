@@ -66,6 +66,7 @@ type Reader struct {
 	committed uint32    // the last message that is durable
 	since     time.Time // machine time since when taken waits; zero: it doesn't
 	acks      acks
+	ears      ears
 	text      []byte // of samples since the last block was full
 }
 
@@ -96,14 +97,18 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 		r.nodes = append(r.nodes, n)
 		h.Write([]byte(s.Name + "\x00" + s.Node + s.Path + "\x00"))
 	}
+	for _, e := range cfg.Events {
+		h.Write(fmt.Appendf(nil, "%s\x00%s\x00%q\x00%d\x00", e.Name, e.Node, e.Types, e.MinSeverity))
+	}
 	r.hash = hex.EncodeToString(h.Sum(nil)[:8])
 	for _, t := range r.table {
 		r.wants = append(r.wants, wanted{t.ID, t.Type})
 	}
 	r.named, r.drifts, r.checked = r.hash, make([]bool, len(r.nodes)), map[int]bool{}
-	r.initial = make([]bool, len(r.nodes))
+	r.initial = make([]bool, len(r.table))
+	r.last = make([]mesh.Nanos, len(r.table))
 	r.items, r.again = make([]item, len(r.nodes)), make([]uint16, len(r.nodes))
-	r.last = make([]mesh.Nanos, len(r.nodes))
+	r.ears = newEars()
 	r.sess = session{endpoint: cfg.Endpoint, life: time.Duration(cfg.Lifetime), security: cfg.Security, app: cfg.Application, log: r.log}
 	return r, nil
 }
@@ -175,7 +180,7 @@ func (r *Reader) restore(resume []byte) (err error) {
 func (r *Reader) Doubt() { r.unsure = true }
 
 // connected is the reader's word while it publishes.
-func (r *Reader) connected() string { return "connected" + r.refusedText() + r.driftText() }
+func (r *Reader) connected() string { return "connected" + r.refusedText() + r.driftText() + r.heard() }
 
 func (r *Reader) refusedText() string {
 	bad := r.state.Refused
@@ -184,12 +189,12 @@ func (r *Reader) refusedText() string {
 	}
 	var named []string
 	for _, x := range bad[:min(len(bad), maxNamed)] {
-		named = append(named, fmt.Sprintf("%s (%s)", r.cfg.Signals[x.Signal].Name, statusName(x.Status)))
+		named = append(named, fmt.Sprintf("%s (%s)", r.table[x.Signal].Name, statusName(x.Status)))
 	}
 	if more := len(bad) - len(named); more > 0 {
 		named = append(named, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Sprintf(", %d of %d signals refused: %s", len(bad), len(r.nodes), strings.Join(named, ", "))
+	return fmt.Sprintf(", %d of %d signals refused: %s", len(bad), len(r.table), strings.Join(named, ", "))
 }
 
 // statusName is what OPC UA calls a status; the library spells Id as ID.
@@ -240,7 +245,7 @@ func (r *Reader) read(ctx context.Context, kept bool) (worked bool, err error) {
 		return false, err
 	}
 	r.log.Info("the source is being read", "subscription", r.state.Subscription, "from", r.order.next, "keep_alive", r.state.KeepAlive.String())
-	r.doubted = false
+	r.doubted, r.ears.due = false, len(r.cfg.Events) > 0
 	source.Tell(r.out, r.connected())
 	return true, r.pump(ctx)
 }

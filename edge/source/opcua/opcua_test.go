@@ -235,6 +235,7 @@ type spool struct {
 	notes []string
 	said  string
 	state []byte
+	told  func(t *testing.T, x mesh.Sample) string // shows an event
 }
 
 func (s *spool) Tell(text string) { s.said = text }
@@ -262,7 +263,11 @@ func (s *spool) Append(_ context.Context, o mesh.Offer) (uint64, error) {
 		var line strings.Builder
 		fmt.Fprintf(&line, "%s-%s:", second(batch.Proven.From), second(batch.Proven.To))
 		for _, x := range batch.Samples {
-			line.WriteString(" " + x.Value.String())
+			text := x.Value.String()
+			if x.Value.Type == mesh.TypeEvent {
+				text = s.told(s.t, x)
+			}
+			line.WriteString(" " + text)
 			if x.Status.IsBad() {
 				fmt.Fprintf(&line, "!%08x", uint32(x.Status))
 			}

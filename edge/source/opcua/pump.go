@@ -215,6 +215,9 @@ func (r *Reader) look(ctx context.Context, p *pipeline) error {
 	if err := r.fillHole(ctx); err != nil {
 		return err
 	}
+	if err := r.refresh(ctx); err != nil {
+		return err
+	}
 	if len(p.answers) == 0 && time.Since(p.alive) > p.limit {
 		return fmt.Errorf("%w: no answer to publish requests for %s", errLost, p.limit)
 	}
@@ -294,6 +297,11 @@ func (r *Reader) accept(n notice) error {
 			return err
 		}
 	}
+	for i := range n.in.Events {
+		if err := r.event(n.in, i, now); err != nil {
+			return err
+		}
+	}
 	for _, status := range n.in.Status {
 		return fmt.Errorf("%w: %w", errGone, ua.StatusCode(status))
 	}
@@ -345,9 +353,8 @@ func (r *Reader) void(cause mesh.Cause, times mesh.Span, count uint64, note stri
 // value gives one data value to the sealer.
 func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	i, again, ours := r.state.signal(v.Handle)
-	if !ours || i >= len(r.table) || again > r.again[i] {
-		r.state.Subscription = 0 // not ours: neither acknowledge nor delete it
-		return fmt.Errorf("%w: client handle %d is not of this reader: the server has given the subscription's number to somebody else", errGone, v.Handle)
+	if !ours || i >= len(r.items) || again > r.again[i] {
+		return r.foreign(v.Handle)
 	}
 	if again != r.again[i] {
 		return nil // of a node that the signal had
@@ -361,7 +368,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 		s.Status = statusDrifted
 	}
 	if err != nil {
-		r.unread.add(r.cfg.Signals[i].Name, s.Time, err)
+		r.unread.add(r.table[i].Name, s.Time, err)
 	}
 	if r.initial[i] {
 		r.initial[i] = false
@@ -388,11 +395,17 @@ func notBefore(s *mesh.Sample, unknown, now mesh.Nanos) {
 	s.Time = max(s.Time, read, unknown)
 }
 
+// foreign gives up a subscription that has become somebody else's.
+func (r *Reader) foreign(handle uint32) error {
+	r.state.Subscription = 0 // not ours: neither acknowledge nor delete it
+	return fmt.Errorf("%w: client handle %d is not of this reader: the server has given the subscription's number to somebody else", errGone, handle)
+}
+
 // overflow says that values of signal i before the instant to were lost in the
 // server's queue. Everything before the proof came, so nothing older is lost.
 func (r *Reader) overflow(i int, to mesh.Nanos) {
 	from := max(r.last[i], r.sealer.Proof())
-	note := fmt.Sprintf("the server's queue of %s ran over", r.cfg.Signals[i].Name)
+	note := fmt.Sprintf("the server's queue of %s ran over", r.table[i].Name)
 	r.sealer.Void(r.void(mesh.CauseOverflow, mesh.Span{From: from, To: max(to, from+1)}, 0, note))
 }
 

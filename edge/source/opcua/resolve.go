@@ -56,6 +56,7 @@ func (r *Reader) survey(ctx context.Context, signals []int) error {
 		r.state.Named, r.state.Pinned, r.state.Seen, r.state.Drifted = r.named, map[uint16]string{}, "", nil
 	}
 	n := namespaces{uris: uris, pinned: r.state.Pinned}
+	r.surveyEvents(n)
 	var paths []*ua.BrowsePath
 	var whose []int
 	for _, i := range signals {

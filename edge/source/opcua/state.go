@@ -30,6 +30,8 @@ type state struct {
 	KeepAlive    time.Duration     `json:"keep_alive"`        // between keep-alives, as the server revised it
 	Proof        mesh.Nanos        `json:"proof"`
 	Holes        []mesh.Span       `json:"holes,omitempty"`
+	Events       []eventState      `json:"events,omitempty"`     // of the notifiers that items were made for
+	Conditions   conditions        `json:"conditions,omitempty"` // as last seen
 }
 
 // refused is a signal that the server gives no item for.

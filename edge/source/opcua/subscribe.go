@@ -51,7 +51,7 @@ func (r *Reader) subscribe(ctx context.Context, kept bool) error {
 // takeUp continues the subscription: transferred where the session is new,
 // and with what was sent but not committed asked for again.
 func (r *Reader) takeUp(ctx context.Context, kept bool) error {
-	if r.state.Created < len(r.nodes) {
+	if r.state.Created < len(r.nodes) || len(r.state.Events) < len(r.cfg.Events) {
 		// A call whose answer was lost may have made its items all the same. Made
 		// again, each change would come twice for as long as the subscription lives.
 		return fmt.Errorf("%w: its items were not all made when the connection ended", errGone)
@@ -164,7 +164,7 @@ func (r *Reader) drop(ctx context.Context) error {
 			return fmt.Errorf("delete the subscription: %w", err)
 		}
 	}
-	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused, r.state.Again = 0, 0, 0, nil, nil
+	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused, r.state.Again, r.state.Events = 0, 0, 0, nil, nil, nil
 	clear(r.again)
 	for i := range r.items {
 		r.items[i].made, r.items[i].id, r.items[i].moved, r.items[i].cleared = "", 0, false, false
@@ -200,6 +200,9 @@ func (r *Reader) create(ctx context.Context) error {
 		return err
 	}
 	r.adopted = true
+	if err := r.listen(ctx); err != nil {
+		return err
+	}
 	return r.make(ctx, r.every())
 }
 
@@ -305,5 +308,13 @@ func (r *Reader) refuse(i int, why error) {
 	r.initial[i] = false
 	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i }) // asked for twice, after a crash
 	r.state.Refused = append(r.state.Refused, refused{i, statusOf(why)})
-	r.log.Warn("the server refuses a signal", "signal", r.cfg.Signals[i].Name, "node", cmp.Or(r.cfg.Signals[i].Node, r.cfg.Signals[i].Path), "error", why.Error())
+	r.log.Warn("the server refuses a signal", "signal", r.table[i].Name, "node", r.where(i), "error", why.Error())
+}
+
+// where is the node of signal or notifier i as the configuration has it.
+func (r *Reader) where(i int) string {
+	if n := i - len(r.cfg.Signals); n >= 0 {
+		return r.cfg.Events[n].Node
+	}
+	return cmp.Or(r.cfg.Signals[i].Node, r.cfg.Signals[i].Path)
 }
