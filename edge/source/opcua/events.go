@@ -26,7 +26,7 @@ type Events struct {
 	Name        string   `yaml:"name"`         // "<line>.<machine>.<role>"
 	Node        string   `yaml:"node"`         // of the notifier, as of a signal; default i=2253: the Server object, which has all events of the server
 	Types       []string `yaml:"types"`        // nodes of event types: only events of these and of types derived from them; default: of all
-	MinSeverity uint16   `yaml:"min_severity"` // 1 to 1000: none below; default: all
+	MinSeverity uint16   `yaml:"min_severity"` // 1 to 1000: none below, but for the end of a condition that came; default: all
 }
 
 // maxTypes is how many types one filter names: each costs the server a comparison
@@ -145,7 +145,7 @@ func newEars() ears {
 type eventState struct {
 	Clauses    uint32     `json:"clauses"`              // bits of those asked for; 0: the server refuses it
 	Lacks      uint32     `json:"lacks,omitempty"`      // bits of those that the server doesn't have
-	Unfiltered bool       `json:"unfiltered,omitempty"` // the server takes no filter by type and severity
+	Unfiltered bool       `json:"unfiltered,omitempty"` // the server takes no filter by type
 	Refresh    mesh.Nanos `json:"refresh,omitempty"`    // since when the server gives the conditions' states anew; 0: it doesn't
 }
 
@@ -186,27 +186,27 @@ func (r *Reader) event(in *channel.Answer, k int, now mesh.Nanos) error {
 		r.eventsLost(in, k, at, now)
 		return nil
 	}
-	if v[atSeverity].Type != publish.TypeNull && v[atSeverity].Bits < uint64(r.cfg.Events[n].MinSeverity) {
-		return nil // of a server that doesn't filter
+	name := r.table[i].Name
+	if v[atSeverity].Type != publish.TypeNull && v[atSeverity].Bits < uint64(r.cfg.Events[n].MinSeverity) && !r.state.Conditions.known(name, v) {
+		return nil
 	}
-	s := r.sealer.Next()
-	*s = mesh.Sample{Signal: r.table[i].ID, Source: at, Server: moment(&v[atReceived]), Agent: now}
-	chosen(s, now)
+	s := mesh.Sample{Signal: r.table[i].ID, Source: at, Server: moment(&v[atReceived]), Agent: now}
+	chosen(&s, now)
 	body, cut := r.ears.body()
 	if cut != "" {
-		r.unread.add(r.table[i].Name, s.Time, errors.New(cut))
+		r.unread.add(name, s.Time, errors.New(cut))
 	}
 	if st.Refresh != 0 && s.Time <= st.Refresh {
 		s.Flags |= mesh.FlagInitial
 	}
-	if r.state.Conditions.seen(r.table[i].Name, v, body) && st.Refresh != 0 {
+	if r.state.Conditions.seen(name, v, body) {
 		return nil
 	}
 	s.Value = mesh.Value{Type: mesh.TypeEvent, Bytes: body}
 	if s.Flags&mesh.FlagSuspect == 0 {
 		r.last[i] = max(r.last[i], s.Time)
 	}
-	r.sealer.Took()
+	r.sealer.Add(s)
 	return nil
 }
 
@@ -230,7 +230,7 @@ func (r *Reader) eventsLost(in *channel.Answer, k int, at, now mesh.Nanos) {
 	}
 	from := max(r.last[i], r.sealer.Proof())
 	to = max(from+1, min(now, max(at, to)))
-	r.sealer.Void(r.void(mesh.CauseOverflow, mesh.Span{From: from, To: to}, 0, "the server's queue of "+r.table[i].Name+" ran over"))
+	r.sealer.Void(r.void(mesh.CauseOverflow, mesh.Span{From: from, To: to}, "the server's queue of "+r.table[i].Name+" ran over"))
 }
 
 // spread gives an event's fields by their places in clauses; they hold until the
@@ -375,8 +375,9 @@ func chosen(s *mesh.Sample, now mesh.Nanos) {
 }
 
 // conditions are the last states of conditions that were given to the sealer: of
-// each a hash of notifier, condition and branch, and one of the event's body. A
-// state that the server gives again is no news. Bounded, because they stand in the
+// each a hash of notifier, condition and branch, and one of the event's body, which
+// has the event's id. A state that the server gives again is no news; not every
+// server says at every notifier when it does. Bounded, because they stand in the
 // state of every commit: one that is forgotten is given twice, as the same sample.
 type conditions []byte
 
@@ -391,13 +392,10 @@ func (c *conditions) seen(name string, v []publish.Value, body []byte) (same boo
 	if v[atCondition].Type == publish.TypeNull {
 		return false
 	}
-	key, last := hash([]byte(name), v[atCondition].Bytes, v[atBranch].Bytes), hash(body)
-	for at := 0; at+conditionSize <= len(*c); at += conditionSize {
-		if x := (*c)[at:]; binary.LittleEndian.Uint64(x) == key {
-			same = binary.LittleEndian.Uint64(x[8:]) == last
-			*c = slices.Delete(*c, at, at+conditionSize)
-			break
-		}
+	key, last := keyOf(name, v), hash(body)
+	if at := c.find(key); at >= 0 {
+		same = binary.LittleEndian.Uint64((*c)[at+8:]) == last
+		*c = slices.Delete(*c, at, at+conditionSize)
 	}
 	if retain := &v[atRetain]; retain.Type == publish.TypeBoolean && retain.Bits == 0 {
 		return same
@@ -407,6 +405,26 @@ func (c *conditions) seen(name string, v []publish.Value, body []byte) (same boo
 	}
 	*c = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(*c, key), last)
 	return same
+}
+
+// known reports whether a state of this condition was given to the sealer that has
+// not ended: the event that ends it belongs to it, and is often of no severity.
+func (c *conditions) known(name string, v []publish.Value) bool {
+	return c.find(keyOf(name, v)) >= 0
+}
+
+// find is where the state with a key stands; -1: nowhere.
+func (c *conditions) find(key uint64) int {
+	for at := 0; at+conditionSize <= len(*c); at += conditionSize {
+		if binary.LittleEndian.Uint64((*c)[at:]) == key {
+			return at
+		}
+	}
+	return -1
+}
+
+func keyOf(name string, v []publish.Value) uint64 {
+	return hash([]byte(name), v[atCondition].Bytes, v[atBranch].Bytes)
 }
 
 func hash(parts ...[]byte) uint64 {

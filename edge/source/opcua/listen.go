@@ -33,7 +33,7 @@ func (r *Reader) listen(ctx context.Context) error {
 // listenTo makes the item of one notifier. Servers differ in what they do of a
 // filter they don't like: some take it and say which clauses they don't have, some
 // refuse the item and say which, and some say nothing. Tried are, in this order,
-// all; without the clauses it names; without the filter by type and severity; and
+// all; without the clauses it names; without the filter by type; and
 // what every event has.
 func (r *Reader) listenTo(ctx context.Context, n int) (st eventState, err error) {
 	e, i := &r.cfg.Events[n], len(r.cfg.Signals)+n
@@ -42,7 +42,7 @@ func (r *Reader) listenTo(ctx context.Context, n int) (st eventState, err error)
 		r.refuse(i, err)
 		return st, nil
 	}
-	where := e.filter(types)
+	where := filter(types)
 	st.Clauses = 1<<countClauses - 1
 	for {
 		res, err := r.eventItem(ctx, i, at, &ua.EventFilter{SelectClauses: selected(st.Clauses), WhereClause: where.content()})
@@ -52,6 +52,10 @@ func (r *Reader) listenTo(ctx context.Context, n int) (st eventState, err error)
 		said, _ := filterResult(res)
 		lacks := st.lacking(said)
 		if uint32(res.StatusCode)&0xC0000000 == 0 {
+			if lacks&(1<<atConditionName) == 0 {
+				// node-opcua 2.182.2 says of the node id, which is no component, that it doesn't have it, and gives it.
+				lacks &^= 1 << atCondition
+			}
 			st.Lacks |= lacks
 			st.Unfiltered = st.Unfiltered || whereRefused(said)
 			r.tellLacks(n, st)
@@ -193,13 +197,13 @@ func whereRefused(said *ua.EventFilterResult) bool {
 	})
 }
 
-// where is a filter by type and severity, being built: elements refer to others by
+// where is a filter by type, being built: elements refer to others by
 // their places.
 type where struct{ elements []element }
 
 type element struct {
 	operator ua.FilterOperator
-	operands []any // other elements' places (int), a clause or a literal
+	operands []any // other elements' places (int) or a literal
 }
 
 func (w *where) add(op ua.FilterOperator, operands ...any) int {
@@ -207,7 +211,18 @@ func (w *where) add(op ua.FilterOperator, operands ...any) int {
 	return len(w.elements) - 1
 }
 
-func (w *where) anyOf(types []*ua.NodeID) int {
+// filter lets through events of these types, and the protocol's own: those should
+// pass any filter (OPC 10000-9 §4.5), but don't everywhere. nil: everything. There is
+// none by severity, because what ends a condition is often of a lower one.
+func filter(types []*ua.NodeID) *where {
+	if len(types) == 0 {
+		return nil
+	}
+	types = slices.Clone(types)
+	for _, n := range []uint32{typeRefreshStart, typeRefreshEnd, typeRefreshRequired, typeOverflow} {
+		types = append(types, ua.NewNumericNodeID(0, n))
+	}
+	w := &where{}
 	last := -1
 	for _, t := range types {
 		one := w.add(ua.FilterOperatorOfType, t)
@@ -216,30 +231,6 @@ func (w *where) anyOf(types []*ua.NodeID) int {
 		}
 		last = one
 	}
-	return last
-}
-
-// filter lets through what the configuration asks for, and the protocol's own
-// events: those should pass any filter (OPC 10000-9 §4.5), but don't everywhere.
-// nil: everything.
-func (e *Events) filter(types []*ua.NodeID) *where {
-	if e.MinSeverity == 0 && len(types) == 0 {
-		return nil
-	}
-	w := &where{}
-	wanted := w.anyOf(types)
-	if e.MinSeverity > 0 {
-		severe := w.add(ua.FilterOperatorGreaterThanOrEqual, clauses()[atSeverity], e.MinSeverity)
-		if wanted >= 0 {
-			severe = w.add(ua.FilterOperatorAnd, wanted, severe)
-		}
-		wanted = severe
-	}
-	var own []*ua.NodeID
-	for _, n := range []uint32{typeRefreshStart, typeRefreshEnd, typeRefreshRequired, typeOverflow} {
-		own = append(own, ua.NewNumericNodeID(0, n))
-	}
-	w.add(ua.FilterOperatorOr, wanted, w.anyOf(own))
 	return w
 }
 
@@ -254,12 +245,9 @@ func (w *where) content() *ua.ContentFilter {
 		x := &ua.ContentFilterElement{FilterOperator: e.operator}
 		for _, o := range e.operands {
 			var operand any
-			switch o := o.(type) {
-			case int:
-				operand = &ua.ElementOperand{Index: uint32(len(w.elements) - 1 - o)}
-			case clause:
-				operand = o.operand()
-			default:
+			if place, ok := o.(int); ok {
+				operand = &ua.ElementOperand{Index: uint32(len(w.elements) - 1 - place)}
+			} else {
 				operand = &ua.LiteralOperand{Value: ua.MustVariant(o)}
 			}
 			x.FilterOperands = append(x.FilterOperands, ua.NewExtensionObject(operand))

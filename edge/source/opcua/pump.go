@@ -337,7 +337,7 @@ func (r *Reader) doubt(doubted bool, at mesh.Nanos) {
 func (r *Reader) begin(at, now mesh.Nanos) {
 	r.state.Fresh = false
 	if proof := r.sealer.Proof(); proof > 0 && at > proof && !r.unsure {
-		r.sealer.Void(r.void(mesh.CauseDisconnected, mesh.Span{From: proof, To: at}, 0, "the server has not kept what changed while nobody listened"))
+		r.sealer.Void(r.void(mesh.CauseDisconnected, mesh.Span{From: proof, To: at}, "the server has not kept what changed while nobody listened"))
 	}
 	r.unsure = false
 	r.sealer.Begin(at)
@@ -346,8 +346,8 @@ func (r *Reader) begin(at, now mesh.Nanos) {
 	}
 }
 
-func (r *Reader) void(cause mesh.Cause, times mesh.Span, count uint64, note string) mesh.Void {
-	return mesh.Void{Cause: cause, Parts: []mesh.Part{{Source: r.cfg.ID, Times: times, Count: count}}, Note: note}
+func (r *Reader) void(cause mesh.Cause, times mesh.Span, note string) mesh.Void {
+	return mesh.Void{Cause: cause, Parts: []mesh.Part{{Source: r.cfg.ID, Times: times}}, Note: note}
 }
 
 // value gives one data value to the sealer.
@@ -406,7 +406,7 @@ func (r *Reader) foreign(handle uint32) error {
 func (r *Reader) overflow(i int, to mesh.Nanos) {
 	from := max(r.last[i], r.sealer.Proof())
 	note := fmt.Sprintf("the server's queue of %s ran over", r.table[i].Name)
-	r.sealer.Void(r.void(mesh.CauseOverflow, mesh.Span{From: from, To: max(to, from+1)}, 0, note))
+	r.sealer.Void(r.void(mesh.CauseOverflow, mesh.Span{From: from, To: max(to, from+1)}, note))
 }
 
 // commitIfDue closes a commit when its window is full or old, or when much of
