@@ -252,6 +252,16 @@ func (r *Rules) Judge(of mesh.Position, b mesh.Batch, table []mesh.Signal, s *St
 	return v
 }
 
+// Applying are the rules that look at a signal.
+func (r *Rules) Applying(signal string) (out []Rule) {
+	for _, c := range r.checks {
+		if ok, err := path.Match(c.Signal, signal); ok && err == nil {
+			out = append(out, c.Rule)
+		}
+	}
+	return out
+}
+
 type signalChecks struct {
 	name   string
 	checks []check

@@ -71,7 +71,7 @@ func (p *Printer) Done() error {
 func (p *Printer) Fail(err error, rules []Rule) int {
 	e := of(err, rules)
 	if p.JSON {
-		_ = p.write(envelope{Error: e}) // nowhere else to tell but the line below
+		_ = p.write(envelope{Data: e.Data, Error: e}) // nowhere else to tell but the line below
 	}
 	line := e.Message
 	if e.Hint != "" {
@@ -116,6 +116,8 @@ type Error struct {
 	Hint    string   `json:"hint,omitempty"`  // what was probably meant
 	Fix     string   `json:"fix,omitempty"`   // the command that helps
 	Cause   []string `json:"cause,omitempty"` // where several things went wrong, each
+
+	Data any `json:"-"` // what was found all the same: data of the envelope
 }
 
 func (e *Error) Error() string { return e.Message }

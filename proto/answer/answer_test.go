@@ -33,6 +33,11 @@ func TestPrinter_Fail(t *testing.T) {
 			"x: the token expired; enrol again [enroll.expired]\n",
 			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"enroll.expired","message":"the token expired","hint":"enrol again"}}`,
 		},
+		"with what was found": {
+			&Error{Code: SourceFindings, Message: "1 of 2", Data: []int{1}}, 7,
+			"x: 1 of 2 [source.findings]\n",
+			`{"ok":false,"schema":"x/agents-list/v1","data":[1],"error":{"code":"source.findings","message":"1 of 2"}}`,
+		},
 		"several, unforeseen": {
 			errors.Join(errors.New("a"), errors.New("b")), 1,
 			"x: a; b [internal]\n",

@@ -61,6 +61,9 @@ func calls(dir, at string) []call {
 		{edge, "browse", []string{"opc.tcp://" + at}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--config", in("edge.yaml"), "nobody"}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--config", none, "opc.tcp://" + at}, exitConfig, "config.invalid", false},
+		{edge, "source test", []string{"--config", in("edge.yaml"), in("away.yaml")}, exitNetwork, "net.unreachable", false},
+		{edge, "source test", []string{"--config", in("edge.yaml"), in("sources.d/b.yaml")}, exitUsage, "usage", false},
+		{edge, "source test", []string{"--config", in("edge.yaml"), none}, exitConfig, "config.invalid", false},
 		{edge, "cert list", []string{"--config", in("edge.yaml")}, 0, "", false},
 		{edge, "cert trust", []string{"--config", in("edge.yaml"), "0123456789abcdef"}, exitIdentity, "opcua.cert_unknown", false},
 		{edge, "cert distrust", []string{"--config", in("edge.yaml"), "0123456789abcdef"}, exitIdentity, "opcua.cert_unknown", false},
@@ -102,6 +105,7 @@ func TestAnswers_EveryCommand(t *testing.T) {
 	files["unknown.yaml"] = "sight: graz\n" + files["edge.yaml"]
 	files["hub2.yaml"] = strings.Replace(files["hub.yaml"], "data: hub", "data: hub2", 1)
 	files["taken.yaml"] = strings.Replace(files["hub.yaml"], "http:\n  listen: 127.0.0.1:0", "http:\n  listen: "+at, 1)
+	files["away.yaml"] = strings.Replace(files["sources.d/a.yaml"], "127.0.0.1:4840", at, 1)
 	files["known.json"] = `{"line1-opcua":[[1772337600000000000,1772338200000000000]]}`
 	write(t, dir, files)
 	for _, c := range calls(dir, at) {

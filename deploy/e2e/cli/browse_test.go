@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/edge/agent"
 	"plantmesh/edge/source/opcua/browse"
 )
 
@@ -87,11 +89,82 @@ func TestBrowse_ProposesASourceFile(t *testing.T) {
 	if said := must(t, "plantmesh-edge", "check", "--config", filepath.Join(dir, "edge.yaml")); !strings.Contains(said, "ok, 1 sources") {
 		t.Errorf("check says %q", said)
 	}
+	triedOnce(t, dir, b.Source)
 	// As a source of the configuration it is called by its name, with its own security.
 	id := browsedID(t, b.Source)
 	if again := asked(t, id, "--config", filepath.Join(dir, "edge.yaml")); len(again.Nodes) != again.Summary.Nodes || again.Summary.Nodes != b.Summary.Nodes {
 		t.Errorf("%d nodes, %d of them told, before %d", again.Summary.Nodes, len(again.Nodes), b.Summary.Nodes)
 	}
+}
+
+// tried is what source test answers to --json.
+func tried(t *testing.T, dir, file string) (code int, e envelope, got agent.Tested) {
+	t.Helper()
+	r := run(t, nil, "plantmesh-edge", "--json", "source", "test", "--config", filepath.Join(dir, "edge.yaml"), filepath.Join(dir, file))
+	e = answered(t, r.out)
+	if err := json.Unmarshal(e.Data, &got); err != nil {
+		t.Fatalf("%v: %s%s", err, r.out, r.err)
+	}
+	return r.code, e, got
+}
+
+// triedOnce tries the proposed file, and one with faults in it. Nothing is written.
+func triedOnce(t *testing.T, dir, file string) {
+	t.Helper()
+	before := listing(t, dir)
+	code, _, got := tried(t, dir, "sources.d/line1.yaml")
+	if code != 0 || got.Good != 56 || got.Signals != 56 || len(got.Journeys) != 56 {
+		t.Errorf("exit code %d, %d of %d good", code, got.Good, got.Signals)
+	}
+	at := slices.IndexFunc(got.Journeys, func(j agent.Journey) bool { return j.Mapped.Name == "line1.filler.temperature" })
+	j := got.Journeys[at]
+	if j.Raw.Type != "Double" || j.Raw.Status != "Good" || j.Raw.Source == "" || j.Mapped.Unit != "CEL" || j.Mapped.Type != "double" || j.Mapped.Value != j.Raw.Value ||
+		j.Mapped.Time != j.Raw.Source || j.Mapped.Clock != "source" || j.Mapped.Conversion != "Double becomes double" ||
+		j.Send != (agent.SendPlace{Subject: "ingest.v1.graz.gw-1.live", Source: got.Source, Signal: "line1.filler.temperature"}) ||
+		len(j.Rules) != 1 || j.Rules[0] != (agent.RuleLook{ID: "temperature-range", Says: "at most 120", Does: "annotate"}) {
+		t.Errorf("%+v", j)
+	}
+	if after := listing(t, dir); !slices.Equal(after, before) {
+		t.Errorf("files %v, before %v", after, before)
+	}
+	write(t, dir, map[string]string{"faulty.yaml": file + `    - {name: x.y.gone, type: int, node: "nsu=urn:plantmesh:firmware-sim;s=nothing"}
+    - {name: x.y.elsewhere, type: int, node: "nsu=urn:nowhere;s=nothing"}
+    - {name: x.y.wrong, type: bool, node: "nsu=urn:plantmesh:firmware-sim;s=line1.filler.temperature"}
+    - {name: x.y.temperature, type: double, node: "nsu=urn:plantmesh:firmware-sim;s=line1.filler.energy"}
+`})
+	code, e, got := tried(t, dir, "faulty.yaml")
+	if code != exitFindings || e.Error == nil || e.Error.Code != "source.findings" || got.Good != 57 || got.Marked != 1 {
+		t.Errorf("exit code %d, %+v: %d good, %d marked", code, e.Error, got.Good, got.Marked)
+	}
+	said := map[string]string{"x.y.gone": "BadNodeIdUnknown", "x.y.elsewhere": "urn:nowhere", "x.y.wrong": "a double (45) where the configuration says bool", "x.y.temperature": "Double becomes double"}
+	for _, j := range got.Journeys {
+		if want, ok := said[j.Mapped.Name]; ok && !strings.Contains(j.Mapped.Conversion, want) {
+			t.Errorf("%s: %q, want %q", j.Mapped.Name, j.Mapped.Conversion, want)
+		}
+		if j.Mapped.Name == "x.y.temperature" && (len(j.Rules) != 1 || !j.Rules[0].Finds) {
+			t.Errorf("the rule says %+v", j.Rules)
+		}
+	}
+	r := run(t, nil, "plantmesh-edge", "source", "test", "--config", filepath.Join(dir, "edge.yaml"), filepath.Join(dir, "faulty.yaml"), "--bad")
+	if r.code != exitFindings || strings.Count(r.out, "\n  raw ") != 4 || !strings.Contains(r.out, "temperature-range (at most 120) marks it: annotate") || !strings.Contains(r.out, "nothing was sent") {
+		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
+	}
+}
+
+// listing is what stands in a gateway's folder.
+func listing(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "sim" {
+			return filepath.SkipDir
+		}
+		out = append(out, path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func browsedID(t *testing.T, file string) string {

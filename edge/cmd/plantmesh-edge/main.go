@@ -29,6 +29,7 @@ type cli struct {
 	Status  statusCmd  `cmd:"" help:"Ask the running agent how it is."`
 	Buffer  bufferCmd  `cmd:"" help:"Look at what waits on this gateway's disk, through the running agent."`
 	Browse  browseCmd  `cmd:"" help:"Look at what an OPC UA server has: nodes, types, values, units."`
+	Source  sourceCmd  `cmd:"" help:"Try a source file before the agent reads it."`
 	Cert    certCmd    `cmd:"" help:"The certificates of OPC UA: this gateway's, and the servers it trusts."`
 	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
 	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
@@ -193,6 +194,7 @@ func (c *cli) rules() []answer.Rule {
 		{Is: agent.ErrNotRunning, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "run", "--config", c.asked())},
 		{Is: agent.ErrLocked, Code: answer.Locked},
 		{Is: agent.ErrNetwork, Code: answer.Network},
+		{Is: agent.ErrNotYet, Code: answer.Usage},
 		{Is: errDamaged, Code: answer.Damaged},
 		{Is: errExists, Code: answer.FileExists},
 	}

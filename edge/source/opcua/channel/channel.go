@@ -150,6 +150,7 @@ const (
 	service kind = iota
 	publishing
 	republishing
+	reading
 	opening
 )
 
@@ -222,6 +223,13 @@ func (c *Channel) Call(ctx context.Context, token *ua.NodeID, timeout time.Durat
 // Republish is Call for a republish request. The Answer goes back with Release.
 func (c *Channel) Republish(ctx context.Context, token *ua.NodeID, timeout time.Duration, req *ua.RepublishRequest) (*Answer, error) {
 	r := c.ask(ctx, token, timeout, req, republishing)
+	return r.in, r.err
+}
+
+// Read is Call for a read request: its values come as those of a notification do.
+// The Answer goes back with Release.
+func (c *Channel) Read(ctx context.Context, token *ua.NodeID, timeout time.Duration, req *ua.ReadRequest) (*Answer, error) {
+	r := c.ask(ctx, token, timeout, req, reading)
 	return r.in, r.err
 }
 

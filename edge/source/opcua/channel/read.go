@@ -19,6 +19,7 @@ import (
 const (
 	idPublishResponse   = 829
 	idRepublishResponse = 835
+	idReadResponse      = 634
 )
 
 // inbox is what the reading goroutine keeps.
@@ -327,6 +328,9 @@ func (c *Channel) answer(id uint32, w *waiter, body []byte) error {
 	case w.kind == republishing && kind == idRepublishResponse:
 		c.notify(id, a, a.DecodeRepublish(rest))
 		return nil
+	case w.kind == reading && kind == idReadResponse:
+		c.notify(id, a, a.DecodeRead(rest))
+		return nil
 	}
 	r, err := c.serve(w.kind, body)
 	if err != nil {
@@ -353,7 +357,7 @@ func (c *Channel) serve(k kind, body []byte) (reply, error) {
 			return reply{}, fmt.Errorf("%w: it opens a channel with a %T", ErrProtocol, resp)
 		}
 		return reply{resp: resp}, c.opened(r)
-	case publishing, republishing:
+	case publishing, republishing, reading:
 		return reply{err: fmt.Errorf("%w: a %T for a notification", ErrProtocol, resp)}, nil
 	case service:
 	}

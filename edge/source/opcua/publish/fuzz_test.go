@@ -36,3 +36,17 @@ func FuzzPublish(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRead: whatever comes for a read, nothing panics, and an error leaves nothing behind.
+func FuzzRead(f *testing.F) {
+	f.Add(encode(&ua.ReadResponse{
+		ResponseHeader: newMaker(1).response().ResponseHeader,
+		Results:        []*ua.DataValue{{EncodingMask: ua.DataValueValue | ua.DataValueStatusCode, Value: ua.MustVariant([]string{"a", ""}), Status: ua.StatusBadNoData}},
+	}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var m Message
+		if err := m.DecodeRead(b); err != nil && !empty(&m) {
+			t.Fatalf("left behind with %v: %+v", err, m)
+		}
+	})
+}

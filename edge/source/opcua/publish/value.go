@@ -111,6 +111,11 @@ func number(t byte, raw uint64) (bits uint64, width int) {
 func (r *reader) item(v *Value) {
 	*v = Value{}
 	v.Handle = r.u32()
+	r.dataValue(v)
+}
+
+// dataValue reads a DataValue (OPC 10000-6, 5.2.2.17).
+func (r *reader) dataValue(v *Value) {
 	mask := r.u8()
 	if mask&hasValue != 0 {
 		r.variant(v)

@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"plantmesh/edge/quality"
+	"plantmesh/edge/source/opcua"
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
+	"plantmesh/proto/subject"
+)
+
+// ErrNotYet is returned for a source whose protocol can't be tried yet.
+var ErrNotYet = errors.New("MQTT sources can't be tested yet: they come with the next version; run the agent and look at status")
+
+// Journey is how far a value would go: what the device said, what the agent makes
+// of it, what the rules find, and where it would be sent. Nothing of it was sent or kept.
+type Journey struct {
+	Raw    RawValue    `json:"raw"`
+	Mapped MappedValue `json:"mapped"`
+	Rules  []RuleLook  `json:"rules"`
+	Send   SendPlace   `json:"send"`
+}
+
+// RawValue is a value as the device said it.
+type RawValue struct {
+	Asked  string `json:"asked"`          // node or path of the configuration
+	Node   string `json:"node,omitempty"` // where that leads at this server
+	Type   string `json:"type,omitempty"` // as OPC UA calls it
+	Value  string `json:"value"`
+	Status string `json:"status"`
+	Source string `json:"source_time,omitempty"` // RFC 3339
+	Server string `json:"server_time,omitempty"`
+}
+
+// MappedValue is what the agent makes of it.
+type MappedValue struct {
+	Name       string `json:"name"`
+	Type       string `json:"type"` // declared
+	Unit       string `json:"unit,omitempty"`
+	Value      string `json:"value"`
+	Status     string `json:"status"`
+	Time       string `json:"time"`       // RFC 3339: the event time, chosen from those above
+	Clock      string `json:"clock"`      // whose that is: source, server or agent
+	Conversion string `json:"conversion"` // from which type into which, or why not
+	Taken      bool   `json:"taken"`      // the value is one of the declared type
+}
+
+// RuleLook is a quality rule that looks at the signal.
+type RuleLook struct {
+	ID    string `json:"id"`
+	Says  string `json:"says"`
+	Finds bool   `json:"finds"` // it marks this value
+	Does  string `json:"does"`  // what with a value it marks
+}
+
+// SendPlace is where a value would go.
+type SendPlace struct {
+	Subject string `json:"subject"` // while the hub keeps up; else the same with backlog
+	Source  string `json:"source"`
+	Signal  string `json:"signal"`
+}
+
+// Tested is what testing a source file gave.
+type Tested struct {
+	File     string    `json:"file"`
+	Source   string    `json:"source"`
+	Endpoint string    `json:"endpoint"`
+	Took     float64   `json:"seconds"`
+	Signals  int       `json:"signals"`
+	Good     int       `json:"good"`   // taken as declared, with a good status
+	Marked   int       `json:"marked"` // that a rule marks
+	Journeys []Journey `json:"journeys"`
+}
+
+// Test reads each signal of a source file once and follows its value to where it
+// would be sent. It sends nothing and writes nothing but this gateway's certificate,
+// where it has none yet.
+func (c *Config) Test(ctx context.Context, file string, log *slog.Logger) (t Tested, err error) {
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return t, fmt.Errorf("where is %s? %w", file, err)
+	}
+	raw, err := os.ReadFile(abs)
+	if err != nil {
+		return t, &strict.Fault{File: file, What: strict.Unreadable(err)}
+	}
+	s, err := ParseSource(abs, raw, c.Window)
+	if err != nil {
+		return t, err
+	}
+	t = Tested{File: file, Source: s.ID()}
+	if s.OPCUA == nil {
+		return t, ErrNotYet
+	}
+	now, err := plantNow(c.PlantClock)
+	if err != nil {
+		return t, err
+	}
+	s.OPCUA.Application = c.application()
+	t.Endpoint = s.OPCUA.Endpoint
+	began := time.Now()
+	tried, err := opcua.Try(ctx, *s.OPCUA, now, log)
+	if err != nil {
+		return t, err
+	}
+	t.Took, t.Signals = time.Since(began).Seconds(), len(tried)
+	c.follow(&t, tried)
+	return t, nil
+}
+
+// follow follows what was read through the rules.
+func (c *Config) follow(t *Tested, tried []opcua.Trial) {
+	b := mesh.Batch{Source: t.Source}
+	table := make([]mesh.Signal, len(tried))
+	for i, x := range tried {
+		b.Samples, table[i] = append(b.Samples, x.Sample), x.Signal
+	}
+	found := map[int][]string{}
+	for _, m := range c.Rules.Judge(mesh.Position{}, b, table, &quality.State{}).Marks {
+		found[int(m.Index)] = append(found[int(m.Index)], m.Rule)
+	}
+	for i, x := range tried {
+		j := Journey{Raw: rawOf(x), Mapped: mappedOf(x), Send: SendPlace{subject.Ingest(c.Site, c.Agent, subject.Live), t.Source, x.Signal.Name}, Rules: []RuleLook{}}
+		for _, r := range c.Rules.Applying(x.Signal.Name) {
+			j.Rules = append(j.Rules, look(r, found[i]))
+		}
+		if j.Mapped.Taken && x.Sample.Status.IsGood() {
+			t.Good++
+		}
+		if len(found[i]) > 0 {
+			t.Marked++
+		}
+		t.Journeys = append(t.Journeys, j)
+	}
+}
+
+func rawOf(x opcua.Trial) RawValue {
+	r := RawValue{Asked: x.Asked, Node: x.Node, Type: x.Raw.Type, Value: x.Raw.Text, Status: opcua.StatusName(x.Raw.Status), Source: instant(x.Raw.Source), Server: instant(x.Raw.Server)}
+	if x.Raw.Array {
+		r.Type += " array"
+	}
+	if x.Node == "" {
+		r.Status = opcua.StatusName(x.Sample.Status)
+	}
+	return r
+}
+
+func mappedOf(x opcua.Trial) MappedValue {
+	m := MappedValue{
+		Name: x.Signal.Name, Type: x.Signal.Type.String(), Unit: x.Signal.Unit, Value: x.Sample.Value.String(), Status: opcua.StatusName(x.Sample.Status),
+		Time: instant(x.Sample.Time), Clock: "source", Taken: x.Why == "" && x.Sample.Value.Type != mesh.TypeNone,
+	}
+	switch {
+	case x.Sample.Flags&mesh.FlagAgentTime != 0 || x.Node == "":
+		m.Clock = "agent"
+	case x.Sample.Source == 0:
+		m.Clock = "server"
+	}
+	switch {
+	case x.Why != "":
+		m.Conversion = x.Why
+	case !m.Taken:
+		m.Conversion = "no value, " + m.Status
+	default:
+		m.Conversion = fmt.Sprintf("%s becomes %s", x.Raw.Type, m.Type)
+	}
+	if x.Sample.Flags&mesh.FlagSuspect != 0 {
+		m.Conversion += "; its time lies ahead of this gateway's clock and proves nothing"
+	}
+	return m
+}
+
+// look is a rule in words.
+func look(r quality.Rule, found []string) RuleLook {
+	l := RuleLook{ID: r.ID, Does: r.Action, Says: r.Kind}
+	if l.Does == "" {
+		l.Does = "annotate"
+	}
+	for _, id := range found {
+		l.Finds = l.Finds || id == r.ID
+	}
+	switch r.Kind {
+	case "range":
+		var parts []string
+		if r.Min != nil {
+			parts = append(parts, fmt.Sprintf("at least %g", *r.Min))
+		}
+		if r.Max != nil {
+			parts = append(parts, fmt.Sprintf("at most %g", *r.Max))
+		}
+		l.Says = strings.Join(parts, ", ")
+	case "enumeration":
+		l.Says = strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Values), " ", ", "), "[]")
+		l.Says = "one of " + l.Says
+	case "stale":
+		l.Says = fmt.Sprintf("a value each %s; one value alone can't show that", time.Duration(r.MaxSilence))
+	case "backwards":
+		l.Says = "never less than before; one value alone can't show that"
+	}
+	return l
+}
+
+func instant(n mesh.Nanos) string {
+	if n == 0 {
+		return ""
+	}
+	return n.Time().UTC().Format(time.RFC3339Nano)
+}

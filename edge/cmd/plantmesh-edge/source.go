@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"plantmesh/edge/agent"
+	"plantmesh/edge/source/opcua"
+	"plantmesh/edge/source/opcua/browse"
+	"plantmesh/proto/answer"
+)
+
+type sourceCmd struct {
+	Test sourceTestCmd `cmd:"" help:"Read each signal of a source file once, and show its value's whole way: raw, mapped, rules, subject. Sends nothing."`
+}
+
+// sourceTestCmd reads once and sends nothing.
+type sourceTestCmd struct {
+	Config string `required:"" type:"path" help:"edge.yaml: whose rules, names and certificates hold. The file need not be in its sources.d."`
+	File   string `arg:"" type:"path" help:"A source file, such as sources.d/press.yaml."`
+	Bad    bool   `help:"Only what is not taken as declared, or what a rule finds."`
+}
+
+func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
+	cfg, err := agent.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	t, err := cfg.Test(ctx, c.File, slog.New(slog.DiscardHandler))
+	if v, ok := errors.AsType[*opcua.VisitError](err); ok {
+		return &answer.Error{Code: answer.Network, Message: fmt.Sprintf("%s: %s", t.Endpoint, v.Error())}
+	}
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	for _, j := range t.Journeys {
+		if !c.Bad || !sound(j) {
+			journey(&text, j)
+		}
+	}
+	fmt.Fprintf(&text, "%d of %d signals are taken as declared, with a good status; %d are marked by a rule; %.2f s; nothing was sent\n", t.Good, t.Signals, t.Marked, t.Took)
+	if t.Good < t.Signals {
+		if !p.JSON {
+			if _, err := io.WriteString(p.Out, text.String()); err != nil {
+				return fmt.Errorf("write the result: %w", err)
+			}
+		}
+		return &answer.Error{Code: answer.SourceFindings, Message: findings(t), Cause: reasons(t), Data: t}
+	}
+	return p.Print(answer.Result{Data: t, Text: text.String(), Next: answer.Command("plantmesh-edge", "check", "--config", c.Config)})
+}
+
+// sound: the value is taken, good, and no rule minds.
+func sound(j agent.Journey) bool {
+	for _, r := range j.Rules {
+		if r.Finds {
+			return false
+		}
+	}
+	return j.Mapped.Taken && j.Mapped.Status == "Good"
+}
+
+func findings(t agent.Tested) string {
+	return fmt.Sprintf("%d of %d signals of %s are not taken as declared, or have no good status", t.Signals-t.Good, t.Signals, t.Source)
+}
+
+// reasons say of each signal that is not taken why.
+func reasons(t agent.Tested) (out []string) {
+	const most = 100
+	for _, j := range t.Journeys {
+		if j.Mapped.Taken && j.Mapped.Status == "Good" {
+			continue
+		}
+		if len(out) == most {
+			return append(out, "and more")
+		}
+		out = append(out, j.Mapped.Name+": "+j.Mapped.Conversion+" ("+j.Mapped.Status+")")
+	}
+	return out
+}
+
+// journey is a value's way in words.
+func journey(b *strings.Builder, j agent.Journey) {
+	line := func(at, format string, args ...any) {
+		fmt.Fprintf(b, "  %-8s %s\n", at, browse.Printable(fmt.Sprintf(format, args...)))
+	}
+	fmt.Fprintf(b, "%s\n", browse.Printable(j.Mapped.Name))
+	line("asked", "%s", j.Raw.Asked)
+	switch {
+	case j.Raw.Node == "":
+		line("raw", "nothing: %s", j.Mapped.Conversion)
+	case j.Raw.Type == "":
+		line("raw", "no value, %s%s", j.Raw.Status, stamps(j))
+	default:
+		line("raw", "%s %q, %s%s", j.Raw.Type, j.Raw.Value, j.Raw.Status, stamps(j))
+	}
+	unit := ""
+	if j.Mapped.Unit != "" {
+		unit = " " + j.Mapped.Unit
+	}
+	if j.Mapped.Taken {
+		line("mapped", "%s %q%s, %s, at %s (clock of the %s): %s", j.Mapped.Type, j.Mapped.Value, unit, j.Mapped.Status, j.Mapped.Time, j.Mapped.Clock, j.Mapped.Conversion)
+	} else {
+		line("mapped", "no value, %s, at %s: %s", j.Mapped.Status, j.Mapped.Time, j.Mapped.Conversion)
+	}
+	if len(j.Rules) == 0 {
+		line("rules", "none looks at it")
+	}
+	for _, r := range j.Rules {
+		found := "finds nothing"
+		if r.Finds {
+			found = "marks it: " + r.Does
+		}
+		line("rules", "%s (%s) %s", r.ID, r.Says, found)
+	}
+	line("subject", "%s, as %s of source %s", j.Send.Subject, j.Send.Signal, j.Send.Source)
+}
+
+func stamps(j agent.Journey) string {
+	out := ""
+	if j.Raw.Source != "" {
+		out += ", source time " + j.Raw.Source
+	}
+	if j.Raw.Server != "" {
+		out += ", server time " + j.Raw.Server
+	}
+	return out
+}
