@@ -156,7 +156,7 @@ func rawOf(x opcua.Trial) RawValue {
 func mappedOf(x opcua.Trial) MappedValue {
 	m := MappedValue{
 		Name: x.Signal.Name, Type: x.Signal.Type.String(), Unit: x.Signal.Unit, Value: x.Sample.Value.String(), Status: opcua.StatusName(x.Sample.Status),
-		Time: instant(x.Sample.Time), Clock: "source", Taken: x.Why == "" && x.Sample.Value.Type != mesh.TypeNone,
+		Time: instant(x.Sample.Time), Clock: "source", Taken: x.Sample.Value.Type != mesh.TypeNone,
 	}
 	switch {
 	case x.Sample.Flags&mesh.FlagAgentTime != 0 || x.Node == "":

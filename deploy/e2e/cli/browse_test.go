@@ -136,7 +136,7 @@ func triedOnce(t *testing.T, dir, file string) {
 	if code != exitFindings || e.Error == nil || e.Error.Code != "source.findings" || got.Good != 57 || got.Marked != 1 {
 		t.Errorf("exit code %d, %+v: %d good, %d marked", code, e.Error, got.Good, got.Marked)
 	}
-	said := map[string]string{"x.y.gone": "BadNodeIdUnknown", "x.y.elsewhere": "urn:nowhere", "x.y.wrong": "a double (45) where the configuration says bool", "x.y.temperature": "Double becomes double"}
+	said := map[string]string{"x.y.gone": "does not exist", "x.y.elsewhere": "urn:nowhere", "x.y.wrong": "a double (45) where the configuration says bool", "x.y.temperature": "Double becomes double"}
 	for _, j := range got.Journeys {
 		if want, ok := said[j.Mapped.Name]; ok && !strings.Contains(j.Mapped.Conversion, want) {
 			t.Errorf("%s: %q, want %q", j.Mapped.Name, j.Mapped.Conversion, want)

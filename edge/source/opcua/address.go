@@ -193,8 +193,11 @@ func (n namespaces) pin(a address) {
 // node is the node id at a server with these namespaces, where the address has one.
 func (a address) node(n namespaces) (*ua.NodeID, error) {
 	index, err := n.number(a.space)
-	if err != nil || index == a.id.Namespace() {
-		return a.id, err
+	if err != nil {
+		return nil, err
+	}
+	if index == a.id.Namespace() {
+		return a.id, nil
 	}
 	_, rest, ok := strings.Cut(a.id.String(), ";")
 	if !ok {

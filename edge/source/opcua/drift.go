@@ -128,7 +128,7 @@ func (r *Reader) judge(i int, seen meaning) (now meaning, why string, counts boo
 		now.Unit = seen.Unit // a unit that is not given is no other unit
 	}
 	switch known := f.unit != "" && !s.TrustUnit; {
-	case known && s.Unit != "" && s.Unit != f.unit:
+	case known && s.Unit != "" && !sameUnit(s.Unit, f.unit):
 		return now, fmt.Sprintf("its unit is %s at the server and %s in the file: write what is right, or trust_unit: true where the server is wrong", f.unit, s.Unit), false
 	case known && s.Unit == "" && seen.Unit != "" && seen.Unit != f.unit:
 		return now, fmt.Sprintf("its unit was %s and is %s: where that is meant, write unit: %s", seen.Unit, f.unit, f.unit), false
@@ -149,6 +149,12 @@ func (r *Reader) judge(i int, seen meaning) (now meaning, why string, counts boo
 		return now, fmt.Sprintf("its data type was %s and is %s", typeName(seen.Kind, seen.Rank), typeName(f.kind, f.rank)), true
 	}
 	return now, "", true
+}
+
+// sameUnit reports whether a file means the unit that the server says: by its code,
+// or where it has none by its name, which stands in quotes there.
+func sameUnit(file, said string) bool {
+	return file == said || fmt.Sprintf("%.40q", file) == said
 }
 
 // typeName is a data type in words.

@@ -227,3 +227,19 @@ func TestTypeOf(t *testing.T) {
 		}
 	}
 }
+
+// A unit without a code is named in the file as the server names it.
+func TestReader_AUnitByItsName(t *testing.T) {
+	p := newPLC(t)
+	_, level, _ := p.heat()
+	p.edit(func() {
+		level.unit = &ua.EUInformation{DisplayName: ua.NewLocalizedText("1/min"), Description: ua.NewLocalizedText("")}
+	})
+	cfg := heated()
+	cfg.Signals[1].Unit = "1/min"
+	r := p.run(t, cfg, nil)
+	r.says(t, "1@0 7.5")
+	if strings.Contains(r.told(), "drift") {
+		t.Error(r.told())
+	}
+}

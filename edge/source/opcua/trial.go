@@ -65,7 +65,10 @@ func Try(ctx context.Context, cfg Config, now func() mesh.Nanos, log *slog.Logge
 }
 
 func (r *Reader) try(ctx context.Context) ([]Trial, error) {
-	if err := r.survey(ctx); err != nil {
+	if err := r.learnLimits(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.survey(ctx, r.every()); err != nil {
 		return nil, err
 	}
 	out := make([]Trial, len(r.nodes))
@@ -105,6 +108,12 @@ func (r *Reader) readOnce(ctx context.Context, some []int, out []Trial) error {
 		t.Raw = rawOf(v)
 		if err := r.sample(&t.Sample, r.wants[i], v, r.now()); err != nil {
 			t.Why = err.Error()
+		}
+		if r.drifts[i] && !t.Sample.Status.IsBad() {
+			t.Sample.Status = statusDrifted
+		}
+		if t.Why == "" {
+			t.Why = r.items[i].drift
 		}
 		t.Sample.Flags |= mesh.FlagInitial
 	}
