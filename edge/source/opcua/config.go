@@ -32,13 +32,17 @@ type Config struct {
 	Endpoint string   `yaml:"endpoint"` // opc.tcp://host:port/path
 	Security Security `yaml:"security"`
 
+	Profile string `yaml:"profile"` // what server it is: s7-1200, s7-1500, kepware, ignition, prosys or generic, the default; see limits
+	Limits  Limits `yaml:"limits"`  // what may be asked of it, where that is other than its profile says
+
 	PublishingInterval strict.Duration `yaml:"publishing_interval"` // how often the server sends what changed; default 100ms
 	SamplingInterval   strict.Duration `yaml:"sampling_interval"`   // how often the server looks at a node; 0s, the default: at each change
 	KeepAliveCount     uint32          `yaml:"keep_alive_count"`    // intervals of silence after which the server says that it lives; default 10
 	Lifetime           strict.Duration `yaml:"lifetime"`            // how long the server keeps subscription and session while nobody calls; default 1h
-	QueueSize          uint32          `yaml:"queue_size"`          // values the server keeps per node meanwhile; default 100000
+	Outage             strict.Duration `yaml:"outage"`              // how long an outage its queues shall bridge: queue_size follows, of signals with a sampling interval
+	QueueSize          uint32          `yaml:"queue_size"`          // values the server keeps per node meanwhile; default 100000, at most 1000000
 	Disorder           strict.Duration `yaml:"disorder"`            // the longest a value may come behind its time stamp; default 5s
-	InFlight           int             `yaml:"in_flight"`           // publish requests waiting at the server; default 3
+	InFlight           int             `yaml:"in_flight"`           // publish requests waiting at the server; default that of the profile: 3, or 2
 
 	Signals []Signal      `yaml:"signals"`
 	Events  []Events      `yaml:"events"`
@@ -49,13 +53,17 @@ type Config struct {
 
 // Signal is one node to read.
 type Signal struct {
-	Name       string          `yaml:"name"`        // "<line>.<machine>.<role>"
-	Node       string          `yaml:"node"`        // nsu=URI;s=ID, or ns=2;s=ID; i=, g= and b= as in OPC UA. An index means what it meant when this signal was first read
-	Path       string          `yaml:"path"`        // instead of node: browse names from the root, "/Objects/nsu=URI;Machines/2:press/Speed"; looked up at each connect; & before / & ; or : in a name
-	Type       string          `yaml:"type"`        // bool, int, uint, double, string or bytes
-	Unit       string          `yaml:"unit"`        // UNECE Rec 20 common code, such as CEL; left out: what the server says
-	TrustUnit  bool            `yaml:"trust_unit"`  // the server's EngineeringUnits are wrong: the unit here counts
-	MaxSilence strict.Duration `yaml:"max_silence"` // the node changes at least so often; 0s: not declared
+	Name             string          `yaml:"name"`              // "<line>.<machine>.<role>"
+	Node             string          `yaml:"node"`              // nsu=URI;s=ID, or ns=2;s=ID; i=, g= and b= as in OPC UA. An index means what it meant when this signal was first read
+	Path             string          `yaml:"path"`              // instead of node: browse names from the root, "/Objects/nsu=URI;Machines/2:press/Speed"; looked up at each connect; & before / & ; or : in a name
+	Type             string          `yaml:"type"`              // bool, int, uint, double, string or bytes
+	Unit             string          `yaml:"unit"`              // UNECE Rec 20 common code, such as CEL; left out: what the server says
+	TrustUnit        bool            `yaml:"trust_unit"`        // the server's EngineeringUnits are wrong: the unit here counts
+	SamplingInterval strict.Duration `yaml:"sampling_interval"` // how often the server looks at the node; 0s, the default: as the source says
+	QueueSize        uint32          `yaml:"queue_size"`        // values the server keeps of it; default: from outage, or as the source says
+	Deadband         string          `yaml:"deadband"`          // changes up to so much don't count: 0.5, or 2% of its EURange
+	Trigger          string          `yaml:"trigger"`           // what the server sends: value, the default, is each new value or status; status; timestamp, which is also the same value again
+	MaxSilence       strict.Duration `yaml:"max_silence"`       // the node changes at least so often; 0s: not declared
 }
 
 // Validate fills in the defaults and checks what can be checked without the server.
@@ -71,6 +79,20 @@ func (c *Config) Validate() error {
 	if err := c.Security.validate(); err != nil {
 		return strict.Under("security", err)
 	}
+	if err := c.profiled(); err != nil {
+		return err
+	}
+	if err := c.bounded(); err != nil {
+		return err
+	}
+	if err := c.Window.Validate(); err != nil {
+		return strict.Under("window", err)
+	}
+	return c.named()
+}
+
+// bounded checks how much is asked for, and how often.
+func (c *Config) bounded() error {
 	switch {
 	case time.Duration(c.PublishingInterval) < 10*time.Millisecond || time.Duration(c.PublishingInterval) > time.Minute:
 		return strict.At("publishing_interval", "publishing_interval must lie between 10ms and 1m")
@@ -82,14 +104,17 @@ func (c *Config) Validate() error {
 		return strict.At("in_flight", "in_flight must lie between 1 and 16")
 	case len(c.Signals)+len(c.Events) == 0:
 		return strict.At("signals", "signals is empty: nothing would be read")
-	case len(c.Signals) > maxSignals-maxEvents:
-		return strict.At("signals", "signals has %d entries, one source takes at most %d", len(c.Signals), maxSignals-maxEvents)
 	case len(c.Events) > maxEvents:
 		return strict.At("events", "events has %d entries, one source takes at most %d", len(c.Events), maxEvents)
 	}
-	if err := c.Window.Validate(); err != nil {
-		return strict.Under("window", err)
+	if err := c.tooMany(); err != nil {
+		return err
 	}
+	return c.outlasting()
+}
+
+// named checks signals and events, each for itself and their names together.
+func (c *Config) named() error {
 	seen := make(map[string]bool, len(c.Signals))
 	for i, s := range c.Signals {
 		if err := s.validate(); err != nil {
@@ -119,7 +144,6 @@ func (c *Config) defaults() {
 	set(&c.Lifetime, defaultLifetime)
 	set(&c.QueueSize, defaultQueue)
 	set(&c.Disorder, defaultDisorder)
-	set(&c.InFlight, defaultInFlight)
 }
 
 func set[T comparable](v *T, value T) {
@@ -138,6 +162,12 @@ func (s Signal) validate() error {
 	}
 	if s.TrustUnit && s.Unit == "" {
 		return strict.At("trust_unit", "trust_unit has no unit beside it")
+	}
+	if s.QueueSize > maxQueue {
+		return strict.At("queue_size", "queue_size must be at most %d", maxQueue)
+	}
+	if err := s.sifted(); err != nil {
+		return err
 	}
 	_, err := s.address()
 	return err

@@ -14,9 +14,6 @@ type limits struct {
 	read, translate, items int
 }
 
-// usual are the limits of a server that says nothing.
-func usual() limits { return limits{read: 1000, translate: 500, items: itemsPerCall} }
-
 // lower takes what the server says where that is less; 0 says nothing
 // (OPC 10000-5 §6.3.11).
 func lower(limit *int, said uint32) {
@@ -27,7 +24,7 @@ func lower(limit *int, said uint32) {
 
 // learnLimits reads the server's OperationLimits. Not every server has them.
 func (r *Reader) learnLimits(ctx context.Context) error {
-	r.limits = usual()
+	r.limits = limits{read: r.cfg.Limits.Read, translate: r.cfg.Limits.Translate, items: r.cfg.Limits.Items}
 	nodes := []uint32{
 		id.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
 		id.Server_ServerCapabilities_OperationLimits_MaxNodesPerTranslateBrowsePathsToNodeIDs,
@@ -45,7 +42,8 @@ func (r *Reader) learnLimits(ctx context.Context) error {
 		said, _ := scalarOf[uint32](values[i])
 		lower(limit, said)
 	}
-	r.log.Debug("the server's limits", "read", r.limits.read, "translate", r.limits.translate, "items", r.limits.items)
+	r.log.Debug("what one call may ask of the server", "profile", r.cfg.Profile, "quirk", r.profile.quirk, "sessions", r.profile.sessions,
+		"read", r.limits.read, "translate", r.limits.translate, "items", r.limits.items)
 	return nil
 }
 

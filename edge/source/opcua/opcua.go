@@ -45,29 +45,33 @@ type Reader struct {
 	out    source.Log
 	sess   session
 
-	limits    limits
-	items     []item
-	named     string
-	drifts    []bool       // signals whose values count for nothing
-	checked   map[int]bool // signals whose change of meaning was looked into
-	adopted   bool         // items knows what the state's subscription has
-	again     []uint16     // how often the item of each signal was made again
-	order     *sequence
-	gone      bool         // the subscription can't be continued
-	initial   []bool       // signals whose first value is still to come
-	last      []mesh.Nanos // event time of the latest sample of each signal
-	unread    unread
-	unsure    bool      // what was acknowledged may be lost, and the log has said so
-	doubted   bool      // the server's clock was not believed at the last message
-	taken     []uint32  // messages given to the sealer since the last commit
-	pushed    []mark    // commits on their way, in order
-	done      uint64    // commits that are durable
-	kept      int       // messages the server keeps for Republish, as far as it has shown
-	committed uint32    // the last message that is durable
-	since     time.Time // machine time since when taken waits; zero: it doesn't
-	acks      acks
-	ears      ears
-	text      []byte // of samples since the last block was full
+	limits     limits
+	items      []item
+	named      string
+	profile    profile
+	revised    revised
+	unfiltered []*ua.MonitoredItemCreateRequest // items to ask for again without a filter
+	sieved     []sieve
+	drifts     []bool       // signals whose values count for nothing
+	checked    map[int]bool // signals whose change of meaning was looked into
+	adopted    bool         // items knows what the state's subscription has
+	again      []uint16     // how often the item of each signal was made again
+	order      *sequence
+	gone       bool         // the subscription can't be continued
+	initial    []bool       // signals whose first value is still to come
+	last       []mesh.Nanos // event time of the latest sample of each signal
+	unread     unread
+	unsure     bool      // what was acknowledged may be lost, and the log has said so
+	doubted    bool      // the server's clock was not believed at the last message
+	taken      []uint32  // messages given to the sealer since the last commit
+	pushed     []mark    // commits on their way, in order
+	done       uint64    // commits that are durable
+	kept       int       // messages the server keeps for Republish, as far as it has shown
+	committed  uint32    // the last message that is durable
+	since      time.Time // machine time since when taken waits; zero: it doesn't
+	acks       acks
+	ears       ears
+	text       []byte // of samples since the last block was full
 }
 
 // wanted is what a sample needs of its signal.
@@ -107,6 +111,8 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	r.named, r.drifts, r.checked = r.hash, make([]bool, len(r.nodes)), map[int]bool{}
 	r.initial = make([]bool, len(r.table))
 	r.last = make([]mesh.Nanos, len(r.table))
+	r.hash += cfg.asked()
+	r.profile = profiles()[cfg.Profile]
 	r.items, r.again = make([]item, len(r.nodes)), make([]uint16, len(r.nodes))
 	r.ears = newEars()
 	r.sess = session{endpoint: cfg.Endpoint, life: time.Duration(cfg.Lifetime), security: cfg.Security, app: cfg.Application, log: r.log}
@@ -180,7 +186,16 @@ func (r *Reader) restore(resume []byte) (err error) {
 func (r *Reader) Doubt() { r.unsure = true }
 
 // connected is the reader's word while it publishes.
-func (r *Reader) connected() string { return "connected" + r.refusedText() + r.driftText() + r.heard() }
+func (r *Reader) connected() string {
+	return "connected" + r.refusedText() + r.revisedText() + r.driftText() + r.heard()
+}
+
+func (r *Reader) revisedText() string {
+	if r.state.Revised == "" {
+		return ""
+	}
+	return "; the server does not do all that was asked: " + r.state.Revised
+}
 
 func (r *Reader) refusedText() string {
 	bad := r.state.Refused

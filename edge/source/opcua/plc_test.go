@@ -34,6 +34,7 @@ type plc struct {
 	says   map[uint32]uint32 // limits it says, by their node
 	refuse func(ua.Request) error
 	item   func(*ua.MonitoredItemCreateRequest, *ua.MonitoredItemCreateResult) // has its say of each item
+	sub    func(*ua.CreateSubscriptionResponse)                                // likewise of a subscription
 	calls  map[string]int                                                      // by request
 	subs   map[uint32]*plcSub
 	last   uint32
@@ -381,10 +382,14 @@ func (p *plc) create(r ua.Request) (ua.Response, error) {
 	req := r.(*ua.CreateSubscriptionRequest)
 	p.last++
 	p.subs[p.last] = &plcSub{items: map[uint32]*plcItem{}, kept: map[uint32]*ua.NotificationMessage{}, asked: req}
-	return &ua.CreateSubscriptionResponse{
+	res := &ua.CreateSubscriptionResponse{
 		ResponseHeader: p.header(), SubscriptionID: p.last, RevisedPublishingInterval: req.RequestedPublishingInterval,
 		RevisedLifetimeCount: req.RequestedLifetimeCount, RevisedMaxKeepAliveCount: req.RequestedMaxKeepAliveCount,
-	}, nil
+	}
+	if p.sub != nil {
+		p.sub(res)
+	}
+	return res, nil
 }
 
 func (p *plc) remove(r ua.Request) (ua.Response, error) {

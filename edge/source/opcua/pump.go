@@ -378,6 +378,9 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 			notBefore(s, r.last[i]+1, now)
 		}
 	}
+	if r.sieved != nil && r.held(i, s) {
+		return nil
+	}
 	if s.Flags&mesh.FlagSuspect == 0 {
 		r.last[i] = max(r.last[i], s.Time)
 	}

@@ -32,6 +32,7 @@ type item struct {
 	drift string // in which way the signal is not what was agreed
 	// cleared: it is again, and what came meanwhile counts for nothing.
 	cleared bool
+	bare    bool // its server takes no filter for it
 }
 
 // every is all signals.
@@ -195,6 +196,9 @@ func (r *Reader) moved() (out []int) {
 func (r *Reader) found() map[int]bool {
 	out := map[int]bool{}
 	for _, x := range r.state.Refused {
+		if x.Signal >= len(r.items) {
+			continue // a notifier
+		}
 		switch ua.StatusCode(x.Status) {
 		case ua.StatusBadNodeIDUnknown, ua.StatusBadNodeIDInvalid, ua.StatusBadNoMatch, ua.StatusBadTooManyMatches:
 			out[x.Signal] = r.items[x.Signal].at != nil && (r.items[x.Signal].facts.known || r.nodes[x.Signal].path != nil)

@@ -24,6 +24,7 @@ type state struct {
 	Pinned       map[uint16]string `json:"pinned,omitempty"`  // what indexes of namespaces meant when they were first used
 	Named        string            `json:"named,omitempty"`   // hash of names and addresses that Pinned, Seen and Drifted are of
 	Seen         string            `json:"seen,omitempty"`    // packed: types and units as they were last believed
+	Revised      string            `json:"revised,omitempty"` // where the server does less than was asked, in words
 	Drifted      []int             `json:"drifted,omitempty"` // signals whose values count for nothing
 	Fresh        bool              `json:"fresh"`             // nothing is proven on this subscription yet
 	Seq          uint32            `json:"seq"`               // of the last message taken; 0: none

@@ -1,7 +1,6 @@
 package opcua
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +72,7 @@ func (r *Reader) takeUp(ctx context.Context, kept bool) error {
 	if err := r.adopt(); err != nil {
 		return err
 	}
+	r.sieves()
 	moved := r.moved()
 	if err := r.retire(moved); err != nil {
 		return err
@@ -179,16 +179,20 @@ func (r *Reader) drop(ctx context.Context) error {
 // a subscription that must not be forgotten.
 func (r *Reader) create(ctx context.Context) error {
 	interval := time.Duration(r.cfg.PublishingInterval)
-	s, err := call[*ua.CreateSubscriptionResponse](ctx, &r.sess, &ua.CreateSubscriptionRequest{
+	asked := &ua.CreateSubscriptionRequest{
 		RequestedPublishingInterval: float64(interval) / float64(time.Millisecond),
 		RequestedMaxKeepAliveCount:  r.cfg.KeepAliveCount,
 		RequestedLifetimeCount:      uint32(min(time.Duration(r.cfg.Lifetime)/interval, 1<<31)),
 		MaxNotificationsPerPublish:  notesPerMessage,
 		PublishingEnabled:           true,
-	})
+	}
+	s, err := call[*ua.CreateSubscriptionResponse](ctx, &r.sess, asked)
 	if err != nil {
 		return fmt.Errorf("create a subscription: %w", err)
 	}
+	r.revised, r.state.Revised = revised{}, ""
+	r.revised.ofSubscription(asked, s)
+	r.sieves()
 	r.state.KeepAlive = time.Duration(s.RevisedPublishingInterval*float64(time.Millisecond)) * time.Duration(s.RevisedMaxKeepAliveCount)
 	incarnation, err := newIncarnation()
 	if err != nil {
@@ -204,117 +208,4 @@ func (r *Reader) create(ctx context.Context) error {
 		return err
 	}
 	return r.make(ctx, r.every())
-}
-
-// make asks for the monitored items of these signals. That all were made is
-// committed with their subscription: one that has only some is not taken up again.
-func (r *Reader) make(ctx context.Context, signals []int) error {
-	var wanted []*ua.MonitoredItemCreateRequest
-	for _, i := range signals {
-		if r.items[i].lost != nil {
-			r.refuse(i, r.items[i].lost)
-			continue
-		}
-		wanted = append(wanted, r.item(i, r.items[i].at))
-	}
-	err := inCalls(&r.limits.items, wanted, func(some []*ua.MonitoredItemCreateRequest) error { return r.monitor(ctx, some) })
-	if err != nil {
-		return err
-	}
-	if bad := len(r.state.Refused); bad > 0 {
-		r.log.Error("some signals are not read", "count", bad, "of", len(r.nodes))
-	}
-	r.state.Created, r.state.Nodes = len(r.nodes), r.fingerprint(func(i int) string { return r.items[i].made })
-	return r.commitNow(ctx)
-}
-
-func (r *Reader) item(i int, id *ua.NodeID) *ua.MonitoredItemCreateRequest {
-	r.initial[i] = true
-	return &ua.MonitoredItemCreateRequest{
-		ItemToMonitor:  &ua.ReadValueID{NodeID: id, AttributeID: ua.AttributeIDValue, DataEncoding: &ua.QualifiedName{}},
-		MonitoringMode: ua.MonitoringModeReporting,
-		RequestedParameters: &ua.MonitoringParameters{
-			ClientHandle: r.state.handle(i, r.again[i]), SamplingInterval: float64(r.cfg.SamplingInterval) / float64(time.Millisecond),
-			QueueSize: r.cfg.QueueSize, DiscardOldest: true, Filter: ua.NewExtensionObject(nil),
-		},
-	}
-}
-
-// monitor creates items and notes those the server refuses. Where it refuses
-// the call as a whole, the items are asked for one by one, so that a single
-// bad node costs only itself.
-func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateRequest) error {
-	c, err := call[*ua.CreateMonitoredItemsResponse](ctx, &r.sess, &ua.CreateMonitoredItemsRequest{
-		SubscriptionID: r.state.Subscription, TimestampsToReturn: ua.TimestampsToReturnBoth, ItemsToCreate: items,
-	})
-	if code, refused := refusal(err); refused {
-		return r.notMonitored(ctx, items, code)
-	}
-	if err != nil {
-		return fmt.Errorf("create monitored items: %w", err)
-	}
-	if len(c.Results) != len(items) {
-		return fmt.Errorf("the server answered %d items with %d results", len(items), len(c.Results))
-	}
-	shortest := r.cfg.QueueSize
-	for i, res := range c.Results {
-		if res.StatusCode != ua.StatusOK && uint32(res.StatusCode)&0xC0000000 != 0 {
-			r.refuseHandle(items[i].RequestedParameters.ClientHandle, res.StatusCode)
-			continue
-		}
-		r.isMade(items[i].RequestedParameters.ClientHandle, res.MonitoredItemID)
-		shortest = min(shortest, res.RevisedQueueSize)
-	}
-	if shortest < r.cfg.QueueSize {
-		r.log.Info("the server keeps fewer values per node than asked for", "queue_size", shortest, "asked", r.cfg.QueueSize)
-	}
-	return nil
-}
-
-// notMonitored says what it means that the server refuses a call for items as a whole.
-func (r *Reader) notMonitored(ctx context.Context, items []*ua.MonitoredItemCreateRequest, code ua.StatusCode) error {
-	switch {
-	case code == ua.StatusBadSubscriptionIDInvalid || code == ua.StatusBadSessionIDInvalid:
-		return fmt.Errorf("%w: create monitored items: %w", errGone, code)
-	case len(items) == 1:
-		r.refuseHandle(items[0].RequestedParameters.ClientHandle, code)
-		return nil
-	case tooLarge(code):
-		return code
-	}
-	for i := range items {
-		if err := r.monitor(ctx, items[i:i+1]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *Reader) refuseHandle(handle uint32, why error) {
-	i, _, _ := r.state.signal(handle)
-	r.refuse(i, why)
-}
-
-// isMade notes the item of a signal.
-func (r *Reader) isMade(handle, id uint32) {
-	i, _, _ := r.state.signal(handle)
-	r.items[i].made, r.items[i].id, r.items[i].cleared = r.items[i].where(), id, false
-	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i })
-}
-
-// refuse notes a signal that the server gives no item for. What was known of it
-// must not be carried on: begin gives it a sample of this status.
-func (r *Reader) refuse(i int, why error) {
-	r.initial[i] = false
-	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i }) // asked for twice, after a crash
-	r.state.Refused = append(r.state.Refused, refused{i, statusOf(why)})
-	r.log.Warn("the server refuses a signal", "signal", r.table[i].Name, "node", r.where(i), "error", why.Error())
-}
-
-// where is the node of signal or notifier i as the configuration has it.
-func (r *Reader) where(i int) string {
-	if n := i - len(r.cfg.Signals); n >= 0 {
-		return r.cfg.Events[n].Node
-	}
-	return cmp.Or(r.cfg.Signals[i].Node, r.cfg.Signals[i].Path)
 }
