@@ -182,7 +182,8 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 	if c.Status == "" {
 		c.Status = filepath.Join(c.Data, "status.sock")
 	}
-	if err := c.Window.Validate(); err != nil {
+	said := c.Window // what it leaves out may depend on the source
+	if err := said.Validate(); err != nil {
 		return doc.Place("$.window", err)
 	}
 	if c.Buffer.Dir == "" {

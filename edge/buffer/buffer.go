@@ -66,7 +66,7 @@ type Buffer struct {
 	readers map[*piece]segment
 	states  map[string][]byte
 	descs   map[mesh.Hash]mesh.Descriptor
-	named   []named // of those that came last
+	named   []named // of those that came last; who writes alone touches it
 	skips   map[uint64]bool
 	changed chan struct{}
 	reader  reader

@@ -19,6 +19,9 @@ import (
 const (
 	defaultBytes   strict.Size = 512 << 10
 	defaultSamples             = 20_000
+	// perSignal is how many samples of each signal a window has room for at least: a
+	// column costs some bytes and a fraction of a microsecond, however short it is.
+	perSignal = 12
 )
 
 // Profile is a choice between fresh data and flash that lasts: how long a commit
@@ -63,9 +66,9 @@ const (
 // half of what the device may have unacknowledged waits in it.
 type Window struct {
 	Profile    Profile         `yaml:"profile"`     // latency (the default) or flash; what stands beside it goes first
-	Bytes      strict.Size     `yaml:"bytes"`       // uncompressed; default 512KiB
+	Bytes      strict.Size     `yaml:"bytes"`       // uncompressed; default 512KiB, or 288 bytes a signal where that is more
 	Latency    strict.Duration `yaml:"latency"`     // since the first sample or proof; default that of the profile: 1s or 4s; at most 1m
-	MaxSamples int             `yaml:"max_samples"` // default 20000, at most 131072: wire.MaxSamples
+	MaxSamples int             `yaml:"max_samples"` // default 20000, or 12 a signal where that is more; at most 131072: wire.MaxSamples
 }
 
 // Validate fills in the defaults and checks the limits.
@@ -93,6 +96,13 @@ func (w *Window) Validate() error {
 		return strict.At("max_samples", "window.max_samples must lie between 1 and %d", wire.MaxSamples)
 	}
 	return nil
+}
+
+// Suit fills in the defaults that depend on how many signals a source has.
+func (w *Window) Suit(signals int) {
+	samples := min(max(defaultSamples, perSignal*signals), wire.MaxSamples)
+	w.Bytes = cmp.Or(w.Bytes, max(defaultBytes, strict.Size(samples*sampleBytes)))
+	w.MaxSamples = cmp.Or(w.MaxSamples, samples)
 }
 
 // Default takes what w leaves out from d. A profile of its own says how long w

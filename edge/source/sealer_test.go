@@ -264,6 +264,26 @@ func TestWindow_Validate(t *testing.T) {
 	}
 }
 
+func TestWindow_SuitsManySignals(t *testing.T) {
+	for _, c := range []struct {
+		said    Window
+		signals int
+		samples int
+		bytes   strict.Size
+	}{
+		{Window{}, 12, 20_000, 512 << 10},
+		{Window{}, 5_000, 60_000, 60_000 * sampleBytes},
+		{Window{}, 60_000, wire.MaxSamples, wire.MaxSamples * sampleBytes},
+		{Window{MaxSamples: 100, Bytes: 2048}, 5_000, 100, 2048},
+	} {
+		w := c.said
+		w.Suit(c.signals)
+		if err := w.Validate(); err != nil || w.MaxSamples != c.samples || w.Bytes != c.bytes {
+			t.Errorf("%d signals, said %+v: %d samples, %d bytes, %v", c.signals, c.said, w.MaxSamples, w.Bytes, err)
+		}
+	}
+}
+
 func TestWindow_WhatIsSaidBeatsTheProfile(t *testing.T) {
 	two := strict.Duration(2 * time.Second)
 	for _, c := range []struct {

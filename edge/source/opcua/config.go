@@ -85,6 +85,7 @@ func (c *Config) Validate() error {
 	if err := c.bounded(); err != nil {
 		return err
 	}
+	c.Window.Suit(len(c.Signals))
 	if err := c.Window.Validate(); err != nil {
 		return strict.Under("window", err)
 	}
