@@ -160,6 +160,18 @@ func (g *Ingest) Place(ctx context.Context) (mesh.Place, error) {
 	return g.place, g.openLocked(ctx)
 }
 
+// Begin notes that another stream is read than before, from its first message on.
+// Receipts say so at once: an agent whose messages went with the old one, and whose
+// full buffer has room for nothing new, would else wait for something to come through.
+func (g *Ingest) Begin(ctx context.Context, stream string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.openLocked(ctx); err != nil || g.place.Stream == stream {
+		return err
+	}
+	return g.takeLocked(ctx, mesh.Take{Place: mesh.Place{Stream: stream}})
+}
+
 // Heard is when an agent's last message was taken, by the machine clock; ok is
 // false where none came since the program started.
 func (g *Ingest) Heard(site, agent string) (at time.Time, ok bool) {

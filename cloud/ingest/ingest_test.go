@@ -422,3 +422,35 @@ func TestIngest_RecordsOfTheHub(t *testing.T) {
 		t.Errorf("place %+v, %v", p, err)
 	}
 }
+
+// A stream made anew is told at once, and kept: who waits has nothing to send.
+func TestIngest_BeginTellsThatTheStreamIsAnother(t *testing.T) {
+	r := newRig(t)
+	a := newAgent(t, "gw-1")
+	r.send(a, a.open())
+	check := func(g *Ingest, want mesh.Place) {
+		t.Helper()
+		b, err := g.Receipt(t.Context(), "graz", "gw-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.DecodeReceipt(b)
+		if err != nil || got.Place != want {
+			t.Errorf("the receipt says %v, want %v (%v)", got.Place, want, err)
+		}
+	}
+	was, err := r.g.Place(t.Context())
+	if err != nil || was.Seq == 0 {
+		t.Fatalf("place %v, %v", was, err)
+	}
+	check(r.g, was)
+	if err := r.g.Begin(t.Context(), was.Stream); err != nil {
+		t.Fatal(err)
+	}
+	check(r.g, was)
+	if err := r.g.Begin(t.Context(), "INGEST@2"); err != nil {
+		t.Fatal(err)
+	}
+	check(r.g, mesh.Place{Stream: "INGEST@2"})
+	check(newIngest(r.store), mesh.Place{Stream: "INGEST@2"})
+}

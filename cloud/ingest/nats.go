@@ -103,6 +103,9 @@ func (g *Ingest) session(ctx context.Context, nc *nats.Conn, js jetstream.JetStr
 	case place.Stream != "":
 		g.counts.renewed.Add(1)
 		g.log.ErrorContext(ctx, "the ingest stream was deleted and made anew: agents send again what is not accounted", "was", place.Stream, "was_seq", place.Seq, "is", r.identity, "last_seq", info.State.LastSeq)
+		if err := g.Begin(ctx, r.identity); err != nil {
+			return err
+		}
 	}
 	c, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,

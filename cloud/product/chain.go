@@ -155,6 +155,15 @@ func (c *Chain) reach(place int, e mesh.Epoch) {
 	}
 }
 
+// rough is an ordinal that stands to those of records to come as that of a settled
+// record does: they are of other epochs, or behind it in its own.
+func (c *Chain) rough(ord mesh.Ordinal) mesh.Ordinal {
+	if int(ord>>seqBits)-1 < c.First {
+		return settled
+	}
+	return ord &^ (1<<seqBits - 1)
+}
+
 // came puts a run among the others.
 func (c *Chain) came(s Stair) {
 	at := 0

@@ -73,7 +73,7 @@ type Absent struct {
 
 func (l Lost) span() mesh.Span { return mesh.Span{From: l.From, To: l.To} }
 
-// settled is the ordinal of a proof that no record to come can stand before.
+// settled is the ordinal of a proof in an epoch that isn't kept any more.
 const settled = 1
 
 // Batch takes what a batch at a position of its agent's log claims; ord is
@@ -132,7 +132,9 @@ func (k *Known) Void(ord mesh.Ordinal, v mesh.Void, part mesh.Part) {
 }
 
 // Advance weighs the proofs by what is known of their log, and tidies up: what
-// no record to come can tell apart becomes one piece.
+// no record to come can tell apart becomes one piece. A void of a branch that was
+// left may still come: it takes back what was proven in its epoch and before, not
+// what was proven in one behind it.
 func (k *Known) Advance(c *Chain) {
 	k.Through = max(k.Through, c.Through)
 	k.weigh(c)
@@ -140,7 +142,8 @@ func (k *Known) Advance(c *Chain) {
 	for _, p := range k.Pieces {
 		if max(p.Proof, p.Void) <= k.Through && p.Firm == p.Proof {
 			if p.known() {
-				p.Proof, p.Void, p.Firm = settled, 0, settled
+				p.Proof = c.rough(p.Proof)
+				p.Void, p.Firm = 0, p.Proof
 			} else {
 				p.Proof, p.Firm = 0, 0
 			}

@@ -254,6 +254,47 @@ func TestKnown_ProofsBeyondAHoleOfABranchThatWasLeftDoNotCount(t *testing.T) {
 	}
 }
 
+// A branch that was left brings a void of what another epoch has proven since:
+// whether that was settled meanwhile must not matter.
+func TestKnown_AVoidOfABranchThatWasLeftComesLate(t *testing.T) {
+	ord := func(place, seq int) mesh.Ordinal { return mesh.Ordinal(place)<<seqBits | mesh.Ordinal(seq) }
+	for _, c := range []struct {
+		proven mesh.Ordinal // of the stretch 10 to 20
+		void   mesh.Ordinal // of the same
+		known  bool
+	}{
+		{ord(3, 2), ord(2, 4), true},  // in an epoch behind it
+		{ord(1, 2), ord(2, 4), false}, // in the one before
+		{ord(2, 2), ord(2, 4), false}, // in its own, before it
+		{ord(3, 2), ord(3, 3), false}, // on the chain
+	} {
+		for _, settled := range []bool{true, false} {
+			k := &Known{}
+			chain := &Chain{Through: ord(4, 9), Links: []Link{{End: 3}, {End: 3}, {End: 3}, {}}}
+			k.Batch(mesh.Position{}, c.proven, mesh.Header{Proven: mesh.Span{From: 10, To: 20}, Complete: 20})
+			k.Batch(mesh.Position{}, c.proven, mesh.Header{Proven: mesh.Span{From: 30, To: 40}, Complete: 40})
+			if settled {
+				k.Advance(chain)
+			}
+			k.Void(c.void, mesh.Void{Cause: mesh.CauseDamaged}, mesh.Part{Times: mesh.Span{From: 10, To: 20}})
+			k.Advance(chain)
+			if got := len(k.Spans()) == 2; got != c.known {
+				t.Errorf("proven by %x, void %x, settled before: %v: known %v", c.proven, c.void, settled, got)
+			}
+		}
+	}
+	// Epochs that are not kept are one: pieces don't grow with the age of a log.
+	k, chain := &Known{}, &Chain{}
+	for place := 1; place < 500; place++ {
+		k.Batch(mesh.Position{}, ord(place, 2), mesh.Header{Proven: mesh.Span{From: mesh.Nanos(place), To: mesh.Nanos(place + 1)}, Complete: mesh.Nanos(place + 1)})
+		chain.Take(mesh.Position{Epoch: mesh.Epoch{byte(place), byte(place >> 8)}, Seq: 2}, ord(place, 2), ord(place, 2), nil)
+		k.Advance(chain)
+	}
+	if n := len(k.Pieces); n > maxLinks+1 {
+		t.Errorf("%d pieces", n)
+	}
+}
+
 // A disk that was put back twice: the second branch follows the first epoch
 // further back, so the epoch between is off the chain as a whole.
 func TestChain_ForkLeavesWholeEpochs(t *testing.T) {

@@ -158,6 +158,8 @@ type Forward struct {
 	by      mesh.Position // of that receipt
 	reached mesh.Position // where through last stood on this log's chain, in the hub's epoch
 	place   mesh.Place    // of the hub in the stream; zero: it doesn't say
+	arrived time.Time     // when it was first heard to be there
+	placed  time.Time     // and when last
 	limits  mesh.Limits
 	// linkMost is the largest message of this connection, where it said so.
 	linkMost int

@@ -244,6 +244,48 @@ func TestForward_HubThatWentBack(t *testing.T) {
 	}
 }
 
+// A stream that is an old copy of itself has lost what was sent. Where the buffer is
+// full nothing new goes out that would move the hub past it.
+func TestForward_StreamThatWentBackWhileNothingNewIsSaid(t *testing.T) {
+	r := newRig(t)
+	r.log.batches(20)
+	r.connect()
+	r.settle(3)
+	r.log.batches(20)
+	kept := len(r.s.messages)
+	check(t, r.steps())
+	r.s.messages = r.s.messages[:kept]
+	r.settle(standsStill*60 + 3)
+	if n := r.f.Status().Resent; n == 0 {
+		t.Error("nothing was sent again")
+	}
+}
+
+// A hub that is behind, or gives no receipts, is no stream that went back.
+func TestForward_WaitsForAHubThatIsBehind(t *testing.T) {
+	r := newRig(t)
+	r.log.batches(20)
+	r.connect()
+	r.settle(3)
+	for i := range 60 { // each message takes it three minutes
+		r.log.batches(1)
+		check(t, r.steps())
+		if i%3 == 0 {
+			r.hub.readTo(r.s, r.hub.place+1)
+		}
+		check(t, r.f.Receive(r.hub.receipt(r.s)))
+		check(t, r.steps())
+		r.now = r.now.Add(time.Minute)
+	}
+	r.log.batches(3)
+	check(t, r.steps())
+	r.now = r.now.Add(24 * time.Hour) // and no receipt
+	check(t, r.steps())
+	if n := r.f.Status().Resent; n != 0 {
+		t.Errorf("%d resends", n)
+	}
+}
+
 func TestForward_ReviewSpacesResends(t *testing.T) {
 	r := newRig(t)
 	r.connect()

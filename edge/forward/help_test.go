@@ -231,8 +231,10 @@ func newHub(tb testing.TB) *hub {
 	}
 }
 
-func (h *hub) read(s *stream) {
-	for ; h.place < len(s.messages); h.place++ {
+func (h *hub) read(s *stream) { h.readTo(s, len(s.messages)) }
+
+func (h *hub) readTo(s *stream, end int) {
+	for ; h.place < min(end, len(s.messages)); h.place++ {
 		for rest := s.messages[h.place].data; len(rest) > 0; {
 			kind, frame, tail, err := wire.Next(rest)
 			check(h.t, err)

@@ -26,11 +26,14 @@ func (f *Forward) received(r mesh.Receipt) error {
 	}
 	another := !f.by.IsZero() && f.by.Epoch != r.By.Epoch || f.place.Stream != "" && r.Place.Stream != "" && f.place.Stream != r.Place.Stream
 	f.by, f.lacks, f.limits = r.By, r.Lacks, r.Limits
+	now := f.now()
 	if r.Place.Stream != "" {
-		f.place = r.Place
+		if r.Place != f.place {
+			f.arrived = now
+		}
+		f.place, f.placed = r.Place, now
 	}
 	back := f.wentBack(another)
-	now := f.now()
 	f.mu.Lock()
 	f.status.LastReceipt = now
 	f.mu.Unlock()
@@ -146,8 +149,20 @@ func (f *Forward) due(fl *flight, now time.Time) bool {
 	if fl.passed.IsZero() && f.place.Seq >= fl.seq {
 		fl.passed = now
 	}
-	return !fl.passed.IsZero() && now.Sub(fl.passed) >= after
+	if fl.passed.IsZero() {
+		since := f.arrived
+		if fl.at.After(since) {
+			since = fl.at
+		}
+		return f.placed.Sub(since) >= standsStill*after<<min(fl.tries, 6)
+	}
+	return now.Sub(fl.passed) >= after
 }
+
+// standsStill is for how many times ResendAfter a hub that gives receipts may stay
+// before what was sent: then the stream has gone back, as one restored from an old
+// copy does, and nobody else may have anything to say that moves it on.
+const standsStill = 4
 
 // lacking is what of runs the hub has not accounted for.
 func (f *Forward) lacking(runs []mesh.Range) (out []mesh.Range) {

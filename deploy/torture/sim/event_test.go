@@ -171,6 +171,9 @@ func (w *world) deliver(h *hub, most int) (n int) {
 		h.stream, h.next = w.stream.id, 1
 		if place.Stream == w.stream.id && place.Seq <= w.stream.seq {
 			h.next = place.Seq + 1
+		} else if err := h.begin(w, place); err != nil {
+			w.moved(h, err)
+			return 0
 		}
 	}
 	msgs := w.stream.from(h.next-1, most)
@@ -189,6 +192,19 @@ func (w *world) deliver(h *hub, most int) (n int) {
 	w.tell("    taken: %d messages up to %d, the hub has %s", len(msgs), h.next-1, w.hubThrough())
 	w.answer(answers)
 	return len(msgs)
+}
+
+// begin tells ingest that the stream is another.
+func (h *hub) begin(w *world, was mesh.Place) error {
+	if was.Stream == "" || was.Stream == w.stream.id {
+		return nil
+	}
+	err := h.ingest.Begin(w.ctx, w.stream.id)
+	if err != nil {
+		w.tell("    not begun: %v", err)
+		h.stream = ""
+	}
+	return err
 }
 
 func (w *world) answer(answers []ingest.Answer) {
