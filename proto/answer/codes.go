@@ -23,6 +23,7 @@ const (
 
 	CertUnknown    Code = "opcua.cert_unknown"
 	CertNotRenewed Code = "opcua.cert_not_renewed"
+	CertUntrusted  Code = "opcua.cert_untrusted"
 	NoMachine      Code = "opcua.no_machine"
 	SourceFindings Code = "source.findings"
 )
@@ -49,6 +50,7 @@ func Codes() []Entry {
 		{Rejected, 5, "the hub does not sign this agent as asked"},
 		{Expired, 5, "the agent's token is out of date"},
 		{CertUnknown, 5, "no certificate has this fingerprint, or several have"},
+		{CertUntrusted, 5, "a server's certificate is not one that is trusted here; the message says how to trust it"},
 		{CertNotRenewed, 6, "there is no next certificate to take into use"},
 		{NotRunning, 6, "no agent answers"},
 		{Locked, 6, "another agent uses the same data folder"},

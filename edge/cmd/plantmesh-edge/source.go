@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 
 	"plantmesh/edge/agent"
-	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/opcua/browse"
 	"plantmesh/proto/answer"
 )
@@ -31,11 +29,8 @@ func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return err
 	}
 	t, err := cfg.Test(ctx, c.File, slog.New(slog.DiscardHandler))
-	if v, ok := errors.AsType[*opcua.VisitError](err); ok {
-		return &answer.Error{Code: answer.Network, Message: fmt.Sprintf("%s: %s", t.Endpoint, v.Error())}
-	}
 	if err != nil {
-		return err
+		return visited(t.Endpoint, err)
 	}
 	var text strings.Builder
 	for _, j := range t.Journeys {

@@ -12,6 +12,7 @@ import (
 
 	"plantmesh/edge/agent"
 	"plantmesh/edge/source/opcua"
+	"plantmesh/edge/source/opcua/trust"
 	"plantmesh/proto/answer"
 )
 
@@ -96,9 +97,18 @@ func visit(ctx context.Context, cfg opcua.Config, use func(ctx context.Context, 
 	if cfg.Security.Insecure {
 		fmt.Fprintf(os.Stderr, "warning: the connection to %s is neither signed nor encrypted\n", cfg.Endpoint)
 	}
-	err := opcua.Visit(ctx, cfg, slog.New(slog.DiscardHandler), use)
-	if v, ok := errors.AsType[*opcua.VisitError](err); ok {
-		return &answer.Error{Code: answer.Network, Message: fmt.Sprintf("%s: %s", cfg.Endpoint, v.Error())}
+	return visited(cfg.Endpoint, opcua.Visit(ctx, cfg, slog.New(slog.DiscardHandler), use))
+}
+
+// visited is the error of a visit, as an answer.
+func visited(endpoint string, err error) error {
+	v, ok := errors.AsType[*opcua.VisitError](err)
+	if !ok {
+		return err
 	}
-	return err
+	code := answer.Network
+	if _, refused := errors.AsType[*trust.Refusal](err); refused {
+		code = answer.CertUntrusted
+	}
+	return &answer.Error{Code: code, Message: fmt.Sprintf("%s: %s", endpoint, v.Error())}
 }

@@ -27,14 +27,16 @@ type Machine struct {
 	Left    []string `json:"left_out"` // variables that no signal is proposed for, and why
 	Empty   []Gap    `json:"empty"`    // fields of products that stay empty, and why
 
-	at []int // places of its objects among the nodes
+	at   []int             // places of its objects among the nodes
+	near map[string]string // what there is instead of a role
 }
 
 // Gap is a field of a product that stays empty, and why.
 type Gap struct {
 	Field
 
-	Why string `json:"why"`
+	Lacks []string `json:"lacks"` // roles
+	Why   string   `json:"why"`
 }
 
 // Signal is a signal that is proposed.
@@ -101,7 +103,7 @@ func (f *finder) entries() {
 				continue
 			}
 			for _, k := range f.kids[i] {
-				if f.nodes[k].Class == classObject {
+				if f.nodes[k].Class == classObject && !strings.HasPrefix(f.nodes[k].Namespace, nsFoundation) { // else it is a specification's own folder
 					f.entry[k] = e.spec
 					f.machine(k).say(e.spec, e.points, "stands under %s of %s", e.name, e.spec)
 				}
@@ -152,7 +154,7 @@ func (f *finder) take(i int, t typed) {
 // own: some give it to what a specification names in its own, as the Foundation's
 // example of Machinery does.
 func (f *finder) instance(n *Node) bool {
-	return !strings.HasPrefix(n.Namespace, "http://opcfoundation.org/UA/") || strings.HasSuffix(n.Namespace, "_Example/")
+	return !strings.HasPrefix(n.Namespace, nsFoundation) || strings.HasSuffix(n.Namespace, "_Example/")
 }
 
 // above is the machine a node stands in, or is.
@@ -230,15 +232,20 @@ func (f *finder) finish(m *Machine, line string) {
 	for i := range m.Signals {
 		m.Signals[i].Name = m.Line + "." + m.Unit + "." + m.Signals[i].Name
 	}
+	m.near = map[string]string{}
+	for _, r := range missing {
+		m.near[r] = near(m, r)
+	}
 	for _, field := range Fields() {
-		var lack []string
+		g := Gap{Field: field}
+		var why []string
 		for _, r := range field.Roles {
 			if slices.Contains(missing, r) {
-				lack = append(lack, "no "+r+" ("+means(r)+")"+f.near(m, r))
+				g.Lacks, why = append(g.Lacks, r), append(why, "no "+r+" ("+means(r)+")"+m.near[r])
 			}
 		}
-		if len(lack) > 0 {
-			m.Empty = append(m.Empty, Gap{field, strings.Join(lack, "; ")})
+		if g.Why = strings.Join(why, "; "); len(why) > 0 {
+			m.Empty = append(m.Empty, g)
 		}
 	}
 }
@@ -253,13 +260,13 @@ func means(name string) string {
 }
 
 // near says what there is instead of a role.
-func (f *finder) near(m *Machine, role string) string {
-	near := map[string]struct{ signal, say string }{
+func near(m *Machine, role string) string {
+	instead := map[string]struct{ signal, say string }{
 		"state":    {"item_state", ": MachineryItemState is there, but counts 0 to 3"},
 		"mode":     {"operation_mode", ": MachineryOperationMode is there, but numbers modes otherwise"},
 		"produced": {"cycles", ": OperationCycleCounter is there; where a cycle makes one item, name that signal produced"},
 	}
-	if n, ok := near[role]; ok && slices.ContainsFunc(m.Signals, func(s Signal) bool { return s.Name == n.signal || strings.HasSuffix(s.Name, "."+n.signal) }) {
+	if n, ok := instead[role]; ok && slices.ContainsFunc(m.Signals, func(s Signal) bool { return s.Name == n.signal || strings.HasSuffix(s.Name, "."+n.signal) }) {
 		return n.say
 	}
 	if role == "state" && slices.ContainsFunc(m.Signals, func(s Signal) bool { return strings.Contains(s.Name, "execute_state") }) {

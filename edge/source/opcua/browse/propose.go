@@ -3,6 +3,7 @@ package browse
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -66,8 +67,8 @@ func (m *Machine) yaml(b *strings.Builder) {
 	for _, l := range m.Left {
 		fmt.Fprintf(b, "    # left out: %s\n", comment(l))
 	}
-	for _, g := range m.Empty {
-		fmt.Fprintf(b, "    # stays empty: %s of %s: %s\n", g.Field.Field, g.Product, comment(g.Why))
+	for _, l := range m.lacks() {
+		fmt.Fprintf(b, "    # no %s (%s)%s: leaves empty %s\n", l.role, means(l.role), comment(l.near), strings.Join(l.fields, ", "))
 	}
 }
 
@@ -112,29 +113,61 @@ func (p *Preview) Text() string {
 	return b.String()
 }
 
-// Feeds says which fields of products are fed, and for how many machines others
-// stay empty.
+// lack is a role that a machine doesn't have, and what stays empty for it.
+type lack struct {
+	role, near string
+	fields     []string
+}
+
+// lacks are the roles that are missing, in the order in which products ask for them.
+func (m *Machine) lacks() (out []lack) {
+	for _, g := range m.Empty {
+		for _, r := range g.Lacks {
+			at := slices.IndexFunc(out, func(l lack) bool { return l.role == r })
+			if at < 0 {
+				at = len(out)
+				out = append(out, lack{role: r, near: m.near[r]})
+			}
+			out[at].fields = append(out[at].fields, g.Product+"."+g.Field.Field)
+		}
+	}
+	return out
+}
+
+// Feeds says which fields of products are fed, and which stay empty of how many
+// machines for want of which role.
 func Feeds(machines []Machine) (filled, empty []string) {
 	for _, f := range Fields() {
-		lack, why := 0, ""
-		for _, m := range machines {
-			for _, g := range m.Empty {
-				if g.Product == f.Product && g.Field.Field == f.Field {
-					lack++
-					why = cmp.Or(why, m.Name+": "+g.Why)
-				}
-			}
+		if slices.ContainsFunc(machines, func(m Machine) bool {
+			return slices.ContainsFunc(m.Empty, func(g Gap) bool { return g.Product == f.Product && g.Field.Field == f.Field })
+		}) {
+			continue
 		}
 		name := f.Product + "." + f.Field
 		if f.Site != "" {
 			name += " (with " + f.Site + " in the site file)"
 		}
-		switch {
-		case lack == 0 && len(machines) > 0:
-			filled = append(filled, name)
-		case lack > 0:
-			empty = append(empty, fmt.Sprintf("%s of %d of %d machines; %s", f.Product+"."+f.Field, lack, len(machines), why))
+		filled = append(filled, name)
+	}
+	for _, r := range roles() {
+		var of, fields []string
+		for i := range machines {
+			for _, l := range machines[i].lacks() {
+				if l.role == r.name {
+					of, fields = append(of, machines[i].Name), l.fields
+				}
+			}
+		}
+		if len(of) > 0 {
+			named := strings.Join(of[:min(len(of), maxNamed)], ", ")
+			if more := len(of) - maxNamed; more > 0 {
+				named += fmt.Sprintf(" and %d more", more)
+			}
+			empty = append(empty, fmt.Sprintf("%s of %s: no %s (%s)", strings.Join(fields, ", "), named, r.name, r.means))
 		}
 	}
 	return filled, empty
 }
+
+// maxNamed is how many machines one line names.
+const maxNamed = 8

@@ -17,6 +17,7 @@ func (f *finder) signals(m *Machine) {
 			s, known := f.signal(n, path)
 			why := f.unfit(n, s.Role)
 			switch {
+			case slices.Contains(m.Left, s.Name+": "+why): // of several state machines
 			case why != "" && (known || len(m.Left) < maxNotes):
 				m.Left = append(m.Left, s.Name+": "+why)
 			case why != "" || len(m.Signals) >= maxSignals:
@@ -73,7 +74,7 @@ func (f *finder) below(m *Machine, at int, visit func(i int, path []string)) {
 			}
 			path := append(slices.Clone(p.path), n.Name)
 			number := n.Name == "Number" && n.Type == typeProperty && f.nodes[p.i].Name == "CurrentState"
-			if n.Class == classVariable && (n.Type != typeProperty || number) {
+			if n.Class == classVariable && (number || n.Type != typeProperty && (n.Namespace != nsFoundation || n.Name == "CurrentState")) {
 				visit(k, path)
 			}
 			todo = append(todo, place{k, path})
@@ -105,7 +106,7 @@ func (f *finder) signal(n *Node, path []string) (s Signal, known bool) {
 				return s, true
 			}
 		}
-		s.Name = snake(path[len(path)-3] + "_number")
+		s.Name = snake(strings.Join(path[max(0, len(path)-4):len(path)-2], "_") + "_number")
 		return s, false
 	}
 	if r := product(s.Name); r != "" {

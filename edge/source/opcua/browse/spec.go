@@ -2,6 +2,7 @@ package browse
 
 // Namespaces of the companion specifications that are recognised.
 const (
+	nsFoundation    = "http://opcfoundation.org/UA/" // what they begin with; namespace 0
 	nsDI            = "http://opcfoundation.org/UA/DI/"
 	nsMachinery     = "http://opcfoundation.org/UA/Machinery/"
 	nsMachineTool   = "http://opcfoundation.org/UA/MachineTool/"

@@ -1,0 +1,235 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"plantmesh/edge/source/opcua/browse"
+)
+
+// lacking ends a test that misses something outside: it fails where the suite is
+// required.
+func lacking(t *testing.T, why string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("PLANTMESH_REQUIRE"), ","), "interop") {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// modules is the folder with node-opcua of package-lock.json, installed once for this
+// lock and this user (71 MB).
+var modules = sync.OnceValues(func() (string, error) {
+	for _, p := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(p); err != nil {
+			return "", fmt.Errorf("no %s here to run a server in JavaScript: install Node.js", p)
+		}
+	}
+	from := filepath.Join("testdata", "node-opcua")
+	lock, err := os.ReadFile(filepath.Join(from, "package-lock.json"))
+	if err != nil {
+		return "", err
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		base = os.TempDir()
+	}
+	sum := sha256.Sum256(lock)
+	dir := filepath.Join(base, "plantmesh", "node-opcua-2.182.2-"+hex.EncodeToString(sum[:4]))
+	out := filepath.Join(dir, "node_modules")
+	if _, err := os.Stat(out); err == nil {
+		return out, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return "", err
+	}
+	making, err := os.MkdirTemp(filepath.Dir(dir), "making-") // half an install is never taken for one
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(making)
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		b, err := os.ReadFile(filepath.Join(from, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(making, name), b, 0o600)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	install := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+	install.Dir = making
+	if said, err := install.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("npm can't install node-opcua: %w\n%s", err, said)
+	}
+	if err := os.Rename(making, dir); err != nil && !errors.Is(err, os.ErrExist) {
+		if _, there := os.Stat(out); there != nil { // another run was faster
+			return "", err
+		}
+	}
+	return out, nil
+})
+
+// nodeServer starts testdata/node-opcua/plant.js and gives its endpoint.
+func nodeServer(t *testing.T, env ...string) string {
+	t.Helper()
+	at, err := modules()
+	if err != nil {
+		lacking(t, err.Error())
+	}
+	cmd := exec.Command("node", filepath.Join("testdata", "node-opcua", "plant.js"))
+	cmd.Env = append(append(os.Environ(), "NODE_PATH="+at, "PORT="+freePort(t)), env...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := cmd.StdinPipe() // the server ends with it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	late := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if url, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+			return url
+		}
+	}
+	t.Fatalf("the server said: %s", said.String())
+	return ""
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// Bars of browsing 21,000 variables below one folder.
+const (
+	browseWithin = 2 * time.Second
+	browseRSS    = 64 << 20
+)
+
+// TestBrowse_TwentyOneThousand: the whole process, against node-opcua, with data
+// types, units and access. The bar is for a machine that does nothing else, so the
+// best of some runs counts; memory counts in each.
+func TestBrowse_TwentyOneThousand(t *testing.T) {
+	url := nodeServer(t, "BIG=21000")
+	best, most := time.Hour, int64(0)
+	for range 8 {
+		cmd := exec.Command(filepath.Join(programs, "plantmesh-edge"), "browse", url, "--insecure")
+		var out, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &stderr
+		began := time.Now()
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%v: %s", err, stderr.String())
+		}
+		best = min(best, time.Since(began))
+		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok && runtime.GOOS == "linux" {
+			most = max(most, usage.Maxrss<<10)
+		}
+		text := out.String()
+		if n := strings.Count(text, "\n  b"); n != 21_000 || strings.Contains(text, "stopped") || !strings.Contains(text, "  b20999 ") {
+			t.Fatalf("%d of 21,000 variables: %s", n, text[max(0, len(text)-500):])
+		}
+		for _, ring := range []string{"Ring1", "Ring2", "Ring3"} { // each refers to the next, the last to the first
+			if n := len(regexp.MustCompile(`(?m)^ *`+ring+` `).FindAllString(text, -1)); n != 1 {
+				t.Errorf("%s is told %d times", ring, n)
+			}
+		}
+		if best < browseWithin {
+			break
+		}
+	}
+	if best > browseWithin || most > browseRSS {
+		t.Errorf("21,000 variables took %s and %d MiB, the bars are %s and %d MiB", best, most>>20, browseWithin, browseRSS>>20)
+	}
+	t.Logf("21,000 variables: %s, %d MiB", best.Round(time.Millisecond), most>>20)
+}
+
+// TestBrowse_MachinesOfNodeOPCUA: the nodesets of the specifications, as another
+// implementation serves them.
+func TestBrowse_MachinesOfNodeOPCUA(t *testing.T) {
+	url := nodeServer(t, "SPECS=yes")
+	b := asked(t, url, "--insecure", "--propose", "--measure", "3s")
+	got := map[string]browse.Machine{}
+	for _, m := range b.Machines {
+		got[m.Name] = m
+	}
+	for name, specs := range map[string][]string{
+		"Hall2-Press": {"Machinery"}, "Mill": {"Machinery", "MachineTool"}, "Packer": {"PackML"}, "Filler": {"Weihenstephan", "Machinery"},
+	} {
+		if m, ok := got[name]; !ok || !slices.Equal(m.Specs, specs) || m.Score < 50 {
+			t.Errorf("%s: %+v", name, m)
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("%d machines", len(got))
+	}
+	for _, want := range []string{"name: hall2.press.oil_temperature, type: double, unit: \"CEL\"", "name: hall2.press.item_state, type: uint", "name: line1.packer.state, type: int", "name: line1.packer.mode, type: int"} {
+		if !strings.Contains(b.Source, want) {
+			t.Errorf("the file lacks %q:\n%s", want, b.Source)
+		}
+	}
+	if p := b.Preview; p == nil || p.ValuesPerSecond < 1 || p.ValuesPerSecond > 6 { // one variable changes four times a second
+		t.Errorf("preview %+v", p)
+	}
+	r := run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--watch", "--for", "1500ms", "--every", "100ms", "--filter", "^energy$", "--class", "variable")
+	if n := strings.Count(r.out, "Machines/Hall2-Press/energy = "); r.code != 0 || n < 3 || n > 9 {
+		t.Errorf("exit code %d, %d values: %s%s", r.code, n, r.out, r.err)
+	}
+}
+
+// TestBrowse_Protected: the certificates are the agent's, and so is the advice.
+func TestBrowse_Protected(t *testing.T) {
+	url := nodeServer(t, "DIR="+t.TempDir())
+	dir, files := folder(t), good()
+	delete(files, "sources.d/a.yaml")
+	delete(files, "sources.d/b.yaml")
+	write(t, dir, files)
+	edge := filepath.Join(dir, "edge.yaml")
+	r := run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch")
+	known := regexp.MustCompile(`cert --config '[^']*' trust ([0-9a-f]+)`).FindStringSubmatch(r.err)
+	if r.code != exitIdentity || !strings.Contains(r.err, "[opcua.cert_untrusted]") || known == nil {
+		t.Fatalf("exit code %d: %s", r.code, r.err)
+	}
+	must(t, "plantmesh-edge", "cert", "--config", edge, "trust", known[1], "--endpoint", url)
+	r = run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch")
+	if r.code != 0 || !strings.Contains(r.out, "Ring3") || strings.Contains(r.err, "neither signed nor encrypted") {
+		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
+	}
+}
