@@ -77,6 +77,7 @@ type Tested struct {
 	Signals  int       `json:"signals"`
 	Good     int       `json:"good"`   // taken as declared, with a good status
 	Marked   int       `json:"marked"` // that a rule marks
+	Events   int       `json:"events"` // notifiers of events: they come by themselves, reading can't try them
 	Journeys []Journey `json:"journeys"`
 }
 
@@ -111,7 +112,7 @@ func (c *Config) Test(ctx context.Context, file string, log *slog.Logger) (t Tes
 	if err != nil {
 		return t, err
 	}
-	t.Took, t.Signals = time.Since(began).Seconds(), len(tried)
+	t.Took, t.Signals, t.Events = time.Since(began).Seconds(), len(tried), len(s.OPCUA.Events)
 	c.follow(&t, tried)
 	return t, nil
 }

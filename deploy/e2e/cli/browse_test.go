@@ -127,7 +127,7 @@ func triedOnce(t *testing.T, dir, file string) {
 	if after := listing(t, dir); !slices.Equal(after, before) {
 		t.Errorf("files %v, before %v", after, before)
 	}
-	write(t, dir, map[string]string{"faulty.yaml": file + `    - {name: x.y.gone, type: int, node: "nsu=urn:plantmesh:firmware-sim;s=nothing"}
+	write(t, dir, map[string]string{"faulty.yaml": strings.Replace(file, "  signals:\n", "  events:\n    - {name: x.y.alarms}\n  signals:\n", 1) + `    - {name: x.y.gone, type: int, node: "nsu=urn:plantmesh:firmware-sim;s=nothing"}
     - {name: x.y.elsewhere, type: int, node: "nsu=urn:nowhere;s=nothing"}
     - {name: x.y.wrong, type: bool, node: "nsu=urn:plantmesh:firmware-sim;s=line1.filler.temperature"}
     - {name: x.y.temperature, type: double, node: "nsu=urn:plantmesh:firmware-sim;s=line1.filler.energy"}
@@ -146,7 +146,7 @@ func triedOnce(t *testing.T, dir, file string) {
 		}
 	}
 	r := run(t, nil, "plantmesh-edge", "source", "test", "--config", filepath.Join(dir, "edge.yaml"), filepath.Join(dir, "faulty.yaml"), "--bad")
-	if r.code != exitFindings || strings.Count(r.out, "\n  raw ") != 4 || !strings.Contains(r.out, "temperature-range (at most 120) marks it: annotate") || !strings.Contains(r.out, "nothing was sent") {
+	if r.code != exitFindings || strings.Count(r.out, "\n  raw ") != 4 || !strings.Contains(r.out, "temperature-range (at most 120) marks it: annotate") || !strings.Contains(r.out, "nothing was sent") || !strings.Contains(r.out, "events of 1 notifiers") {
 		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
 	}
 }

@@ -39,6 +39,9 @@ func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
 		}
 	}
 	fmt.Fprintf(&text, "%d of %d signals are taken as declared, with a good status; %d are marked by a rule; %.2f s; nothing was sent\n", t.Good, t.Signals, t.Marked, t.Took)
+	if t.Events > 0 {
+		fmt.Fprintf(&text, "events of %d notifiers come by themselves: reading can't try them\n", t.Events)
+	}
 	if t.Good < t.Signals {
 		if !p.JSON {
 			if _, err := io.WriteString(p.Out, text.String()); err != nil {

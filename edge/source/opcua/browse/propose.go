@@ -137,18 +137,27 @@ func (m *Machine) lacks() (out []lack) {
 // Feeds says which fields of products are fed, and which stay empty of how many
 // machines for want of which role.
 func Feeds(machines []Machine) (filled, empty []string) {
+	gaps := map[string]bool{}
+	for _, m := range machines {
+		for _, g := range m.Empty {
+			gaps[g.Product+"."+g.Field.Field] = true
+		}
+	}
 	for _, f := range Fields() {
-		if slices.ContainsFunc(machines, func(m Machine) bool {
-			return slices.ContainsFunc(m.Empty, func(g Gap) bool { return g.Product == f.Product && g.Field.Field == f.Field })
-		}) {
+		name := f.Product + "." + f.Field
+		if gaps[name] {
 			continue
 		}
-		name := f.Product + "." + f.Field
 		if f.Site != "" {
 			name += " (with " + f.Site + " in the site file)"
 		}
 		filled = append(filled, name)
 	}
+	return filled, wants(machines)
+}
+
+// wants are the roles that machines lack, one line for each.
+func wants(machines []Machine) (empty []string) {
 	for _, r := range roles() {
 		var of, fields []string
 		for i := range machines {
@@ -166,7 +175,7 @@ func Feeds(machines []Machine) (filled, empty []string) {
 			empty = append(empty, fmt.Sprintf("%s of %s: no %s (%s)", strings.Join(fields, ", "), named, r.name, r.means))
 		}
 	}
-	return filled, empty
+	return empty
 }
 
 // maxNamed is how many machines one line names.
