@@ -24,7 +24,7 @@ import (
 // Times of reconnecting, in machine time.
 const (
 	backoffFirst   = 100 * time.Millisecond
-	backoffLongest = 5 * time.Second
+	backoffLongest = 3 * time.Second
 )
 
 // maxNamed is how many signals one text names.

@@ -2,6 +2,7 @@ package opcua
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -442,6 +443,22 @@ func TestReader_NewSubscriptionVoidsWhatLiesBetween(t *testing.T) {
 	r.step(t, r.message(t, 1, 100, false, int32(9)), pulse(2, noon.Add(120*time.Second)))
 	if got, want := strings.Join(again.lines, "; "), "100-115: 9i; disconnected 5-100 0"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestReader_StatusChange: that the subscription came to this session is no end of
+// it; every other change is.
+func TestReader_StatusChange(t *testing.T) {
+	r, log := stepped(t, nil)
+	moved := notice{in: &channel.Answer{Message: publish.Message{Sequence: 2, Time: ticks(noon.Add(5 * time.Second)), Data: 1, Status: []uint32{uint32(ua.StatusGoodSubscriptionTransferred)}}}}
+	r.step(t, r.message(t, 1, 0, false, int32(1)), moved, r.message(t, 3, 10, false, int32(2)), pulse(4, noon.Add(20*time.Second)))
+	if got, want := strings.Join(log.lines, "; "), "0-15: 1i 2"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	moved.in.Sequence, moved.in.Status[0] = 4, uint32(ua.StatusBadTimeout)
+	r.order.put(moved)
+	if err := r.deliver(t.Context()); !errors.Is(err, errGone) {
+		t.Errorf("after a timeout: %v", err)
 	}
 }
 

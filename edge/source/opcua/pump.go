@@ -303,7 +303,12 @@ func (r *Reader) accept(n notice) error {
 		}
 	}
 	for _, status := range n.in.Status {
-		return fmt.Errorf("%w: %w", errGone, ua.StatusCode(status))
+		// That it was transferred is meant for the session before (OPC 10000-4
+		// §5.14.7); a server may keep it as one of the subscription's messages. Where
+		// another client has taken it, publish says so.
+		if code := ua.StatusCode(status); code != ua.StatusGoodSubscriptionTransferred {
+			return fmt.Errorf("%w: %w", errGone, code)
+		}
 	}
 	if !n.alive() {
 		r.state.Seq = n.in.Sequence
