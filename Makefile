@@ -8,7 +8,7 @@ RACE := $(if $(shell command -v gcc 2>/dev/null),-race "-gcflags=modernc.org/...
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
 WHOLE := ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/e2e/walk ./deploy/torture/sim ./edge/buffer ./proto/mesh ./proto/wire
 
-.PHONY: help build run test seeds simulate bench demo-bars torture-quick torture lint console clean
+.PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture lint console clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -40,6 +40,9 @@ bench: ## what a value costs in bytes, time and memory: name, value, unit, bar, 
 
 demo-bars: ## the demo as real processes, each fault and seed, against the truth and a calm run; more than an hour
 	PLANTMESH_DEMO=full $(GO) test -run "TestDemo_Bars|TestDemo_FinalRows" -count=1 -v -timeout 3h ./deploy/e2e/cli
+
+matrix: ## OPC UA against other people's servers, one case after the other: 1,000 items at 10 Hz, 5,000 at 1 Hz, 1,000 cycles; half an hour, wants node
+	PLANTMESH_MATRIX=full PLANTMESH_REQUIRE=interop $(GO) test -count=1 -v -timeout 60m ./deploy/e2e/opcua
 
 torture-quick: build ## every fault once, against real processes: lost, duplicated, phantom, reordered, unmarked; under four minutes, wants root
 	PLANTMESH_TORTURE=quick PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 6 -timeout 15m ./deploy/torture

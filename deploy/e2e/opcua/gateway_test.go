@@ -173,16 +173,6 @@ func (g *gateway) proven(p *peer, but ...int) {
 	})
 }
 
-// last is the word that counts on the status page.
-func (g *gateway) last() string {
-	g.l.mu.Lock()
-	defer g.l.mu.Unlock()
-	if len(g.l.told) == 0 {
-		return ""
-	}
-	return g.l.told[len(g.l.told)-1]
-}
-
 // words reports whether text has all the words.
 func words(text string, all ...string) (missing string) {
 	for _, w := range all {

@@ -33,16 +33,19 @@ func TestMatrix_TheQueueIsKept(t *testing.T) {
 		do   func(t *testing.T, g *gateway)
 	}{
 		{"TCP cut for 2 s", func(t *testing.T, g *gateway) {
+			t.Helper()
 			g.cable.Cut(true)
 			pass(t, 2*time.Second)
 			g.cable.Cut(false)
 		}},
 		{"TCP cut for 6 s", func(t *testing.T, g *gateway) {
+			t.Helper()
 			g.cable.Cut(true)
 			pass(t, 6*time.Second)
 			g.cable.Cut(false)
 		}},
 		{"black hole for 4 s", func(t *testing.T, g *gateway) {
+			t.Helper()
 			blackHole(g.cable, true)
 			pass(t, 4*time.Second)
 			blackHole(g.cable, false)
@@ -52,6 +55,7 @@ func TestMatrix_TheQueueIsKept(t *testing.T) {
 			p.tell(order{"do": "expire", "name": g.cfg.ID, "forget": false})
 		}},
 		{"reader killed", func(t *testing.T, g *gateway) {
+			t.Helper()
 			g.kill()
 			pass(t, time.Second)
 			g.start()
@@ -63,6 +67,7 @@ func TestMatrix_TheQueueIsKept(t *testing.T) {
 			}
 		}},
 		{"channel renewed three times", func(t *testing.T, g *gateway) {
+			t.Helper()
 			before := g.cable.Dials()
 			pass(t, 8*time.Second) // the server takes no token older than 3.75 s
 			if n := g.cable.Dials() - before; n > 0 {
@@ -96,16 +101,18 @@ func TestMatrix_TheServerForgets(t *testing.T) {
 		full bool
 		do   func(t *testing.T, p *peer, g *gateway)
 	}{
-		{"server restarted", false, func(t *testing.T, p *peer, g *gateway) {
+		{"server restarted", false, func(t *testing.T, p *peer, _ *gateway) {
+			t.Helper()
 			p.kill()
 			pass(t, time.Second)
 			p.start()
 		}},
-		{"server shut down and started", true, func(_ *testing.T, p *peer, g *gateway) {
+		{"server shut down and started", true, func(_ *testing.T, p *peer, _ *gateway) {
 			p.stop()
 			p.start()
 		}},
-		{"namespaces renumbered", false, func(t *testing.T, p *peer, g *gateway) {
+		{"namespaces renumbered", false, func(t *testing.T, p *peer, _ *gateway) {
+			t.Helper()
 			before := p.tell(order{"do": "tick"}).Namespaces
 			p.stop()
 			slices.Reverse(p.plan.Namespaces)
@@ -118,6 +125,7 @@ func TestMatrix_TheServerForgets(t *testing.T) {
 			p.tell(order{"do": "expire", "name": g.cfg.ID, "forget": true})
 		}},
 		{"certificate changed with a restart", true, func(t *testing.T, p *peer, g *gateway) {
+			t.Helper()
 			p.stop()
 			p.plan.Cert, p.plan.Key = newAuthority(t).server(t, nil)
 			p.start()

@@ -38,12 +38,15 @@ func lacking(t *testing.T, why string) {
 	t.Skip(why)
 }
 
+// errLacking means that something outside is not there.
+var errLacking = errors.New("this machine has not what the suite needs")
+
 // modules is the folder with node-opcua of package-lock.json. It is installed
 // once for this lock and this user, 71 MB.
 var modules = sync.OnceValues(func() (string, error) {
 	for _, p := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(p); err != nil {
-			return "", fmt.Errorf("no %s here to run a server in JavaScript: install Node.js", p)
+			return "", fmt.Errorf("%w: no %s here to run a server in JavaScript: install Node.js", errLacking, p)
 		}
 	}
 	lock, err := os.ReadFile("testdata/package-lock.json")
@@ -80,7 +83,7 @@ var modules = sync.OnceValues(func() (string, error) {
 	install := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
 	install.Dir = making
 	if said, err := install.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("npm can't install node-opcua: %w\n%s", err, said)
+		return "", fmt.Errorf("%w: npm can't install node-opcua: %w\n%s", errLacking, err, said)
 	}
 	if err := os.Rename(making, dir); err != nil && !errors.Is(err, os.ErrExist) {
 		if _, there := os.Stat(out); there != nil { // another run was faster
@@ -149,8 +152,11 @@ func freePort(t *testing.T) int {
 func nodeOPCUA(t *testing.T) *exec.Cmd {
 	t.Helper()
 	where, err := modules()
-	if err != nil {
+	if errors.Is(err, errLacking) {
 		lacking(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	cmd := exec.Command("node", "testdata/server.js")
 	cmd.Env = append(os.Environ(), "NODE_PATH="+where)

@@ -74,6 +74,7 @@ func TestSecurity_Certificates(t *testing.T) {
 	p := serve(t, 1, time.Second)
 	own, plantCA, strangeCA := newAuthority(t), newAuthority(t).issuing(t, "Plant CA"), newAuthority(t).issuing(t, "Strange CA")
 	good := own.make(t, "matrix server", serverKey(), nil)
+	before := own.make(t, "matrix server before", serverKey(), nil)
 	revoked := plantCA.make(t, "matrix server", serverKey(), nil)
 	unlisted := plantCA.make(t, "matrix server", serverKey(), nil)
 	for _, c := range []struct {
@@ -84,7 +85,7 @@ func TestSecurity_Certificates(t *testing.T) {
 		says   []string
 	}{
 		{"nobody has trusted it", good, func(*testing.T, *gateway) {}, []string{"New server certificate of opc.tcp://", `"matrix server", SHA256:`, "Nobody has trusted it", "cert trust"}},
-		{"another one was trusted", good, func(t *testing.T, g *gateway) { g.trusts(own.make(t, "matrix server before", serverKey(), nil).cert) }, []string{
+		{"another one was trusted", good, func(_ *testing.T, g *gateway) { g.trusts(before.cert) }, []string{
 			"The server certificate of opc.tcp://", `changed. Trusted so far: "matrix server before", SHA256:`, `Shown now: "matrix server", SHA256:`, "Find out who changed it",
 		}},
 		{"expired", own.make(t, "matrix server", serverKey(), func(c *x509.Certificate) {
@@ -100,8 +101,8 @@ func TestSecurity_Certificates(t *testing.T) {
 		{"for clients only", own.make(t, "matrix server", serverKey(), func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), nil, []string{"can't be used for an OPC UA server", "serverAuth"}},
 		{"key not for encryption", own.make(t, "matrix server", serverKey(), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment }), nil, []string{"can't be used for an OPC UA server", "keyEncipherment"}},
 		{"key too short", own.make(t, "matrix server", newKey(1024), nil), nil, []string{"1024", "RSA key of 2048 to 8192 bits"}},
-		{"revoked", revoked, func(t *testing.T, g *gateway) { g.trustsIssuer(plantCA, time.Now().Add(time.Hour), revoked) }, []string{`was revoked by its issuer "Plant CA"`, "Ask whoever runs the issuer"}},
-		{"revocation list out of date", unlisted, func(t *testing.T, g *gateway) { g.trustsIssuer(plantCA, time.Now().Add(-time.Hour)) }, []string{"was revoked is not known", "was to be replaced by", "Get the current revocation list"}},
+		{"revoked", revoked, func(_ *testing.T, g *gateway) { g.trustsIssuer(plantCA, time.Now().Add(time.Hour), revoked) }, []string{`was revoked by its issuer "Plant CA"`, "Ask whoever runs the issuer"}},
+		{"revocation list out of date", unlisted, func(_ *testing.T, g *gateway) { g.trustsIssuer(plantCA, time.Now().Add(-time.Hour)) }, []string{"was revoked is not known", "was to be replaced by", "Get the current revocation list"}},
 		{"issuer unknown", strangeCA.make(t, "matrix server", serverKey(), nil), func(*testing.T, *gateway) {}, []string{`It was issued by "Strange CA", which is not trusted`, "Or get the issuer's certificate"}},
 		{"signature broken", forged(t, own, good), nil, []string{"is not signed by its own key", "damaged, or forged"}},
 	} {

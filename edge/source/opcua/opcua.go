@@ -59,6 +59,7 @@ type Reader struct {
 	order      *sequence
 	gone       bool         // the subscription can't be continued
 	initial    []bool       // signals whose first value is still to come
+	echo       bool         // the subscription was taken up: values that stand since before may come again (node-opcua does that)
 	last       []mesh.Nanos // event time of the latest sample of each signal
 	unread     unread
 	unsure     bool      // what was acknowledged may be lost, and the log has said so

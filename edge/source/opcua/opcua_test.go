@@ -446,6 +446,18 @@ func TestReader_NewSubscriptionVoidsWhatLiesBetween(t *testing.T) {
 	}
 }
 
+// TestReader_Echo: what a server says again after a connection is no change; what
+// comes at the same instant later is.
+func TestReader_Echo(t *testing.T) {
+	r, log := stepped(t, nil)
+	r.step(t, r.message(t, 1, 0, false, int32(1)), r.message(t, 2, 10, false, int32(2)))
+	r.echo = true
+	r.step(t, r.message(t, 3, 10, true, int32(2)), r.message(t, 4, 12, false, int32(3)), r.message(t, 5, 12, false, int32(4)))
+	if got, want := strings.Join(log.lines, "; "), "0-5: 1i 2; 5-7: 2i 3 4"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 // TestReader_StatusChange: that the subscription came to this session is no end of
 // it; every other change is.
 func TestReader_StatusChange(t *testing.T) {

@@ -314,6 +314,9 @@ func (r *Reader) accept(n notice) error {
 		r.state.Seq = n.in.Sequence
 		r.taken = append(r.taken, n.in.Sequence)
 	}
+	if !n.more && len(n.in.Values) > 0 {
+		r.echo = false
+	}
 	if !n.more && believed {
 		r.sealer.Prove(at - mesh.Nanos(r.cfg.Disorder))
 	}
@@ -382,6 +385,8 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 			r.items[i].moved = false
 			notBefore(s, r.last[i]+1, now)
 		}
+	} else if r.echo && s.Time == r.last[i] {
+		s.Flags |= mesh.FlagInitial
 	}
 	if r.sieved != nil && r.held(i, s) {
 		return nil

@@ -82,6 +82,7 @@ func (r *Reader) takeUp(ctx context.Context, kept bool) error {
 	if err := r.republish(ctx, available); err != nil {
 		return err
 	}
+	r.echo = true
 	return r.remake(ctx, moved)
 }
 
