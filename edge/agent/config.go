@@ -230,7 +230,7 @@ func loadSources(dir string, window source.Window) (out []SourceFile, err error)
 	if err != nil {
 		return nil, err
 	}
-	seen := map[string]string{}
+	seen, servers := map[string]string{}, map[string]string{}
 	for _, f := range files {
 		raw, err := os.ReadFile(f)
 		if err != nil {
@@ -244,6 +244,13 @@ func loadSources(dir string, window source.Window) (out []SourceFile, err error)
 			return nil, s.doc.Fault(s.section()+".id", "source %q stands in %s already", s.ID(), other)
 		}
 		seen[s.ID()] = f
+		if s.OPCUA != nil {
+			at := s.OPCUA.Server()
+			if other, taken := servers[at]; taken {
+				return nil, s.doc.Fault("$.opcua.endpoint", "endpoint %s is read by %s already: a server takes few sessions, put the signals into that file", s.OPCUA.Endpoint, other)
+			}
+			servers[at] = f
+		}
 		out = append(out, s)
 	}
 	return out, nil

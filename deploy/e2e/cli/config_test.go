@@ -178,6 +178,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"mqtt: wrong time unit":     {edgeCommand, "sources.d/b.yaml", "time_unit: ms", "time_unit: days", `sources.d/b.yaml:5: time_unit "days" of topic "plant/line3/+" is none of s, ms, us, ns`},
 		"mqtt: bad url":             {edgeCommand, "sources.d/b.yaml", "mqtt://127.0.0.1:1883", "127.0.0.1", `sources.d/b.yaml:3: url "127.0.0.1" is no mqtt://host:port or mqtts://host:port`},
 		"mqtt: wrong type":          {edgeCommand, "sources.d/b.yaml", "type: double", "type: bytes", `sources.d/b.yaml:9: type "bytes" of signal "line3.filler.speed" is none of bool, int, uint, double, string`},
+		"same server twice":         {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "opcua:\n  id: filler\n  endpoint: opc.tcp://127.0.0.1/\n  security: {insecure: true}\n  signals:\n    - {name: line1.filler.state, type: int, node: i=2258}\n", `sources.d/b.yaml:3: endpoint opc.tcp://127.0.0.1/ is read by DIR/sources.d/a.yaml already: a server takes few sessions, put the signals into that file`},
 		"same source twice":         {edgeCommand, "sources.d/b.yaml", "id: filler", "id: press", `sources.d/b.yaml:2: source "press" stands in DIR/sources.d/a.yaml already`},
 		"no section":                {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "# nothing\n", `sources.d/b.yaml:1: a source file has exactly one section: opcua or mqtt`},
 

@@ -2,7 +2,9 @@ package opcua
 
 import (
 	"fmt"
+	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"plantmesh/edge/source"
@@ -90,6 +92,18 @@ func (c *Config) Validate() error {
 		return strict.Under("window", err)
 	}
 	return c.named()
+}
+
+// Server names the server that is read: two sources of one would need two sessions
+// of the few it has.
+func (c *Config) Server() string {
+	u, err := url.Parse(c.Endpoint)
+	if err != nil {
+		return c.Endpoint
+	}
+	port := u.Port()
+	set(&port, "4840") // OPC 10000-6 §7.4: registered for opc.tcp
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port) + strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
 // bounded checks how much is asked for, and how often.

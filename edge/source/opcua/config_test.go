@@ -107,3 +107,13 @@ func TestNode_Resolve(t *testing.T) {
 		t.Error("an unknown namespace was resolved")
 	}
 }
+
+func TestConfig_Server(t *testing.T) {
+	for in, want := range map[string]string{
+		"opc.tcp://PLC-1:4840/": "plc-1:4840", "opc.tcp://plc-1": "plc-1:4840", "opc.tcp://plc-1:4841/UA/Sim": "plc-1:4841/UA/Sim", "opc.tcp://[::1]:4840": "[::1]:4840",
+	} {
+		if got := (&Config{Endpoint: in}).Server(); got != want {
+			t.Errorf("%s is %s, want %s", in, got, want)
+		}
+	}
+}
