@@ -161,6 +161,8 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"opcua: limit":              {edgeCommand, "sources.d/a.yaml", "publishing_interval: 100ms", "limits: {read: -1}", `sources.d/a.yaml:5: limits.read must lie between 1 and 65472`},
 		"opcua: more than it takes": {edgeCommand, "sources.d/a.yaml", "publishing_interval: 100ms", "limits: {signals: 1}", `sources.d/a.yaml:6: signals has 2 entries, one source takes at most 1`},
 		"opcua: outage":             {edgeCommand, "sources.d/a.yaml", "publishing_interval: 100ms", "outage: 2h", `sources.d/a.yaml:5: outage must be at most lifetime: the server forgets the subscription then`},
+		"opcua: poll":               {edgeCommand, "sources.d/a.yaml", "publishing_interval: 100ms", "poll: 10ms", `sources.d/a.yaml:5: poll must lie between 100ms and 1h`},
+		"opcua: poll of events":     {edgeCommand, "sources.d/a.yaml", "publishing_interval: 100ms", "poll: 1s\n  events:\n    - {name: line1.press.alarms}", `sources.d/a.yaml:5: poll reads values only: events need a subscription`},
 		"opcua: signal twice":       {edgeCommand, "sources.d/a.yaml", "press.speed", "press.state", `sources.d/a.yaml:8: signal "line1.press.state" stands twice`},
 		"opcua: no endpoint":        {edgeCommand, "sources.d/a.yaml", "  endpoint: opc.tcp://127.0.0.1:4840\n", "", `sources.d/a.yaml:1: endpoint "" is not opc.tcp://host:port`},
 		"opcua: not secure":         {edgeCommand, "sources.d/a.yaml", "insecure: true", "mode: None", `sources.d/a.yaml:4: security.insecure must be true without protection: `},

@@ -37,6 +37,7 @@ type Config struct {
 	Profile string `yaml:"profile"` // what server it is: s7-1200, s7-1500, kepware, ignition, prosys or generic, the default; see limits
 	Limits  Limits `yaml:"limits"`  // what may be asked of it, where that is other than its profile says
 
+	Poll               strict.Duration `yaml:"poll"`                // read all signals so often instead of subscribing; 0s, the default: only where the server has no subscriptions, each second. What changes and changes back between two reads nobody sees
 	PublishingInterval strict.Duration `yaml:"publishing_interval"` // how often the server sends what changed; default 100ms
 	SamplingInterval   strict.Duration `yaml:"sampling_interval"`   // how often the server looks at a node; 0s, the default: at each change
 	KeepAliveCount     uint32          `yaml:"keep_alive_count"`    // intervals of silence after which the server says that it lives; default 10
@@ -119,6 +120,10 @@ func (c *Config) bounded() error {
 		return strict.At("in_flight", "in_flight must lie between 1 and 16")
 	case len(c.Signals)+len(c.Events) == 0:
 		return strict.At("signals", "signals is empty: nothing would be read")
+	case c.Poll > 0 && (time.Duration(c.Poll) < 100*time.Millisecond || time.Duration(c.Poll) > time.Hour):
+		return strict.At("poll", "poll must lie between 100ms and 1h")
+	case c.Poll > 0 && len(c.Events) > 0:
+		return strict.At("poll", "poll reads values only: events need a subscription")
 	case len(c.Events) > maxEvents:
 		return strict.At("events", "events has %d entries, one source takes at most %d", len(c.Events), maxEvents)
 	}

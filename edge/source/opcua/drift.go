@@ -182,10 +182,7 @@ func (r *Reader) drifted(i int, is bool) {
 	switch {
 	case is && at < 0:
 		r.state.Drifted = append(r.state.Drifted, i)
-		if from := max(r.sealer.Proof(), r.last[i]); from > 0 {
-			r.sealer.Add(mesh.Sample{Signal: r.table[i].ID, Time: from, Agent: r.now(), Status: statusDrifted})
-			r.last[i] = from
-		}
+		r.unknown(i, statusDrifted)
 	case !is && at >= 0:
 		r.state.Drifted = slices.Delete(r.state.Drifted, at, at+1)
 		r.items[i].cleared = true

@@ -9,7 +9,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -50,6 +52,11 @@ type Reader struct {
 	named      string
 	profile    profile
 	revised    revised
+	polling    bool
+	polls      []polled
+	looked     time.Time        // machine time of the last round of reads
+	took       [2]time.Duration // of the last rounds of reads
+	seed       maphash.Seed
 	unfiltered []*ua.MonitoredItemCreateRequest // items to ask for again without a filter
 	sieved     []sieve
 	drifts     []bool       // signals whose values count for nothing
@@ -114,6 +121,7 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	r.last = make([]mesh.Nanos, len(r.table))
 	r.hash += cfg.asked()
 	r.profile = profiles()[cfg.Profile]
+	r.polls, r.seed = make([]polled, len(r.nodes)), maphash.MakeSeed()
 	r.items, r.again = make([]item, len(r.nodes)), make([]uint16, len(r.nodes))
 	r.ears = newEars()
 	r.sess = session{endpoint: cfg.Endpoint, life: time.Duration(cfg.Lifetime), security: cfg.Security, app: cfg.Application, log: r.log}
@@ -188,7 +196,7 @@ func (r *Reader) Doubt() { r.unsure = true }
 
 // connected is the reader's word while it publishes.
 func (r *Reader) connected() string {
-	return "connected" + r.refusedText() + r.revisedText() + r.driftText() + r.heard()
+	return "connected" + r.pollText() + r.refusedText() + r.revisedText() + r.driftText() + r.heard()
 }
 
 func (r *Reader) revisedText() string {
@@ -257,7 +265,14 @@ func (r *Reader) connection(ctx context.Context) (worked bool, err error) {
 // read takes up the subscription or makes a new one, and publishes. kept says
 // that the session is the one before.
 func (r *Reader) read(ctx context.Context, kept bool) (worked bool, err error) {
-	if err := r.subscribe(ctx, kept); err != nil {
+	if r.cfg.Poll > 0 || r.polling {
+		return r.poll(ctx)
+	}
+	err = r.subscribe(ctx, kept)
+	if errors.Is(err, errUnsubscribed) {
+		return r.poll(ctx)
+	}
+	if err != nil {
 		return false, err
 	}
 	r.log.Info("the source is being read", "subscription", r.state.Subscription, "from", r.order.next, "keep_alive", r.state.KeepAlive.String())

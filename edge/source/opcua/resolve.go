@@ -236,10 +236,7 @@ func (r *Reader) retire(moved []int) error {
 		if it.at == nil {
 			status, why = statusOf(it.lost), it.lost.Error()
 		}
-		if from := max(r.sealer.Proof(), r.last[i]); from > 0 {
-			r.sealer.Add(mesh.Sample{Signal: r.table[i].ID, Time: from, Agent: r.now(), Status: status})
-			r.last[i] = from
-		}
+		r.unknown(i, status)
 		r.log.Warn("a signal's node has moved", "signal", r.cfg.Signals[i].Name, "was", it.made, "is", it.where())
 		if len(texts) < maxNamed {
 			texts = append(texts, r.cfg.Signals[i].Name+": "+why)
@@ -249,6 +246,14 @@ func (r *Reader) retire(moved []int) error {
 		r.remark("nodes have moved: " + strings.Join(texts, "; "))
 	}
 	return nil
+}
+
+// unknown says that nothing is known of a signal from the proof on.
+func (r *Reader) unknown(i int, status mesh.Status) {
+	if from := max(r.sealer.Proof(), r.last[i]); from > 0 {
+		r.sealer.Add(mesh.Sample{Signal: r.table[i].ID, Time: from, Agent: r.now(), Status: status})
+		r.last[i] = from
+	}
 }
 
 // remake deletes the items of moved signals and makes others.

@@ -26,6 +26,8 @@ type state struct {
 	Seen         string            `json:"seen,omitempty"`    // packed: types and units as they were last believed
 	Revised      string            `json:"revised,omitempty"` // where the server does less than was asked, in words
 	Drifted      []int             `json:"drifted,omitempty"` // signals whose values count for nothing
+	Polled       mesh.Nanos        `json:"polled,omitempty"`  // the server's clock at the last round of reads
+	Unwell       bool              `json:"unwell,omitempty"`  // some values of that were not good
 	Fresh        bool              `json:"fresh"`             // nothing is proven on this subscription yet
 	Seq          uint32            `json:"seq"`               // of the last message taken; 0: none
 	KeepAlive    time.Duration     `json:"keep_alive"`        // between keep-alives, as the server revised it

@@ -188,6 +188,9 @@ func (r *Reader) create(ctx context.Context) error {
 		PublishingEnabled:           true,
 	}
 	s, err := call[*ua.CreateSubscriptionResponse](ctx, &r.sess, asked)
+	if errors.Is(err, ua.StatusBadServiceUnsupported) {
+		return errUnsubscribed
+	}
 	if err != nil {
 		return fmt.Errorf("create a subscription: %w", err)
 	}
