@@ -59,7 +59,7 @@ type Signal struct {
 	Name             string          `yaml:"name"`              // "<line>.<machine>.<role>"
 	Node             string          `yaml:"node"`              // nsu=URI;s=ID, or ns=2;s=ID; i=, g= and b= as in OPC UA. An index means what it meant when this signal was first read
 	Path             string          `yaml:"path"`              // instead of node: browse names from the root, "/Objects/nsu=URI;Machines/2:press/Speed"; looked up at each connect; & before / & ; or : in a name
-	Type             string          `yaml:"type"`              // bool, int, uint, double, string or bytes
+	Type             string          `yaml:"type"`              // bool, int, uint, double, string, bytes, array or struct
 	Unit             string          `yaml:"unit"`              // UNECE Rec 20 common code, such as CEL; left out: what the server says
 	TrustUnit        bool            `yaml:"trust_unit"`        // the server's EngineeringUnits are wrong: the unit here counts
 	SamplingInterval strict.Duration `yaml:"sampling_interval"` // how often the server looks at the node; 0s, the default: as the source says
@@ -178,7 +178,7 @@ func (s Signal) validate() error {
 		return strict.At("name", "a signal has no name")
 	}
 	if t, ok := mesh.ParseType(s.Type); !ok || t == mesh.TypeNone {
-		return strict.At("type", "type %q is none of bool, int, uint, double, string, bytes", s.Type)
+		return strict.At("type", "type %q is none of bool, int, uint, double, string, bytes, array, struct", s.Type)
 	}
 	if s.TrustUnit && s.Unit == "" {
 		return strict.At("trust_unit", "trust_unit has no unit beside it")

@@ -235,7 +235,7 @@ func TestReader_EventTexts(t *testing.T) {
 	log.told = func(t *testing.T, x mesh.Sample) string { t.Helper(); size = len(x.Value.Bytes); return "" }
 	long := strings.Repeat("ä", 40_000)
 	r.step(t, r.events(t, 1, 3, alarm{id: long, at: 3, condition: long, severity: 500, message: long}))
-	if size < maxEventText || size > maxText || len(log.notes) != 1 || !strings.Contains(log.notes[0], "at most 2048 are stored") {
+	if size < maxEventText || size > wire.MaxText || len(log.notes) != 1 || !strings.Contains(log.notes[0], "at most 2048 are stored") {
 		t.Errorf("a body of %d bytes, and %q", size, log.notes)
 	}
 }

@@ -80,6 +80,7 @@ type Reader struct {
 	acks       acks
 	ears       ears
 	text       []byte // of samples since the last block was full
+	types      types
 }
 
 // wanted is what a sample needs of its signal.
@@ -196,7 +197,7 @@ func (r *Reader) Doubt() { r.unsure = true }
 
 // connected is the reader's word while it publishes.
 func (r *Reader) connected() string {
-	return "connected" + r.pollText() + r.refusedText() + r.revisedText() + r.driftText() + r.heard()
+	return "connected" + r.pollText() + r.refusedText() + r.revisedText() + r.driftText() + r.shapeText() + r.heard()
 }
 
 func (r *Reader) revisedText() string {

@@ -44,12 +44,12 @@ func TestValue_Convert(t *testing.T) {
 		{true, mesh.TypeDouble, "!where"},
 		{"x\xff", mesh.TypeString, "string x\uFFFD"},
 		{"7", mesh.TypeInt, "!where"},
-		{strings.Repeat("x", maxText+1), mesh.TypeString, "!at most 65536"},
+		{strings.Repeat("x", wire.MaxText+1), mesh.TypeString, "!at most 65536"},
 		{[]byte{1}, mesh.TypeBytes, "bytes \x01"},
 		{noon.Time(), mesh.TypeString, "string " + noon.Time().Format(time.RFC3339Nano)},
 		{ua.NewLocalizedText("stop"), mesh.TypeString, "string stop"},
 		{[]int32{1, 2}, mesh.TypeInt, "!an array of 2"},
-		{&ua.DataValue{}, mesh.TypeInt, "!no scalar"},
+		{&ua.DataValue{}, mesh.TypeInt, "!no value at all"},
 	} {
 		in := message(t, 1, noon, &ua.DataValue{Value: ua.MustVariant(c.raw), SourceTimestamp: noon.Time()})
 		var s mesh.Sample

@@ -61,6 +61,9 @@ func (r *Reader) poll(ctx context.Context) (worked bool, err error) {
 	if err := r.locate(ctx, r.every()); err != nil {
 		return false, err
 	}
+	if err := r.typify(ctx); err != nil {
+		return false, err
+	}
 	r.log.Info("the source is polled", "every", r.interval().String())
 	r.doubted, r.polling = false, true
 	source.Tell(r.out, r.connected())
@@ -74,6 +77,9 @@ func (r *Reader) poll(ctx context.Context) (worked bool, err error) {
 		if time.Now().After(again) && len(r.nowhere()) > 0 {
 			again = time.Now().Add(againEvery)
 			if err := r.locate(ctx, r.nowhere()); err != nil {
+				return worked, err
+			}
+			if err := r.typify(ctx); err != nil {
 				return worked, err
 			}
 			source.Tell(r.out, r.connected())
@@ -168,6 +174,11 @@ func (r *Reader) round(ctx context.Context) error {
 			return err
 		}
 		defer r.sess.ch.Release(a)
+		for k, i := range some {
+			if err := r.learn(ctx, i, &a.Values[k]); err != nil {
+				return err
+			}
+		}
 		if at == 0 { // everything is read behind the first answer's instant
 			at = stamp(a.Instant())
 			r.follows(at, now)

@@ -268,6 +268,9 @@ func (r *Reader) deliver(ctx context.Context) error {
 		if !ok {
 			return r.commitIfDue(ctx)
 		}
+		if err := r.prepare(ctx, n.in); err != nil {
+			return err
+		}
 		if err := r.accept(n); err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (r *Reader) survey(ctx context.Context, signals []int) error {
 	}
 	if r.state.Named != r.named {
 		// The file is another one: its indexes are of now.
-		r.state.Named, r.state.Pinned, r.state.Seen, r.state.Drifted = r.named, map[uint16]string{}, "", nil
+		r.state.Named, r.state.Pinned, r.state.Seen, r.state.Drifted, r.state.Shapes = r.named, map[uint16]string{}, "", nil, nil
 	}
 	n := namespaces{uris: uris, pinned: r.state.Pinned}
 	r.surveyEvents(n)

@@ -35,6 +35,7 @@ type state struct {
 	Holes        []mesh.Span       `json:"holes,omitempty"`
 	Events       []eventState      `json:"events,omitempty"`     // of the notifiers that items were made for
 	Conditions   conditions        `json:"conditions,omitempty"` // as last seen
+	Shapes       []shaped          `json:"shapes,omitempty"`     // what the server said values are made of, at the last connect
 }
 
 // refused is a signal that the server gives no item for.

@@ -30,6 +30,9 @@ func (r *Reader) subscribe(ctx context.Context, kept bool) error {
 	if err := r.survey(ctx, r.every()); err != nil {
 		return err
 	}
+	if err := r.typify(ctx); err != nil {
+		return err
+	}
 	if r.state.Subscription != 0 && r.state.Table == r.hash && !r.gone {
 		err := r.takeUp(ctx, kept)
 		if !errors.Is(err, errGone) {

@@ -10,6 +10,7 @@ import (
 	"github.com/gopcua/opcua/ua"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/opcua/datatype"
 	"plantmesh/edge/source/opcua/publish"
 	"plantmesh/proto/mesh"
 )
@@ -71,6 +72,9 @@ func (r *Reader) try(ctx context.Context) ([]Trial, error) {
 	if err := r.survey(ctx, r.every()); err != nil {
 		return nil, err
 	}
+	if err := r.typify(ctx); err != nil {
+		return nil, err
+	}
 	out := make([]Trial, len(r.nodes))
 	var there []int
 	for i := range r.nodes {
@@ -106,6 +110,9 @@ func (r *Reader) readOnce(ctx context.Context, some []int, out []Trial) error {
 	for k, i := range some {
 		v, t := &a.Values[k], &out[i]
 		t.Raw = rawOf(v)
+		if err := r.learn(ctx, i, v); err != nil {
+			return err
+		}
 		if err := r.sample(&t.Sample, r.wants[i], v, r.now()); err != nil {
 			t.Why = err.Error()
 		}
@@ -128,9 +135,9 @@ func rawOf(v *publish.Value) Raw {
 	raw.Type = strings.TrimPrefix(ua.TypeID(v.Type).String(), "TypeID")
 	switch {
 	case v.Array:
-		raw.Text = fmt.Sprintf("%d values", elements(v.Bytes))
+		raw.Text = fmt.Sprintf("%d values", datatype.Elements(v.Bytes))
 	case v.Type == publish.TypeDateTime:
-		raw.Text = instant(int64(v.Bits)).Format(time.RFC3339Nano)
+		raw.Text = datatype.Instant(int64(v.Bits)).Format(time.RFC3339Nano)
 	case v.Type == publish.TypeStatusCode:
 		raw.Text = statusName(mesh.Status(v.Bits))
 	case v.Type == publish.TypeByteString, v.Type >= publish.TypeExtension:

@@ -2,24 +2,20 @@ package opcua
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
 
-	"github.com/gopcua/opcua/ua"
-
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/opcua/datatype"
 	"plantmesh/edge/source/opcua/publish"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
 )
 
 // errNoValue: a sample without a value, and nothing that says why.
 var errNoValue = errors.New("no value at all")
-
-// maxText is the longest string or byte string that is stored (proto/wire).
-const maxText = 64 << 10
 
 // stamp is the instant of so many ticks, or 0 where that can't be stored: OPC UA
 // counts from 1601, and int64 nanoseconds end in 2262.
@@ -59,7 +55,10 @@ func (r *Reader) sample(s *mesh.Sample, signal wanted, v *publish.Value, now mes
 		s.Value.Type, s.Value.Bits = mesh.TypeDouble, v.Bits
 		return nil
 	}
-	value, err := r.scalar(v)
+	value, inner, err := r.worth(signal, v)
+	if s.Status.IsGood() && inner != 0 {
+		s.Status = mesh.Status(inner)
+	}
 	switch {
 	case errors.Is(err, errNoValue):
 		if !s.Status.IsGood() {
@@ -71,16 +70,36 @@ func (r *Reader) sample(s *mesh.Sample, signal wanted, v *publish.Value, now mes
 		s.Value, err = convert(value, signal.kind)
 	}
 	if err != nil && !s.Status.IsBad() {
-		s.Status = mesh.StatusBadTypeMismatch
+		s.Status = refusedAs(err)
 	}
 	return err
 }
 
+// refusedAs is the status of a value that could not be taken.
+func refusedAs(err error) mesh.Status {
+	var unknown *datatype.UnknownError
+	var typed *datatype.TypeError
+	switch {
+	case errors.Is(err, datatype.ErrLimit), errors.Is(err, publish.ErrDeep):
+		return mesh.StatusBadEncodingLimitsExceeded
+	case errors.As(err, &unknown), errors.As(err, &typed), errors.Is(err, publish.ErrShort), errors.Is(err, publish.ErrCount), errors.Is(err, publish.ErrKind):
+		return mesh.StatusBadDecodingError
+	}
+	return mesh.StatusBadTypeMismatch
+}
+
+// worth is a value as the server typed it, and the status that stands in it where
+// it is a DataValue.
+func (r *Reader) worth(signal wanted, v *publish.Value) (mesh.Value, uint32, error) {
+	if v.Array || v.Type >= publish.TypeExtension {
+		return r.body(signal, v)
+	}
+	value, err := r.scalar(v)
+	return value, 0, err
+}
+
 // scalar is a value as the server typed it.
 func (r *Reader) scalar(v *publish.Value) (mesh.Value, error) {
-	if v.Array {
-		return mesh.Value{}, fmt.Errorf("an array of %d values", elements(v.Bytes))
-	}
 	switch v.Type {
 	case 0:
 		return mesh.Value{}, errNoValue
@@ -97,57 +116,27 @@ func (r *Reader) scalar(v *publish.Value) (mesh.Value, error) {
 	case publish.TypeString, publish.TypeXMLElement, publish.TypeQualifiedName, publish.TypeLocalizedText:
 		return r.bounded(mesh.TypeString, v.Bytes)
 	case publish.TypeDateTime:
-		return mesh.Text(instant(int64(v.Bits)).Format(time.RFC3339Nano)), nil
+		return mesh.Text(datatype.Instant(int64(v.Bits)).Format(time.RFC3339Nano)), nil
 	case publish.TypeGUID, publish.TypeNodeID, publish.TypeExpandedNodeID:
 		return identifier(v)
 	}
 	return mesh.Value{}, fmt.Errorf("a value of built-in type %d, which is no scalar", v.Type)
 }
 
-// elements is how many values an encoded array says it has.
-func elements(b []byte) int32 {
-	if len(b) < 5 {
-		return 0
-	}
-	return max(0, int32(binary.LittleEndian.Uint32(b[1:])))
-}
-
-// instant is a DateTime (OPC 10000-6 §5.2.2.5).
-func instant(ticks int64) time.Time {
-	const perSecond, from1601 = 10_000_000, 11_644_473_600
-	if ticks == 0 {
-		return time.Time{}
-	}
-	return time.Unix(ticks/perSecond-from1601, ticks%perSecond*100).UTC()
-}
-
 // identifier is the text of a GUID or node id, which few signals are.
 func identifier(v *publish.Value) (mesh.Value, error) {
-	if v.Type == publish.TypeGUID {
-		g := new(ua.GUID)
-		if _, err := g.Decode(v.Bytes); err != nil {
-			return mesh.Value{}, fmt.Errorf("a GUID that can't be read: %w", err)
-		}
-		return mesh.Text(g.String()), nil
+	text, err := datatype.Identifier(v.Type, v.Bytes)
+	if err == nil && text == "" {
+		err = errNoValue
 	}
-	if len(v.Bytes) == 0 {
-		return mesh.Value{}, errNoValue
-	}
-	n := new(ua.ExpandedNodeID)
-	if _, err := n.Decode(v.Bytes[1:]); err != nil || n.NodeID == nil {
-		return mesh.Value{}, fmt.Errorf("a node id that can't be read: %w", errors.Join(err, errNoValue))
-	}
-	if v.Type == publish.TypeExpandedNodeID {
-		return mesh.Value{}, errors.New("an expanded node id, which is no scalar")
-	}
-	return mesh.Text(n.NodeID.String()), nil
+	return mesh.Text(text), err
 }
 
 // bounded keeps a text or a byte string. Servers send what their PLC holds: what
 // is no UTF-8 would stop whoever reads it later.
 func (r *Reader) bounded(t mesh.Type, b []byte) (mesh.Value, error) {
-	if len(b) > maxText {
-		return mesh.Value{}, fmt.Errorf("%d bytes of text, at most %d are stored", len(b), maxText)
+	if len(b) > wire.MaxText {
+		return mesh.Value{}, fmt.Errorf("%w: %d bytes of text, at most %d are stored", datatype.ErrLimit, len(b), wire.MaxText)
 	}
 	if t == mesh.TypeString && !utf8.Valid(b) {
 		return r.bounded(t, bytes.ToValidUTF8(b, []byte("\uFFFD")))
