@@ -11,6 +11,8 @@ import (
 	"context"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"plantmesh/proto/mesh"
 )
@@ -73,7 +75,14 @@ func Tell(log Log, text string) {
 	}
 }
 
-// oneLine is text without line breaks: joined errors have one each.
+// oneLine is text without line breaks, of which joined errors have one each, and
+// without other control characters: what a device says must not steer a terminal.
 func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == utf8.RuneError || unicode.Is(unicode.Bidi_Control, r) {
+			return '?'
+		}
+		return r
+	}, text)
 }

@@ -294,7 +294,7 @@ func (a *acks) reset() { a.waiting, a.sending = map[uint32]bool{}, map[uint32]bo
 // add puts a message on the list, unless it is on its way already.
 func (a *acks) add(seqs ...uint32) {
 	for _, seq := range seqs {
-		if !a.sending[seq] {
+		if !a.sending[seq] && len(a.waiting) < mostAcks {
 			a.waiting[seq] = true
 		}
 	}
@@ -303,8 +303,13 @@ func (a *acks) add(seqs ...uint32) {
 // any reports whether there is something to acknowledge.
 func (a *acks) any() bool { return len(a.waiting) > 0 }
 
-// maxAcks is the most acknowledgements one publish request carries.
-const maxAcks = 1000
+const (
+	// maxAcks is the most acknowledgements one publish request carries.
+	maxAcks = 1000
+	// mostAcks is how many wait at most: a server may name any number of messages
+	// that it still keeps.
+	mostAcks = 1 << 16
+)
 
 // send takes acknowledgements for one publish request.
 func (a *acks) send() (list []uint32) {

@@ -196,7 +196,9 @@ func (r *Reader) posted(ctx context.Context, p *pipeline, a channel.Posted) erro
 // refused counts an answer, and reports whether it only says that the server
 // keeps fewer publish requests than it was sent: then the others must do.
 func (p *pipeline) refused(a channel.Posted, once bool) bool {
-	p.alive = time.Now()
+	if a.Err != nil || a.In.Subscription == p.request.Subscription { // another's proves nothing
+		p.alive = time.Now()
+	}
 	few := errors.Is(a.Err, ua.StatusBadTooManyPublishRequests)
 	switch {
 	case once:
@@ -239,7 +241,13 @@ func (r *Reader) answered(ctx context.Context, a channel.Posted) error {
 	r.available(a.In.Available)
 	r.depth(a.In.Available, a.In.Sequence)
 	r.order.put(notice{in: a.In, more: a.In.More})
-	return r.deliver(ctx)
+	if err := r.deliver(ctx); err != nil {
+		return err
+	}
+	if r.order.crowded(r.cfg.InFlight) {
+		return r.fillHole(ctx)
+	}
+	return nil
 }
 
 // fillHole asks for a message that should have come. One that the server no
@@ -257,8 +265,7 @@ func (r *Reader) fillHole(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("republish %d: %w", seq, err)
 	}
-	r.order.put(notice{in: in, more: true})
-	return r.deliver(ctx)
+	return r.repeated(ctx, seq, in)
 }
 
 // deliver takes everything that is in order, closing commits as they fill.

@@ -62,6 +62,10 @@ func (q *sequence) take() (n notice, ok bool) {
 	return notice{}, false
 }
 
+// crowded reports whether so many messages wait for one before them that it must be
+// asked for at once: they stand in buffers of 64 KiB at least.
+func (q *sequence) crowded(inFlight int) bool { return len(q.waiting) > inFlight }
+
 // missingGrace is how long a message may come behind a later one before it is
 // asked for again.
 const missingGrace = time.Second
@@ -76,5 +80,5 @@ func (q *sequence) missing(now time.Time, inFlight int) bool {
 	if q.since.IsZero() {
 		q.since = now
 	}
-	return len(q.waiting) > inFlight || now.Sub(q.since) >= missingGrace
+	return q.crowded(inFlight) || now.Sub(q.since) >= missingGrace
 }

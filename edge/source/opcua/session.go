@@ -23,6 +23,8 @@ const (
 	// channelLife is the lifetime of a security token; the library renews it
 	// at three quarters (OPC 10000-4 §5.6.2.1).
 	channelLife = time.Hour
+	// maxToken is the longest token of a session, in bytes: servers draw 32 or so.
+	maxToken = 4096
 )
 
 // appURI names this client. With a certificate it must be the one in there.
@@ -105,6 +107,13 @@ func (s *session) create(ctx context.Context, name string) error {
 	}
 	s.user, s.nonce = anonymous(r.ServerEndpoints), r.ServerNonce
 	token := r.AuthenticationToken
+	b, err := channel.Token(token)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxToken { // it goes with each request
+		return fmt.Errorf("create a session: %w: a session token of %d bytes", channel.ErrProtocol, len(b))
+	}
 	if err := s.activate(ctx, token); err != nil {
 		return err
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/gopcua/opcua/ua"
+
+	"plantmesh/edge/source/opcua/channel"
 )
 
 const (
@@ -16,6 +19,11 @@ const (
 	itemsPerCall = 500
 	// notesPerMessage bounds one notification message: the unit of commit.
 	notesPerMessage = 10_000
+	// maxRepublished bounds how long a server may go on to republish: 64 times what
+	// those of some size keep.
+	maxRepublished = 1 << 16
+	// maxKeepAlive is the longest silence that is taken for life.
+	maxKeepAlive = time.Hour
 )
 
 // errGone means that the subscription can't be continued: a new one is made,
@@ -121,7 +129,7 @@ func (r *Reader) depth(available []uint32, seq uint32) {
 // republish asks for every message from the next one on until the server has
 // no more. A hole before a message it does have can't be filled.
 func (r *Reader) republish(ctx context.Context, available []uint32) error {
-	for {
+	for range maxRepublished {
 		in, err := r.sess.republish(ctx, r.state.Subscription, r.order.next)
 		if code, refused := refusal(err); refused {
 			lost := slices.ContainsFunc(available, func(seq uint32) bool { return ahead(seq, r.order.next) })
@@ -137,15 +145,21 @@ func (r *Reader) republish(ctx context.Context, available []uint32) error {
 		if err != nil {
 			return fmt.Errorf("republish %d: %w", r.order.next, err)
 		}
-		if in.Sequence != r.order.next {
-			return fmt.Errorf("%w: republish %d gave another message", errGone, r.order.next)
-		}
-		// More may be waiting: a message that comes twice proves nothing.
-		r.order.put(notice{in: in, more: true})
-		if err := r.deliver(ctx); err != nil {
+		if err := r.repeated(ctx, r.order.next, in); err != nil {
 			return err
 		}
 	}
+	return fmt.Errorf("%w: it had more than %d messages to republish", errGone, maxRepublished)
+}
+
+// repeated takes a message that was asked for again.
+func (r *Reader) repeated(ctx context.Context, seq uint32, in *channel.Answer) error {
+	if in.Sequence != seq || in.Data == 0 {
+		return fmt.Errorf("%w: republish %d gave message %d, of %d notifications", errGone, seq, in.Sequence, in.Data)
+	}
+	// More may be waiting: a message that comes twice proves nothing.
+	r.order.put(notice{in: in, more: true})
+	return r.deliver(ctx)
 }
 
 // sessionLost reports whether a refusal is about the session: the subscription
@@ -197,10 +211,12 @@ func (r *Reader) create(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create a subscription: %w", err)
 	}
+	if r.state.KeepAlive, err = keepAlive(s, interval, r.cfg.KeepAliveCount); err != nil {
+		return err
+	}
 	r.revised, r.state.Revised = revised{}, ""
 	r.revised.ofSubscription(asked, s)
 	r.sieves()
-	r.state.KeepAlive = time.Duration(s.RevisedPublishingInterval*float64(time.Millisecond)) * time.Duration(s.RevisedMaxKeepAliveCount)
 	incarnation, err := newIncarnation()
 	if err != nil {
 		return err
@@ -215,4 +231,21 @@ func (r *Reader) create(ctx context.Context) error {
 		return err
 	}
 	return r.make(ctx, r.every())
+}
+
+// keepAlive is after which silence the server says that it lives, as it revised
+// that. A revision to nothing is none, and one to more than maxKeepAlive is not
+// waited for.
+func keepAlive(s *ua.CreateSubscriptionResponse, interval time.Duration, count uint32) (time.Duration, error) {
+	ms := s.RevisedPublishingInterval
+	switch {
+	case math.IsNaN(ms) || math.IsInf(ms, 0) || ms < 0:
+		return 0, fmt.Errorf("the server revised the publishing interval to %v ms", ms)
+	case ms == 0:
+		ms = float64(interval) / float64(time.Millisecond)
+	}
+	if s.RevisedMaxKeepAliveCount > 0 {
+		count = s.RevisedMaxKeepAliveCount
+	}
+	return time.Duration(min(ms*float64(count)*float64(time.Millisecond), float64(maxKeepAlive))), nil
 }

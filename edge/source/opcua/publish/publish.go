@@ -33,6 +33,9 @@ const (
 // and some servers don't look at that.
 const MaxValues = 1 << 18
 
+// maxNumbers is how many sequence numbers, and how many results, a message may name.
+const maxNumbers = 1 << 16
+
 // What an element takes at least, in bytes. Counts are checked against these,
 // so that nothing grows beyond what the message can fill.
 const (

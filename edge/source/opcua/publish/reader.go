@@ -133,7 +133,12 @@ func (r *reader) text() []byte {
 
 // numbers reads an array of UInt32 or StatusCode into out, which is used again.
 func (r *reader) numbers(out []uint32) []uint32 {
-	for range r.count(leastNumber) {
+	n := r.count(leastNumber)
+	if n > maxNumbers {
+		r.fail(ErrCount)
+		return out
+	}
+	for range n {
 		out = append(out, r.u32())
 	}
 	return out
