@@ -234,7 +234,11 @@ func (c *conn) good(req uint32, what ua.Request) ua.Response {
 		return a
 	case *ua.TranslateBrowsePathsToNodeIDsRequest:
 		a := &ua.TranslateBrowsePathsToNodeIDsResponse{ResponseHeader: h}
-		for range r.BrowsePaths {
+		for _, path := range r.BrowsePaths {
+			if path.StartingNode.Namespace() != 0 { // properties of a node
+				a.Results = append(a.Results, &ua.BrowsePathResult{StatusCode: ua.StatusBadNoMatch})
+				continue
+			}
 			a.Results = append(a.Results, &ua.BrowsePathResult{Targets: []*ua.BrowsePathTarget{{TargetID: ua.NewExpandedNodeID(ua.NewStringNodeID(1, "found"), "", 0), RemainingPathIndex: 0xffffffff}}})
 		}
 		return a
@@ -280,7 +284,14 @@ func (c *conn) value(n *ua.ReadValueID) *ua.DataValue {
 	if n.NodeID.Namespace() == 0 && n.NodeID.IntID() == id.Server_NamespaceArray {
 		return &ua.DataValue{EncodingMask: ua.DataValueValue, Value: ua.MustVariant([]string{"http://opcfoundation.org/UA/", "urn:evil"})}
 	}
-	return &ua.DataValue{EncodingMask: ua.DataValueStatusCode, Status: ua.StatusBadNodeIDUnknown}
+	if n.NodeID.Namespace() != 0 && n.AttributeID == ua.AttributeIDDataType {
+		return &ua.DataValue{EncodingMask: ua.DataValueValue, Value: ua.MustVariant(ua.NewTwoByteNodeID(id.BaseDataType))}
+	}
+	status := ua.StatusBadNodeIDUnknown
+	if n.NodeID.Namespace() != 0 {
+		status = ua.StatusBadAttributeIDInvalid
+	}
+	return &ua.DataValue{EncodingMask: ua.DataValueStatusCode, Status: status}
 }
 
 // notification is a PublishResponse of one value, given by its DataValue.
