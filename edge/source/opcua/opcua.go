@@ -53,6 +53,11 @@ type Reader struct {
 	profile    profile
 	revised    revised
 	polling    bool
+	watched    []watched // signals with a max_silence; nil: none
+	expected   []int     // which
+	probed     time.Time // machine time of the last look at them
+	sought     time.Time // and at signals without a node
+	seekEvery  time.Duration
 	polls      []polled
 	looked     time.Time        // machine time of the last round of reads
 	took       [2]time.Duration // of the last rounds of reads
@@ -100,7 +105,7 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	r := &Reader{cfg: cfg, table: cfg.table(), now: now, kept: keptAtMost, log: log.With("source", cfg.ID)}
+	r := &Reader{cfg: cfg, table: cfg.table(), now: now, kept: keptAtMost, seekEvery: againEvery, log: log.With("source", cfg.ID)}
 	h := sha256.New()
 	for _, s := range cfg.Signals {
 		n, err := s.address()
@@ -277,6 +282,7 @@ func (r *Reader) read(ctx context.Context, kept bool) (worked bool, err error) {
 		return false, err
 	}
 	r.log.Info("the source is being read", "subscription", r.state.Subscription, "from", r.order.next, "keep_alive", r.state.KeepAlive.String())
+	r.watches()
 	r.doubted, r.ears.due = false, len(r.cfg.Events) > 0
 	source.Tell(r.out, r.connected())
 	return true, r.pump(ctx)

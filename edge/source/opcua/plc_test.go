@@ -35,6 +35,7 @@ type plc struct {
 	refuse func(ua.Request) error
 	item   func(*ua.MonitoredItemCreateRequest, *ua.MonitoredItemCreateResult) // has its say of each item
 	sub    func(*ua.CreateSubscriptionResponse)                                // likewise of a subscription
+	probes int                                                                 // reads of values with their time
 	calls  map[string]int                                                      // by request
 	subs   map[uint32]*plcSub
 	last   uint32
@@ -219,12 +220,13 @@ func (p *plc) queueOf(c *cell) {
 	}
 }
 
-// pulse sends a keep-alive.
+// pulse sends what waits, or a keep-alive.
 func (p *plc) pulse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for n, s := range p.subs {
 		if len(s.queue) > 0 {
+			p.flush()
 			continue
 		}
 		p.answer(n, s, &ua.NotificationMessage{SequenceNumber: s.seq + 1, PublishTime: p.clock.Time(), NotificationData: []*ua.ExtensionObject{}})
@@ -316,6 +318,9 @@ func (p *plc) read(r ua.Request) (ua.Response, error) {
 	req := r.(*ua.ReadRequest)
 	if len(req.NodesToRead) > p.most {
 		return nil, ua.StatusBadTooManyOperations
+	}
+	if req.TimestampsToReturn == ua.TimestampsToReturnBoth {
+		p.probes++
 	}
 	out := &ua.ReadResponse{ResponseHeader: p.header(), DiagnosticInfos: []*ua.DiagnosticInfo{}}
 	for _, n := range req.NodesToRead {

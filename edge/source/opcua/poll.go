@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"time"
 
@@ -32,7 +31,8 @@ var errUnsubscribed = errors.New("the server has no subscriptions")
 
 // polled is what was last read of a signal.
 type polled struct {
-	sum    uint64 // of value and status
+	sum    uint64
+	status uint32
 	source int64
 	some   bool
 }
@@ -69,13 +69,13 @@ func (r *Reader) poll(ctx context.Context) (worked bool, err error) {
 	source.Tell(r.out, r.connected())
 	tick := time.NewTicker(r.interval())
 	defer tick.Stop()
-	for again := time.Now().Add(againEvery); ; {
+	for again := time.Now().Add(r.seekEvery); ; {
 		if err := r.round(ctx); err != nil {
 			return worked, err
 		}
 		worked = true
 		if time.Now().After(again) && len(r.nowhere()) > 0 {
-			again = time.Now().Add(againEvery)
+			again = time.Now().Add(r.seekEvery)
 			if err := r.locate(ctx, r.nowhere()); err != nil {
 				return worked, err
 			}
@@ -271,12 +271,8 @@ func (r *Reader) take(some []int, values []publish.Value, now mesh.Nanos) (unwel
 // a restart, one that was good and stands since long before the last round was taken
 // then; of a younger one nobody knows, so it comes again, as what a reader begins with.
 func (r *Reader) changed(i int, v *publish.Value) bool {
-	var h maphash.Hash
-	h.SetSeed(r.seed)
-	maphash.WriteComparable(&h, [4]uint64{uint64(v.Type), v.Bits, uint64(v.Status), boolean(v.Array)})
-	_, _ = h.Write(v.Bytes) // it never fails
 	before := r.polls[i]
-	r.polls[i] = polled{sum: h.Sum64(), source: v.Source, some: true}
+	r.polls[i] = polled{sum: r.digest(v), status: v.Status, source: v.Source, some: true}
 	if before.some {
 		return before != r.polls[i]
 	}

@@ -220,6 +220,12 @@ func (r *Reader) look(ctx context.Context, p *pipeline) error {
 	if err := r.refresh(ctx); err != nil {
 		return err
 	}
+	if err := r.probe(ctx); err != nil {
+		return err
+	}
+	if err := r.seek(ctx); err != nil {
+		return err
+	}
 	if len(p.answers) == 0 && time.Since(p.alive) > p.limit {
 		return fmt.Errorf("%w: no answer to publish requests for %s", errLost, p.limit)
 	}
@@ -397,6 +403,9 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 		}
 	} else if r.echo && s.Time == r.last[i] {
 		s.Flags |= mesh.FlagInitial
+	}
+	if r.watched != nil && r.cfg.Signals[i].MaxSilence > 0 {
+		r.watched[i].sum, r.watched[i].heard = r.digest(v), true
 	}
 	if r.sieved != nil && r.held(i, s) {
 		return nil

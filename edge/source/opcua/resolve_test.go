@@ -117,13 +117,16 @@ type running struct {
 }
 
 // run starts a reader over what the one before kept.
-func (p *plc) run(t *testing.T, cfg Config, before *running) *running {
+func (p *plc) run(t *testing.T, cfg Config, before *running, with ...func(*Reader)) *running {
 	t.Helper()
 	cfg.ID, cfg.Endpoint, cfg.Security = "s1", p.endpoint, Security{Insecure: true}
 	cfg.Window.Latency = strict.Duration(20 * time.Millisecond)
 	r, err := New(cfg, func() mesh.Nanos { p.mu.Lock(); defer p.mu.Unlock(); return p.clock }, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range with {
+		f(r)
 	}
 	dec, err := wire.NewDecoder()
 	if err != nil {
