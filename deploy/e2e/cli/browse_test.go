@@ -188,7 +188,7 @@ func TestBrowse_InWords(t *testing.T) {
 	}
 	want := "PackMLObjects/line1-filler/Status/StateCurrent"
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")
-	if len(lines) != 9 || !strings.Contains(r.out, want) || !strings.Contains(r.out, "CEL") || !strings.Contains(lines[8], " nodes in ") {
+	if len(lines) != 10 || !strings.Contains(r.out, want) || !strings.Contains(r.out, "CEL") || !strings.HasPrefix(lines[8], "server: ") || !strings.HasSuffix(lines[8], "namespaces of DI, Machinery, PackML") || !strings.Contains(lines[9], " nodes in ") {
 		t.Errorf("%s", r.out)
 	}
 	r = run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--max-nodes", "10")

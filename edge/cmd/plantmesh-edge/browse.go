@@ -53,6 +53,7 @@ const nodesIdle = 40
 // browsed is the answer of --json.
 type browsed struct {
 	Endpoint string           `json:"endpoint"`
+	Server   browse.Identity  `json:"server"`
 	Summary  browse.Summary   `json:"summary"`
 	Nodes    []browse.Node    `json:"nodes,omitempty"`
 	Machines []browse.Machine `json:"machines"`
@@ -100,16 +101,8 @@ func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
 	got := browsed{Endpoint: cfg.Endpoint, Machines: []browse.Machine{}}
 	var text strings.Builder
 	err = visit(ctx, cfg, func(ctx context.Context, s opcua.Caller) error {
-		if got.Summary, err = browse.Walk(ctx, s, walk, t.tell); err != nil {
-			return errors.Join(err, out.Flush())
-		}
-		if err := out.Flush(); err != nil {
+		if err := c.look(ctx, s, walk, &t, &got); err != nil {
 			return err
-		}
-		if walk.Details && !t.picky {
-			if got.Machines, err = browse.Machines(ctx, s, t.nodes, c.Line); err != nil {
-				return err
-			}
 		}
 		summary(&text, &got)
 		switch {
@@ -124,6 +117,21 @@ func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return err
 	}
 	return c.answer(p, &t, &got, text.String())
+}
+
+// look walks through the server and recognises machines.
+func (c *browseCmd) look(ctx context.Context, s opcua.Caller, walk browse.Config, t *tree, got *browsed) (err error) {
+	if got.Server, err = browse.Identify(ctx, s); err != nil {
+		return err
+	}
+	got.Summary, err = browse.Walk(ctx, s, walk, t.tell)
+	if err = errors.Join(err, t.out.Flush()); err != nil {
+		return err
+	}
+	if walk.Details && !t.picky {
+		got.Machines, err = browse.Machines(ctx, s, t.nodes, c.Line)
+	}
+	return err
 }
 
 // answer prints what is left to print.
@@ -146,7 +154,7 @@ func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string
 		r.Next = answer.Command(append([]string{"plantmesh-edge", "browse"}, append(c.again(), "--propose")...)...)
 	}
 	if !c.Propose {
-		got.Nodes = t.shown()
+		got.Nodes = t.told()
 	}
 	return p.Print(r)
 }
@@ -171,6 +179,7 @@ func (c *browseCmd) again() []string {
 }
 
 func summary(b *strings.Builder, got *browsed) {
+	fmt.Fprintf(b, "%s\n", got.Server.Text())
 	fmt.Fprintf(b, "%d nodes in %.1f s, %d requests\n", got.Summary.Nodes, got.Summary.Seconds, got.Summary.Requests)
 	for _, s := range got.Summary.Stopped {
 		fmt.Fprintf(b, "%s\n", s)

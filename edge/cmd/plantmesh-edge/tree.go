@@ -20,6 +20,7 @@ type tree struct {
 	picky  bool // only those that were picked, with their paths
 	silent bool
 	nodes  []browse.Node
+	shown  time.Time // when out was flushed last
 }
 
 func (t *tree) tell(n *browse.Node) error {
@@ -34,8 +35,15 @@ func (t *tree) tell(n *browse.Node) error {
 	if _, err := fmt.Fprintf(t.out, "%-40s  %-30s  %s\n", name, what(n), browse.Printable(n.ID)); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
-	return nil
+	if time.Since(t.shown) < flushEach {
+		return nil
+	}
+	t.shown = time.Now()
+	return t.out.Flush()
 }
+
+// flushEach is how long what is found may wait for more before it is shown.
+const flushEach = 100 * time.Millisecond
 
 // path is where a node stands, from the start.
 func (t *tree) path(n *browse.Node) string {
@@ -47,8 +55,8 @@ func (t *tree) path(n *browse.Node) string {
 	return strings.Join(parts, "/")
 }
 
-// shown are the nodes that the answer of --json has.
-func (t *tree) shown() (out []browse.Node) {
+// told are the nodes that the answer of --json has.
+func (t *tree) told() (out []browse.Node) {
 	if !t.picky {
 		return t.nodes
 	}

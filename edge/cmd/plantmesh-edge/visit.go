@@ -12,6 +12,7 @@ import (
 
 	"plantmesh/edge/agent"
 	"plantmesh/edge/source/opcua"
+	"plantmesh/edge/source/opcua/channel"
 	"plantmesh/edge/source/opcua/trust"
 	"plantmesh/proto/answer"
 )
@@ -104,6 +105,11 @@ func visit(ctx context.Context, cfg opcua.Config, use func(ctx context.Context, 
 func visited(endpoint string, err error) error {
 	v, ok := errors.AsType[*opcua.VisitError](err)
 	if !ok {
+		for _, broken := range []error{channel.ErrClosed, channel.ErrTimeout, channel.ErrProtocol, channel.ErrSecurity} {
+			if errors.Is(err, broken) {
+				return &answer.Error{Code: answer.Network, Message: fmt.Sprintf("%s: %v", endpoint, err)}
+			}
+		}
 		return err
 	}
 	code := answer.Network

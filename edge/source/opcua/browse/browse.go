@@ -113,16 +113,22 @@ type walker struct {
 	began   time.Time
 }
 
-// errStop ends a walk early without being a failure.
-var errStop = errors.New("the walk stops here")
+// errLate ends a walk early without being a failure.
+var errLate = errors.New("the walk has taken as long as it may")
 
 // Walk tells every node below the start, parents before their children. With an
 // error the Summary says how far it came.
 func Walk(ctx context.Context, c Caller, cfg Config, tell func(*Node) error) (Summary, error) {
 	cfg.Depth, cfg.MaxNodes, cfg.MaxText = cmp.Or(cfg.Depth, defaultDepth), cmp.Or(cfg.MaxNodes, defaultNodes), cmp.Or(cfg.MaxText, defaultText)
 	w := &walker{c: c, cfg: cfg, tell: tell, seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, began: time.Now()}
+	if cfg.Within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, cfg.Within, errLate)
+		defer cancel()
+	}
 	err := w.walk(ctx)
-	if errors.Is(err, errStop) {
+	if errors.Is(err, errLate) {
+		w.stop("stopped after %s: the cap --timeout", cfg.Within)
 		err = nil
 	}
 	return Summary{
@@ -154,8 +160,8 @@ func (w *walker) walk(ctx context.Context) (err error) {
 // is below them at once; they are told in the server's order.
 func (w *walker) visit(ctx context.Context, list []Node, parent int) error {
 	for chunk := range slices.Chunk(list, w.server.chunk()) {
-		if w.late() {
-			return errStop
+		if err := context.Cause(ctx); err != nil {
+			return err
 		}
 		kids, err := w.children(ctx, chunk, false)
 		if err == nil && w.cfg.Details {
@@ -183,15 +189,6 @@ func (w *walker) one(ctx context.Context, n *Node, kids []Node, parent int) erro
 		return err
 	}
 	return w.visit(ctx, kids, at)
-}
-
-// late ends the walk when its time is over.
-func (w *walker) late() bool {
-	if w.cfg.Within == 0 || time.Since(w.began) < w.cfg.Within {
-		return false
-	}
-	w.stop("stopped after %s: the cap --timeout", w.cfg.Within)
-	return true
 }
 
 // claim takes a node that was not seen before.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gopcua/opcua/ua"
@@ -169,6 +170,31 @@ func TestWalk_TakesNoLongerThanItMay(t *testing.T) {
 	if !slices.Equal(sum.Stopped, []string{"stopped after 1ns: the cap --timeout"}) {
 		t.Errorf("stopped %v", sum.Stopped)
 	}
+}
+
+// silent gives the first pages, and then no answer.
+type silent struct {
+	fake
+
+	n int
+}
+
+func (s *silent) Call(ctx context.Context, req ua.Request) (ua.Response, error) {
+	if s.n++; s.n > 4 {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	return s.fake.Call(ctx, req)
+}
+
+func TestWalk_ASilentServerCostsNoMoreTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &silent{fake: fake{below: many(50_000, ua.NodeClassVariable), spaces: []string{"urn:test"}}}
+		sum, err := Walk(t.Context(), s, Config{Within: time.Minute}, func(*Node) error { return nil })
+		if err != nil || !slices.Equal(sum.Stopped, []string{"stopped after 1m0s: the cap --timeout"}) || sum.Seconds != 60 {
+			t.Errorf("%+v, %v", sum, err)
+		}
+	})
 }
 
 // What a server calls its nodes goes to a terminal.

@@ -18,7 +18,7 @@ func (f *finder) signals(m *Machine) {
 			why := f.unfit(n, s.Role)
 			switch {
 			case slices.Contains(m.Left, s.Name+": "+why): // of several state machines
-			case why != "" && (known || len(m.Left) < maxNotes):
+			case why != "" && (known && len(m.Left) < maxSignals || len(m.Left) < maxNotes):
 				m.Left = append(m.Left, s.Name+": "+why)
 			case why != "" || len(m.Signals) >= maxSignals:
 				more++
