@@ -33,7 +33,7 @@ func lacking(t *testing.T, why string) {
 	t.Skip(why)
 }
 
-// modules is the folder with node-opcua of package-lock.json, installed once for this
+// modules is the folder with node-opcua of the lock beside, installed once for this
 // lock and this user (71 MB).
 var modules = sync.OnceValues(func() (string, error) {
 	for _, p := range []string{"node", "npm"} {
@@ -41,7 +41,7 @@ var modules = sync.OnceValues(func() (string, error) {
 			return "", fmt.Errorf("no %s here to run a server in JavaScript: install Node.js", p)
 		}
 	}
-	from := filepath.Join("testdata", "node-opcua")
+	from := filepath.Join("..", "opcua", "testdata")
 	lock, err := os.ReadFile(filepath.Join(from, "package-lock.json"))
 	if err != nil {
 		return "", err
