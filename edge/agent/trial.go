@@ -15,6 +15,7 @@ import (
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 	"plantmesh/proto/subject"
+	"plantmesh/proto/wire"
 )
 
 // ErrNotYet is returned for a source whose protocol can't be tried yet.
@@ -156,7 +157,7 @@ func rawOf(x opcua.Trial) RawValue {
 
 func mappedOf(x opcua.Trial) MappedValue {
 	m := MappedValue{
-		Name: x.Signal.Name, Type: x.Signal.Type.String(), Unit: x.Signal.Unit, Value: x.Sample.Value.String(), Status: opcua.StatusName(x.Sample.Status),
+		Name: x.Signal.Name, Type: x.Signal.Type.String(), Unit: x.Signal.Unit, Value: inWords(x.Sample.Value, x.Signal), Status: opcua.StatusName(x.Sample.Status),
 		Time: instant(x.Sample.Time), Clock: "source", Taken: x.Sample.Value.Type != mesh.TypeNone,
 	}
 	switch {
@@ -177,6 +178,70 @@ func mappedOf(x opcua.Trial) MappedValue {
 		m.Conversion += "; its time lies ahead of this gateway's clock and proves nothing"
 	}
 	return m
+}
+
+// Bounds of a value in words.
+const (
+	maxShownItems = 8
+	maxShownText  = 400
+)
+
+// inWords is a value for people, with what stands inside of it, and the text of a
+// number that has one.
+func inWords(v mesh.Value, s mesh.Signal) string {
+	if v.Type != mesh.TypeArray && v.Type != mesh.TypeStruct {
+		out := v.String()
+		if i, ok := v.Int(); ok && s.Choices != nil && !s.Choices.Bits {
+			for _, c := range s.Choices.List {
+				if c.Number == i {
+					return out + " (" + c.Text + ")"
+				}
+			}
+		}
+		return out
+	}
+	item, err := wire.ParseItem(v.Bytes)
+	if err != nil {
+		return v.String()
+	}
+	var b strings.Builder
+	writeItem(&b, item, s.Fields)
+	if b.Len() > maxShownText {
+		return strings.ToValidUTF8(b.String()[:maxShownText], "") + "…"
+	}
+	return b.String()
+}
+
+func writeItem(b *strings.Builder, i mesh.Item, fields []mesh.Field) {
+	t := i.Value.Type
+	if t != mesh.TypeArray && t != mesh.TypeStruct && t != mesh.TypeEvent {
+		b.WriteString(i.Value.String())
+		return
+	}
+	open, end := "{", "}"
+	if t == mesh.TypeArray {
+		open, end = "[", "]"
+	}
+	b.WriteString(open)
+	for k, in := range i.Items {
+		if k > 0 {
+			b.WriteString(", ")
+		}
+		if k == maxShownItems || b.Len() > maxShownText {
+			fmt.Fprintf(b, "and %d more", len(i.Items)-k)
+			break
+		}
+		var inner []mesh.Field
+		switch {
+		case t == mesh.TypeArray && len(fields) == 1:
+			inner = fields[0].Fields
+		case t == mesh.TypeStruct && len(fields) == len(i.Items):
+			inner = fields[k].Fields
+			b.WriteString(fields[k].Name + ": ")
+		}
+		writeItem(b, in, inner)
+	}
+	b.WriteString(end)
 }
 
 // look is a rule in words.

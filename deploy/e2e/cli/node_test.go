@@ -208,6 +208,17 @@ func TestBrowse_MachinesOfNodeOPCUA(t *testing.T) {
 	if p := b.Preview; p == nil || p.ValuesPerSecond < 1 || p.ValuesPerSecond > 6 { // one variable changes four times a second
 		t.Errorf("preview %+v", p)
 	}
+	dir, files := folder(t), good()
+	files["node.yaml"] = b.Source
+	write(t, dir, files)
+	code, _, trial := tried(t, dir, "node.yaml")
+	said := map[string]string{}
+	for _, j := range trial.Journeys {
+		said[j.Mapped.Name] = j.Raw.Type + " " + j.Mapped.Value
+	}
+	if code != 0 || trial.Good != len(trial.Journeys) || said["line1.mill.tool_mode"] != "Int32 0 (Manual)" || said["hall2.press.item_state"] != "UInt32 3" {
+		t.Errorf("exit code %d: %+v", code, trial)
+	}
 	r := run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--watch", "--for", "1500ms", "--every", "100ms", "--filter", "^energy$", "--class", "variable")
 	if n := strings.Count(r.out, "Machines/Hall2-Press/energy = "); r.code != 0 || n < 3 || n > 9 {
 		t.Errorf("exit code %d, %d values: %s%s", r.code, n, r.out, r.err)

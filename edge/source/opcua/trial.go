@@ -92,21 +92,11 @@ func (r *Reader) try(ctx context.Context) ([]Trial, error) {
 
 // readOnce reads the nodes of some signals.
 func (r *Reader) readOnce(ctx context.Context, some []int, out []Trial) error {
-	req := &ua.ReadRequest{TimestampsToReturn: ua.TimestampsToReturnBoth}
-	for _, i := range some {
-		req.NodesToRead = append(req.NodesToRead, attribute(r.items[i].at, ua.AttributeIDValue))
-	}
-	if r.sess.ch == nil {
-		return errLost
-	}
-	a, err := r.sess.ch.Read(ctx, r.sess.token, callTimeout, req)
+	a, err := r.readValues(ctx, some)
 	if err != nil {
-		return fmt.Errorf("read %d nodes: %w", len(some), err)
+		return err
 	}
 	defer r.sess.ch.Release(a)
-	if len(a.Values) != len(some) {
-		return fmt.Errorf("the server was asked for %d values and answered with %d", len(some), len(a.Values))
-	}
 	for k, i := range some {
 		v, t := &a.Values[k], &out[i]
 		t.Raw = rawOf(v)
@@ -132,7 +122,7 @@ func rawOf(v *publish.Value) Raw {
 	if v.Type == 0 {
 		return raw
 	}
-	raw.Type = strings.TrimPrefix(ua.TypeID(v.Type).String(), "TypeID")
+	raw.Type = strings.Replace(strings.TrimPrefix(ua.TypeID(v.Type).String(), "TypeID"), "Uint", "UInt", 1) // the library spells it so
 	switch {
 	case v.Array:
 		raw.Text = fmt.Sprintf("%d values", datatype.Elements(v.Bytes))

@@ -139,9 +139,9 @@ func (f *finder) unfit(n *Node, as string) string {
 	case n.Access != "" && !strings.Contains(n.Access, "r"):
 		return what + " can't be read with this login"
 	case n.Array:
-		return what + " is an array"
+		return what + " is an array: no product is made of it, type: array keeps it"
 	case n.Kind == kindStructure:
-		return what + " is a structure"
+		return what + " is a structure: no product is made of it, type: struct keeps it"
 	case n.Kind == kindAny:
 		return what + " may have any type: say type yourself"
 	case n.Kind == "":
