@@ -133,6 +133,7 @@ func TestCorpus_EverySeam(t *testing.T) {
 
 // openedChannel is one that reads r, and waits for answers of every kind.
 func openedChannel(t testing.TB, r *bytes.Reader) *Channel {
+	t.Helper()
 	c := &Channel{cfg: Config{Policy: ua.SecurityPolicyURINone, Mode: ua.MessageSecurityModeNone}, free: make(chan *Answer, 1), waiting: map[uint32]*waiter{}, id: 1}
 	var err error
 	if c.asym, err = c.cfg.asymmetric(); err != nil {
