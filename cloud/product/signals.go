@@ -2,9 +2,7 @@ package product
 
 import (
 	"cmp"
-	"math"
 	"slices"
-	"strconv"
 
 	"plantmesh/proto/mesh"
 )
@@ -15,6 +13,14 @@ type Reading struct {
 	Unit   string // UNECE Rec 20 common code, or empty
 	Sample mesh.Sample
 	Marks  []mesh.Mark
+
+	Fields  []mesh.Field  // of a structure, an event or an array
+	Choices *mesh.Choices // what its numbers are called; nil: they have no names
+}
+
+// ReadingOf is the reading of a sample of this signal.
+func ReadingOf(sig *mesh.Signal, s mesh.Sample, marks []mesh.Mark) Reading {
+	return Reading{Name: sig.Name, Unit: sig.Unit, Sample: s, Marks: marks, Fields: sig.Fields, Choices: sig.Choices}
 }
 
 // compare is the order of folding, by the signal's name; of those that are one
@@ -74,7 +80,8 @@ func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 	b.text("equipment", e.ID)
 	b.text("role", s.RoleName(r.Name))
 	b.instant("time", x.Time)
-	b.put("value", func(buf []byte) []byte { return appendValue(buf, x.Value) })
+	b.put("value", func(buf []byte) []byte { return appendValue(buf, x.Value, r.Fields) })
+	b.words("text", r.Choices.Text(x.Value))
 	b.text("type", x.Value.Type.String())
 	b.words("unit", r.Unit)
 	b.integer("status", int64(x.Status))
@@ -112,25 +119,6 @@ func flagNames(flags uint32) (out []string) {
 		}
 	}
 	return out
-}
-
-// appendValue writes a value as JSON. A Double that JSON can't say is null;
-// its status and marks tell why.
-func appendValue(b []byte, v mesh.Value) []byte {
-	switch v.Type {
-	case mesh.TypeBool:
-		return strconv.AppendBool(b, v.Bits != 0)
-	case mesh.TypeInt:
-		return strconv.AppendInt(b, int64(v.Bits), 10)
-	case mesh.TypeUint:
-		return strconv.AppendUint(b, v.Bits, 10)
-	case mesh.TypeDouble:
-		return appendFloat(b, math.Float64frombits(v.Bits))
-	case mesh.TypeString, mesh.TypeBytes:
-		return appendText(b, string(v.Bytes))
-	case mesh.TypeNone, mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent: // no source makes bodies yet
-	}
-	return append(b, "null"...)
 }
 
 func appendMarks(b []byte, marks []mesh.Mark) []byte {

@@ -44,7 +44,13 @@ type leaf struct {
 // holds reports whether a value whose type the row names stands in this column.
 // What JSON gives as text is text: it has no other bytes.
 func (l *leaf) holds(typ string) bool {
-	return l.only == "" || l.only == typ || l.only == "string" && typ == "bytes"
+	switch typ {
+	case "bytes":
+		typ = "string"
+	case "array", "struct", "event":
+		typ = "json"
+	}
+	return l.only == "" || l.only == typ
 }
 
 // Table writes the rows of one product into one file, columns in alphabetical
@@ -89,6 +95,7 @@ func NewTable(w io.Writer, product, version string, columns []port.Column) (*Tab
 				{"uint", "unsigned", pq.Uint(64)},
 				{"bool", Boolean, pq.Leaf(pq.BooleanType)},
 				{"string", Text, pq.Encoded(pq.String(), &pq.RLEDictionary)},
+				{"json", Text, pq.Encoded(pq.String(), &pq.RLEDictionary)},
 			} {
 				add(leaf{name: c.Name + "_" + part.only, from: c.Name, typ: part.typ, only: part.only}, part.node)
 			}

@@ -27,6 +27,7 @@ type sample struct {
 	ValueBool   *bool    `parquet:"value_bool"`
 	ValueDouble *float64 `parquet:"value_double"`
 	ValueInt    *int64   `parquet:"value_int"`
+	ValueJSON   *string  `parquet:"value_json"`
 	ValueString *string  `parquet:"value_string"`
 	ValueUint   *uint64  `parquet:"value_uint"`
 }
@@ -72,6 +73,7 @@ func TestTable_KeepsTypes(t *testing.T) {
 		`{"signal":"b","time":"2026-03-01T06:00:00.000Z","value":"pils \"033\"\n","type":"string","status":0}`,
 		`{"signal":"b","time":"2026-03-01T06:00:00.500Z","value":"abc","type":"bytes","status":0}`,
 		`{"signal":"b","time":"2026-03-01T06:00:05.000Z","value":null,"type":"none","status":0}`,
+		`{"signal":"e","time":"2026-03-01T06:00:05.000Z","value":{"State":0,"List":[1,2]},"type":"struct","status":0}`,
 	} {
 		if err := w.Add(fields(t, row)); err != nil {
 			t.Fatal(err)
@@ -94,10 +96,11 @@ func TestTable_KeepsTypes(t *testing.T) {
 		`"Signal":"a","Status":2150891520,"Time":1772344800000000,"Type":"bool","ValueBool":true,"ValueDouble":null`,
 		`"Signal":"a","Status":0,"Time":1772344801000000,"Type":"double","ValueBool":null,"ValueDouble":21.5,"ValueInt":null`,
 		`"ValueString":"pils \"033\"\n"`,
-		`"Type":"bytes","ValueBool":null,"ValueDouble":null,"ValueInt":null,"ValueString":"abc"`,
-		`"ValueBool":null,"ValueDouble":null,"ValueInt":null,"ValueString":null,"ValueUint":null`,
+		`"Type":"bytes","ValueBool":null,"ValueDouble":null,"ValueInt":null,"ValueJSON":null,"ValueString":"abc"`,
+		`"ValueBool":null,"ValueDouble":null,"ValueInt":null,"ValueJSON":null,"ValueString":null,"ValueUint":null`,
 		`"ValueInt":9223372036854775807`,
 		`"ValueUint":18446744073709551615`,
+		`"Type":"struct","ValueBool":null,"ValueDouble":null,"ValueInt":null,"ValueJSON":"{\"State\":0,\"List\":[1,2]}","ValueString":null`,
 	} {
 		if i >= len(got) || !strings.Contains(got[i], want) {
 			t.Errorf("row %d lacks %s; all:\n%s", i, want, text)

@@ -70,7 +70,7 @@ func (l *Latest) ofSource(ctx context.Context, site *product.Site, name string, 
 		}
 		e := &site.Equipment[i]
 		v := view{prefix: q.Prefix, final: src.voices.Watermark}
-		r := product.Reading{Name: n.Signal.Name, Unit: n.Signal.Unit, Sample: n.Sample, Marks: n.Marks}
+		r := product.ReadingOf(&n.Signal, n.Sample, n.Marks)
 		if x := l.def.SignalDraft(site, e, &r); !v.skip(&x) {
 			rows = append(rows, v.row(l.def.ID, e.ID, &x, n.Sample.Agent))
 		}

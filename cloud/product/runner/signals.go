@@ -261,7 +261,7 @@ func (v *view) pick(out []product.Reading, it *Item, span mesh.Span) []product.R
 			continue
 		}
 		sig := &it.Table.Signals[k]
-		out = append(out, product.Reading{Name: sig.Name, Unit: sig.Unit, Sample: it.Samples[i], Marks: marks[uint32(i)]})
+		out = append(out, product.ReadingOf(sig, it.Samples[i], marks[uint32(i)]))
 	}
 	return out
 }
