@@ -90,6 +90,10 @@ func TestBrowse_ProposesASourceFile(t *testing.T) {
 		t.Errorf("check says %q", said)
 	}
 	triedOnce(t, dir, b.Source)
+	r := run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--propose", "--measure", "300ms", "--config", filepath.Join(dir, "edge.yaml"))
+	if r.code != 0 || r.out == "" || !strings.Contains(r.err, "reads this server already: add the signals to "+filepath.Join(dir, "sources.d", "line1.yaml")) {
+		t.Errorf("exit code %d: %s", r.code, r.err)
+	}
 	// As a source of the configuration it is called by its name, with its own security.
 	id := browsedID(t, b.Source)
 	if again := asked(t, id, "--config", filepath.Join(dir, "edge.yaml")); len(again.Nodes) != again.Summary.Nodes || again.Summary.Nodes != b.Summary.Nodes {

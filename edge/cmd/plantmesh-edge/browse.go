@@ -203,6 +203,7 @@ func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, cfg opcua.Confi
 	if file.Items() == 0 {
 		return nil
 	}
+	already(edge, cfg)
 	preview, err := c.preview(ctx, s, edge, t, &file)
 	if err != nil {
 		return err
@@ -213,4 +214,16 @@ func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, cfg opcua.Confi
 		return fmt.Errorf("the proposed file is not one this agent takes: %w", err)
 	}
 	return nil
+}
+
+// already warns of a source that reads the server: an agent takes no second one.
+func already(edge *agent.Config, to opcua.Config) {
+	if edge == nil {
+		return
+	}
+	for _, s := range edge.Sources {
+		if s.OPCUA != nil && s.OPCUA.Server() == to.Server() {
+			fmt.Fprintf(os.Stderr, "warning: source %q reads this server already: add the signals to %s instead\n", s.ID(), s.File)
+		}
+	}
 }

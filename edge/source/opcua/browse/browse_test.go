@@ -118,8 +118,8 @@ func TestWalk_Bounds(t *testing.T) {
 		most int
 		says string
 	}{
-		"a million below one node":      {&fake{below: many(1_000_000, ua.NodeClassVariable)}, Config{}, 100_000, "stopped at 100000 nodes: the cap --max-nodes"},
-		"a million, few wanted":         {&fake{below: many(1_000_000, ua.NodeClassVariable)}, Config{MaxNodes: 10}, 10, "stopped at 10 nodes: the cap --max-nodes"},
+		"a million below one node":      {&fake{many: 1_000_000, class: ua.NodeClassVariable}, Config{}, 100_000, "stopped at 100000 nodes: the cap --max-nodes"},
+		"a million, few wanted":         {&fake{many: 1_000_000, class: ua.NodeClassVariable}, Config{MaxNodes: 10}, 10, "stopped at 10 nodes: the cap --max-nodes"},
 		"without end, deep":             {&fake{below: deep}, Config{}, 32, "stopped at depth 32: the cap --depth"},
 		"without end, deep and shallow": {&fake{below: deep}, Config{Depth: 5}, 5, "stopped at depth 5: the cap --depth"},
 		"without end, wide":             {&fake{below: wide}, Config{MaxNodes: 5000, Depth: 10_000}, 5000, "stopped at 5000 nodes: the cap --max-nodes"},
@@ -139,21 +139,21 @@ func TestWalk_Bounds(t *testing.T) {
 
 // As many nodes as the cap are no more than the cap.
 func TestWalk_ExactlyTheCap(t *testing.T) {
-	all, sum := walk(t, &fake{below: many(500, ua.NodeClassVariable)}, Config{MaxNodes: 500})
+	all, sum := walk(t, &fake{many: 500, class: ua.NodeClassVariable}, Config{MaxNodes: 500})
 	if len(all) != 500 || len(sum.Stopped) > 0 {
 		t.Errorf("%d nodes, stopped %v", len(all), sum.Stopped)
 	}
 }
 
 func TestWalk_ReleasesWhatItLeaves(t *testing.T) {
-	f := &fake{below: many(50_000, ua.NodeClassVariable)}
+	f := &fake{many: 50_000, class: ua.NodeClassVariable}
 	if _, sum := walk(t, f, Config{MaxNodes: 100}); f.released != 1 || len(sum.Stopped) != 1 {
 		t.Errorf("%d continuation points released, stopped %v", f.released, sum.Stopped)
 	}
 }
 
 func TestWalk_PagesWithoutEnd(t *testing.T) {
-	f := &fake{below: many(10, ua.NodeClassVariable), endless: true}
+	f := &fake{many: 10, class: ua.NodeClassVariable, endless: true}
 	_, sum := walk(t, f, Config{})
 	if len(sum.Notes) != 1 || !strings.Contains(sum.Notes[0], "sends pages without an entry") || sum.Requests > 3*emptyPages {
 		t.Errorf("%d requests, notes %v", sum.Requests, sum.Notes)
@@ -189,7 +189,7 @@ func (s *silent) Call(ctx context.Context, req ua.Request) (ua.Response, error) 
 
 func TestWalk_ASilentServerCostsNoMoreTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &silent{fake: fake{below: many(50_000, ua.NodeClassVariable), spaces: []string{"urn:test"}}}
+		s := &silent{fake: fake{many: 50_000, class: ua.NodeClassVariable, spaces: []string{"urn:test"}}}
 		sum, err := Walk(t.Context(), s, Config{Within: time.Minute}, func(*Node) error { return nil })
 		if err != nil || !slices.Equal(sum.Stopped, []string{"stopped after 1m0s: the cap --timeout"}) || sum.Seconds != 60 {
 			t.Errorf("%+v, %v", sum, err)
@@ -242,7 +242,6 @@ func TestWalk_OddAnswers(t *testing.T) {
 }
 
 func TestWalk_CallsThatFail(t *testing.T) {
-	below := many(3, ua.NodeClassObject)
 	for name, c := range map[string]struct {
 		err   error
 		fails bool
@@ -251,7 +250,7 @@ func TestWalk_CallsThatFail(t *testing.T) {
 		"session gone": {ua.StatusBadSessionIDInvalid, true},
 		"line gone":    {context.DeadlineExceeded, true},
 	} {
-		f := &failing{fake: fake{spaces: []string{"urn:test"}, below: below}, err: c.err}
+		f := &failing{fake: fake{spaces: []string{"urn:test"}, many: 3, class: ua.NodeClassObject}, err: c.err}
 		n := 0
 		sum, err := Walk(t.Context(), f, Config{}, func(*Node) error { n++; return nil })
 		if (err != nil) != c.fails || !c.fails && (n != 3 || len(sum.Notes) != 3) {
@@ -307,10 +306,26 @@ func TestWalk_Picks(t *testing.T) {
 	}
 }
 
+// What a server takes in one read, it doesn't always tell.
+func TestWalk_ReadsInParts(t *testing.T) {
+	f := &fake{many: 500, class: ua.NodeClassVariable, reads: 7, attribute: func(string, ua.AttributeID) *ua.DataValue {
+		return &ua.DataValue{EncodingMask: ua.DataValueValue, Value: ua.MustVariant(ua.NewNumericNodeID(0, 11))}
+	}}
+	all, sum := walk(t, f, Config{Details: true, Values: true})
+	if len(all) != 500 || len(sum.Notes) > 0 {
+		t.Fatalf("%d nodes, %v", len(all), sum.Notes)
+	}
+	for _, n := range all {
+		if n.Kind != "double" || n.Value == nil || n.Value.Text != "i=11" {
+			t.Fatalf("%+v", n)
+		}
+	}
+}
+
 // A server that says without end that there is more costs no more memory than the
 // cap allows.
 func TestWalk_Memory(t *testing.T) {
-	f := &fake{below: many(1_000_000, ua.NodeClassVariable), spaces: []string{"urn:test"}}
+	f := &fake{many: 1_000_000, class: ua.NodeClassVariable, spaces: []string{"urn:test"}}
 	before := heap()
 	told := 0
 	peak := before

@@ -14,38 +14,64 @@ import (
 // maxShown is how much of a value is shown, in bytes.
 const maxShown = 200
 
+// questions are attributes to read, and what is done with the answers.
+type questions struct {
+	ask  []*ua.ReadValueID
+	take []func(*ua.DataValue)
+}
+
+func (q *questions) add(id *ua.NodeID, a ua.AttributeID, take func(*ua.DataValue)) {
+	q.ask, q.take = append(q.ask, attribute(id, a)), append(q.take, take)
+}
+
 // details reads what variables of a stretch are.
 func (w *walker) details(ctx context.Context, list []Node) error {
-	var (
-		ask  []*ua.ReadValueID
-		take []func(*ua.DataValue)
-	)
+	var facts, values questions
 	for i := range list {
 		n := &list[i]
 		if n.Class != classVariable || !n.Picked {
 			continue
 		}
-		wish := func(id *ua.NodeID, a ua.AttributeID, f func(*ua.DataValue)) {
-			ask, take = append(ask, attribute(id, a)), append(take, f)
-		}
-		wish(n.node, ua.AttributeIDDataType, func(v *ua.DataValue) {
+		facts.add(n.node, ua.AttributeIDDataType, func(v *ua.DataValue) {
 			if t, ok := plain(v).(*ua.NodeID); ok && t != nil {
 				n.DataType = w.types.intern(t)
 			}
 		})
-		wish(n.node, ua.AttributeIDValueRank, func(v *ua.DataValue) {
+		facts.add(n.node, ua.AttributeIDValueRank, func(v *ua.DataValue) {
 			rank, ok := plain(v).(int32)
 			n.Array = ok && rank >= 0 // OPC 10000-3 §5.6.2: 0 and more are arrays
 		})
-		wish(n.node, ua.AttributeIDUserAccessLevel, func(v *ua.DataValue) { n.Access = access(v) })
+		facts.add(n.node, ua.AttributeIDUserAccessLevel, func(v *ua.DataValue) { n.Access = access(v) })
 		if n.unit != nil {
-			wish(n.unit, ua.AttributeIDValue, func(v *ua.DataValue) { n.Unit = unitOf(v) })
+			facts.add(n.unit, ua.AttributeIDValue, func(v *ua.DataValue) { n.Unit = unitOf(v) })
 		}
 		if w.cfg.Values {
-			wish(n.node, ua.AttributeIDValue, func(v *ua.DataValue) { n.Value = shown(v) })
+			values.add(n.node, ua.AttributeIDValue, func(v *ua.DataValue) { n.Value = shown(v) })
 		}
 	}
-	got, err := w.readAll(ctx, ask)
+	if err := w.answer(ctx, &facts, w.server.readNodes); err != nil {
+		return err
+	}
+	if err := w.answer(ctx, &values, min(w.server.readNodes, valuesPerCall)); err != nil {
+		return err
+	}
+	return w.named(ctx, list)
+}
+
+// answer reads what is asked for, some requests at a time.
+func (w *walker) answer(ctx context.Context, q *questions, most int) error {
+	got := make([]*ua.DataValue, len(q.ask))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(inFlight)
+	for from := 0; from < len(q.ask); from += most {
+		to := min(from+most, len(q.ask))
+		g.Go(func() error {
+			part, err := w.server.readPart(gctx, q.ask[from:to])
+			copy(got[from:to], part)
+			return err
+		})
+	}
+	err := g.Wait()
 	if refused(err) {
 		w.note("what variables are could not be read: %v", err)
 		return nil
@@ -53,26 +79,10 @@ func (w *walker) details(ctx context.Context, list []Node) error {
 	if err != nil {
 		return fmt.Errorf("read what variables are: %w", err)
 	}
-	for i, f := range take {
+	for i, f := range q.take {
 		f(got[i])
 	}
-	return w.named(ctx, list)
-}
-
-// readAll reads attributes, some requests at a time.
-func (w *walker) readAll(ctx context.Context, ask []*ua.ReadValueID) ([]*ua.DataValue, error) {
-	got := make([]*ua.DataValue, len(ask))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(inFlight)
-	for from := 0; from < len(ask); from += w.server.readNodes {
-		to := min(from+w.server.readNodes, len(ask))
-		g.Go(func() error {
-			part, err := w.server.read(gctx, ask[from:to])
-			copy(got[from:to], part)
-			return err
-		})
-	}
-	return got, g.Wait()
+	return nil
 }
 
 // named puts data types in words.

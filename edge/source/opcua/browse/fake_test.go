@@ -14,6 +14,9 @@ import (
 type fake struct {
 	spaces     []string
 	below      func(node string) []*ua.ReferenceDescription
+	many       int                                               // variables or objects below Objects, made as they are asked for
+	class      ua.NodeClass                                      // of those
+	reads      int                                               // attributes in one read that it takes; 0: any
 	attribute  func(node string, a ua.AttributeID) *ua.DataValue // nil: nobody has attributes
 	supertype  func(node string) *ua.NodeID
 	limit      uint32 // nodes per browse or read; 0: not told
@@ -32,6 +35,9 @@ func (f *fake) Call(_ context.Context, req ua.Request) (ua.Response, error) {
 	defer f.mu.Unlock()
 	switch q := req.(type) {
 	case *ua.ReadRequest:
+		if f.reads > 0 && len(q.NodesToRead) > f.reads {
+			return nil, ua.StatusBadTooManyOperations
+		}
 		r := &ua.ReadResponse{}
 		for _, x := range q.NodesToRead {
 			r.Results = append(r.Results, f.read(x))
@@ -84,12 +90,25 @@ func (f *fake) page(d *ua.BrowseDescription, skip, most uint32) *ua.BrowseResult
 		}
 		return r
 	}
-	all := f.below(d.NodeID.String())
-	r := &ua.BrowseResult{References: all[min(int(skip), len(all)):]}
+	all := []*ua.ReferenceDescription{}
+	left := f.many - int(skip)
+	switch {
+	case f.many == 0:
+		all = f.below(d.NodeID.String())
+		all = all[min(int(skip), len(all)):]
+		left = len(all)
+	case d.NodeID.String() != "i=85":
+		left = 0
+	default:
+		for i := range min(left, int(most)) {
+			all = append(all, ref("n"+strconv.Itoa(int(skip)+i), f.class))
+		}
+	}
+	r := &ua.BrowseResult{References: all}
 	if f.endless {
 		r.References = nil
 	}
-	if most > 0 && len(r.References) > int(most) || f.endless {
+	if most > 0 && left > int(most) || f.endless {
 		r.References = r.References[:min(len(r.References), int(most))]
 		b, err := ua.Encode(d)
 		if err != nil {
@@ -133,19 +152,5 @@ func named(node *ua.NodeID, ns uint16, name string, class ua.NodeClass, typ *ua.
 	return &ua.ReferenceDescription{
 		NodeID: ua.NewExpandedNodeID(node, "", 0), BrowseName: &ua.QualifiedName{NamespaceIndex: ns, Name: name}, NodeClass: class,
 		TypeDefinition: ua.NewExpandedNodeID(typ, "", 0),
-	}
-}
-
-// many are n objects or variables below Objects, and nothing below them.
-func many(n int, class ua.NodeClass) func(string) []*ua.ReferenceDescription {
-	all := make([]*ua.ReferenceDescription, n)
-	for i := range all {
-		all[i] = ref("n"+strconv.Itoa(i), class)
-	}
-	return func(node string) []*ua.ReferenceDescription {
-		if node == "i=85" {
-			return all
-		}
-		return nil
 	}
 }

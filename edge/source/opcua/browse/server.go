@@ -24,6 +24,8 @@ const (
 	refsPerNode    = 100
 	refsPerStart   = 5000
 	readsPerCall   = 2000
+	// valuesPerCall is how many values are read at once: 64 KiB each fill an answer.
+	valuesPerCall = 250
 	// batches is how many browse requests one stretch of children makes.
 	batches = 2 * inFlight
 	// maxSpaces is how many namespaces an index can tell apart (OPC 10000-6 §5.2.2.9).
@@ -84,24 +86,50 @@ func (s *server) call(ctx context.Context, req ua.Request) (ua.Response, error) 
 // read reads attributes, as many at once as the server takes. It gives one
 // result for each.
 func (s *server) read(ctx context.Context, wanted []*ua.ReadValueID) ([]*ua.DataValue, error) {
+	return s.readBy(ctx, wanted, s.readNodes)
+}
+
+// readValues is read for values, which may be large.
+func (s *server) readValues(ctx context.Context, wanted []*ua.ReadValueID) ([]*ua.DataValue, error) {
+	return s.readBy(ctx, wanted, min(s.readNodes, valuesPerCall))
+}
+
+func (s *server) readBy(ctx context.Context, wanted []*ua.ReadValueID, most int) ([]*ua.DataValue, error) {
 	out := make([]*ua.DataValue, 0, len(wanted))
-	for part := range slices.Chunk(wanted, s.readNodes) {
-		resp, err := s.call(ctx, &ua.ReadRequest{TimestampsToReturn: ua.TimestampsToReturnBoth, NodesToRead: part})
+	for part := range slices.Chunk(wanted, most) {
+		got, err := s.readPart(ctx, part)
 		if err != nil {
 			return nil, err
 		}
-		r, ok := resp.(*ua.ReadResponse)
-		if !ok || len(r.Results) != len(part) {
-			return nil, fmt.Errorf("the server was asked for %d values and answered with %s", len(part), counted(resp))
-		}
-		for _, v := range r.Results {
-			if v == nil {
-				v = &ua.DataValue{Status: ua.StatusBadNoData}
-			}
-			out = append(out, v)
-		}
+		out = append(out, got...)
 	}
 	return out, nil
+}
+
+// readPart is one call, or where that is too much for the server two of half.
+func (s *server) readPart(ctx context.Context, part []*ua.ReadValueID) ([]*ua.DataValue, error) {
+	resp, err := s.call(ctx, &ua.ReadRequest{TimestampsToReturn: ua.TimestampsToReturnBoth, NodesToRead: part})
+	if tooMuch(err) && len(part) > 1 {
+		first, err := s.readPart(ctx, part[:len(part)/2])
+		if err != nil {
+			return nil, err
+		}
+		rest, err := s.readPart(ctx, part[len(part)/2:])
+		return append(first, rest...), err
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, ok := resp.(*ua.ReadResponse)
+	if !ok || len(r.Results) != len(part) {
+		return nil, fmt.Errorf("the server was asked for %d values and answered with %s", len(part), counted(resp))
+	}
+	for i, v := range r.Results {
+		if v == nil {
+			r.Results[i] = &ua.DataValue{Status: ua.StatusBadNoData}
+		}
+	}
+	return r.Results, nil
 }
 
 func counted(r ua.Response) string {

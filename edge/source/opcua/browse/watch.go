@@ -47,7 +47,7 @@ func (p *Poller) Look(ctx context.Context) (out []Change, err error) {
 	for i, n := range p.nodes {
 		ask[i] = value(n.node)
 	}
-	got, err := p.server.read(ctx, ask)
+	got, err := p.server.readValues(ctx, ask)
 	if err != nil {
 		return nil, fmt.Errorf("read the values: %w", err)
 	}
