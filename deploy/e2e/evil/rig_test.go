@@ -94,7 +94,7 @@ func newRig(t *testing.T, sources map[string]string) *rig {
 	files := map[string]string{
 		"edge.yaml": "agent: gw-1\nsite: graz\ndata: data\nhub:\n  url: nats://127.0.0.1:1\n  key: agent.nk\n  token: agent.jwt\nbuffer:\n  max_bytes: 64MiB\nwindow:\n  latency: 200ms\n",
 		"agent.jwt": "none", "rules.d/none": "",
-		"sources.d/good.yaml": fmt.Sprintf("opcua:\n  id: good\n  endpoint: %s\n  security: {insecure: true}\n  publishing_interval: 50ms\n  signals:\n    - {name: line1.good.v, type: int, node: \"nsu=%s;s=line1.good.v\"}\n", r.good(), simua.Namespace),
+		"sources.d/good.yaml": fmt.Sprintf("opcua:\n  id: good\n  endpoint: %s\n  security: {insecure: true}\n  publishing_interval: 50ms\n  keep_alive_count: 60\n  signals:\n    - {name: line1.good.v, type: int, node: \"nsu=%s;s=line1.good.v\"}\n", r.good(), simua.Namespace),
 	}
 	for name, content := range sources {
 		files["sources.d/"+name+".yaml"] = content

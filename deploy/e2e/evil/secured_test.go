@@ -164,8 +164,8 @@ func (r *rig) trusting(source, endpoint string) {
 		r.Fatal(err)
 	}
 	for _, e := range all {
-		if print := trust.Fingerprint(e.Certificate); e.Role == trust.Rejected && strings.Contains(r.status(source).Says, print) {
-			if _, err := store.Trust(print, endpoint); err != nil {
+		if sum := trust.Fingerprint(e.Certificate); e.Role == trust.Rejected && strings.Contains(r.status(source).Says, sum) {
+			if _, err := store.Trust(sum, endpoint); err != nil {
 				r.Fatal(err)
 			}
 		}
@@ -206,7 +206,7 @@ func TestEvil_OnTheWire(t *testing.T) {
 		name, says string
 		change     func(n int, b []byte) []byte
 	}{
-		{"A08 it answers without protection", "asked for was", func(_ int, b []byte) []byte {
+		{"A08 it answers without protection", "asked for was", func(int, []byte) []byte {
 			return chunk("OPNF", 1, security(), 1, 1, nil)
 		}},
 		{"A05 a bit turned", "signature is wrong", opened(func(b []byte) []byte { b[len(b)/2] ^= 1; return b })},
