@@ -20,6 +20,8 @@ const (
 	defaultQueue     = 100_000
 	defaultDisorder  = strict.Duration(5 * time.Second)
 	defaultInFlight  = 3
+	historyAuto      = "auto"
+	historyOff       = "off"
 	// maxSignals is what the lower half of a client handle can tell apart.
 	maxSignals = 1 << 16
 	// maxEvents is how many notifiers of one server are listened to: each has all
@@ -46,6 +48,8 @@ type Config struct {
 	QueueSize          uint32          `yaml:"queue_size"`          // values the server keeps per node meanwhile; default 100000, at most 1000000
 	Disorder           strict.Duration `yaml:"disorder"`            // the longest a value may come behind its time stamp; default 5s
 	InFlight           int             `yaml:"in_flight"`           // publish requests waiting at the server; default that of the profile: 3, or 2
+
+	History string `yaml:"history"` // auto, the default: where a server has not kept what changed, its history is asked; off: it isn't
 
 	Signals []Signal      `yaml:"signals"`
 	Events  []Events      `yaml:"events"`
@@ -116,6 +120,8 @@ func (c *Config) bounded() error {
 		return strict.At("keep_alive_count", "keep_alive_count must be at most 1000")
 	case c.Lifetime < 3*c.PublishingInterval*strict.Duration(c.KeepAliveCount):
 		return strict.At("lifetime", "lifetime must be at least three times publishing_interval x keep_alive_count")
+	case c.History != historyAuto && c.History != historyOff:
+		return strict.At("history", "history %q is neither auto nor off", c.History)
 	case c.InFlight < 1 || c.InFlight > 16:
 		return strict.At("in_flight", "in_flight must lie between 1 and 16")
 	case len(c.Signals)+len(c.Events) == 0:
@@ -164,6 +170,7 @@ func (c *Config) defaults() {
 	set(&c.Lifetime, defaultLifetime)
 	set(&c.QueueSize, defaultQueue)
 	set(&c.Disorder, defaultDisorder)
+	set(&c.History, historyAuto)
 }
 
 func set[T comparable](v *T, value T) {

@@ -11,7 +11,7 @@ import (
 
 func config() Config {
 	return Config{
-		ID: "s1", Endpoint: "opc.tcp://127.0.0.1:4840", Security: Security{Insecure: true},
+		ID: "s1", Endpoint: "opc.tcp://127.0.0.1:4840", Security: Security{Insecure: true}, History: historyOff,
 		Signals: []Signal{{Name: "a", Node: "nsu=urn:x;s=a", Type: "int"}, {Name: "b", Node: "ns=2;s=b", Type: "double"}},
 	}
 }
@@ -39,6 +39,7 @@ func TestConfig_Validate(t *testing.T) {
 		{"interval", "publishing_interval", func(c *Config) { c.PublishingInterval = strict.Duration(time.Millisecond) }},
 		{"lifetime", "lifetime", func(c *Config) { c.Lifetime = strict.Duration(time.Second) }},
 		{"in flight", "in_flight", func(c *Config) { c.InFlight = 100 }},
+		{"history", "history", func(c *Config) { c.History = "on" }},
 		{"no signals", "signals is empty", func(c *Config) { c.Signals = nil }},
 		{"type", `type "float"`, func(c *Config) { c.Signals[1].Type = "float" }},
 		{"node", `node "foo"`, func(c *Config) { c.Signals[0].Node = "foo" }},

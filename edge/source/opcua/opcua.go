@@ -84,6 +84,7 @@ type Reader struct {
 	since      time.Time // machine time since when taken waits; zero: it doesn't
 	acks       acks
 	ears       ears
+	past       past
 	text       []byte // of samples since the last block was full
 	types      types
 }

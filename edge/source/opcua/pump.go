@@ -58,6 +58,9 @@ func (r *Reader) pump(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.watch(ctx, done, durable) })
+	r.past = past{asks: make(chan gap, 1), finds: make(chan found)}
+	h, asks := r.historian(), r.past.asks
+	g.Go(func() error { return h.answer(ctx, asks) })
 	g.Go(func() error {
 		// Cutting the connection ends the requests that hang on it.
 		defer r.sess.detach()
@@ -65,6 +68,7 @@ func (r *Reader) pump(ctx context.Context) error {
 		return r.turn(ctx, p)
 	})
 	err = g.Wait()
+	r.past = past{}
 	if errors.Is(err, errGone) {
 		r.gone = true
 	}
@@ -168,6 +172,8 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 			}
 		case a := <-p.answers:
 			err = r.posted(ctx, p, a)
+		case f := <-r.past.finds:
+			err = r.remembered(ctx, f)
 		case <-look.C:
 			err = r.look(ctx, p)
 		}
@@ -333,7 +339,7 @@ func (r *Reader) accept(n notice) error {
 	if !n.more && len(n.in.Values) > 0 {
 		r.echo = false
 	}
-	if !n.more && believed {
+	if !n.more && believed && !r.state.Fresh {
 		r.sealer.Prove(at - mesh.Nanos(r.cfg.Disorder))
 	}
 	return nil
@@ -356,15 +362,37 @@ func (r *Reader) doubt(doubted bool, at mesh.Nanos) {
 	source.Tell(r.out, r.connected())
 }
 
-// begin starts a new proof; what lies between the one before and now was not
-// heard. Of a signal that the server refuses nothing is known from here on.
+// begin starts a new proof, where the server's history can't be asked for what
+// lies between the one before and now.
 func (r *Reader) begin(at, now mesh.Nanos) {
-	r.state.Fresh = false
-	if proof := r.sealer.Proof(); proof > 0 && at > proof && !r.unsure {
-		r.sealer.Void(r.void(mesh.CauseDisconnected, mesh.Span{From: proof, To: at}, "the server has not kept what changed while nobody listened"))
+	if r.state.Heard == 0 {
+		r.state.Heard = at
+	}
+	if !r.remember(r.state.Heard) {
+		r.begun(now, "", false)
+	}
+}
+
+// notKept is what a gap says.
+const notKept = "the server has not kept what changed while nobody listened"
+
+// begun ends the wait for a new proof: it goes on with the one before where that is
+// filled, else what lies between was not heard. Of a signal that the server refuses
+// nothing is known from here on.
+func (r *Reader) begun(now mesh.Nanos, why string, filled bool) {
+	at, proof := r.state.Heard, r.sealer.Proof()
+	r.state.Fresh, r.state.Heard, r.state.Asked = false, 0, 0
+	if !filled {
+		if proof > 0 && at > proof && !r.unsure {
+			note := notKept
+			if why != "" {
+				note += "; " + why
+			}
+			r.sealer.Void(r.void(mesh.CauseDisconnected, mesh.Span{From: proof, To: at}, note))
+		}
+		r.sealer.Begin(at)
 	}
 	r.unsure = false
-	r.sealer.Begin(at)
 	for _, x := range r.state.Refused {
 		r.sealer.Add(mesh.Sample{Signal: r.table[x.Signal].ID, Time: max(r.sealer.Proof(), r.last[x.Signal]), Server: at, Agent: now, Status: x.Status, Flags: mesh.FlagInitial})
 	}

@@ -33,6 +33,8 @@ type state struct {
 	KeepAlive    time.Duration     `json:"keep_alive"`        // between keep-alives, as the server revised it
 	Proof        mesh.Nanos        `json:"proof"`
 	Holes        []mesh.Span       `json:"holes,omitempty"`
+	Heard        mesh.Nanos        `json:"heard,omitempty"`      // since when this subscription is heard, while Fresh
+	Asked        int               `json:"asked,omitempty"`      // how often the history before it was asked for
 	Events       []eventState      `json:"events,omitempty"`     // of the notifiers that items were made for
 	Conditions   conditions        `json:"conditions,omitempty"` // as last seen
 	Shapes       []shaped          `json:"shapes,omitempty"`     // what the server said values are made of, at the last connect

@@ -48,7 +48,7 @@ func (r *Reader) subscribe(ctx context.Context, kept bool) error {
 		}
 		r.log.Warn("the subscription can't be continued, making a new one", "subscription", r.state.Subscription, "error", err.Error())
 	}
-	if err := r.drop(ctx); err != nil {
+	if err := r.drop(ctx, kept); err != nil {
 		return err
 	}
 	if err := r.create(ctx); err != nil {
@@ -173,8 +173,15 @@ func sessionLost(code ua.StatusCode) bool {
 	}
 }
 
-// drop forgets the subscription, here and as far as possible at the server.
-func (r *Reader) drop(ctx context.Context) error {
+// drop forgets the subscription, here and as far as possible at the server. A new
+// session must own it first: else it lives on, with full queues, for its lifetime.
+func (r *Reader) drop(ctx context.Context, kept bool) error {
+	if r.state.Subscription != 0 && !kept {
+		_, err := call[*ua.TransferSubscriptionsResponse](ctx, &r.sess, &ua.TransferSubscriptionsRequest{SubscriptionIDs: []uint32{r.state.Subscription}})
+		if _, refused := refusal(err); err != nil && !refused {
+			return fmt.Errorf("take over the subscription to delete: %w", err)
+		}
+	}
 	if r.state.Subscription != 0 {
 		// What the server says doesn't matter: it may never have heard of it.
 		_, err := call[*ua.DeleteSubscriptionsResponse](ctx, &r.sess, &ua.DeleteSubscriptionsRequest{SubscriptionIDs: []uint32{r.state.Subscription}})
@@ -222,7 +229,7 @@ func (r *Reader) create(ctx context.Context) error {
 		return err
 	}
 	r.state.Subscription, r.state.Incarnation, r.state.Table = s.SubscriptionID, incarnation, r.hash
-	r.order, r.state.Fresh = newSequence(1), true
+	r.order, r.state.Fresh, r.state.Heard = newSequence(1), true, 0
 	if err := r.commitNow(ctx); err != nil {
 		return err
 	}

@@ -104,3 +104,31 @@ func TestDecodePublish_EventsLetGo(t *testing.T) {
 		}
 	}
 }
+
+// TestValue_DecodeData: a data value alone reads as that of an item.
+func TestValue_DecodeData(t *testing.T) {
+	dice := newMaker(6)
+	for of := byte(1); of <= 25; of++ {
+		for dimensions := range 4 {
+			d := dice.dataValue(dice.variantOf(of, dimensions, 3))
+			b := encode(d)
+			var v Value
+			if err := v.DecodeData(b); err != nil {
+				t.Fatal(err)
+			}
+			read := new(ua.DataValue)
+			if _, err := read.Decode(b); err != nil {
+				t.Fatal(err)
+			}
+			if read.Value == nil {
+				read.Value = &ua.Variant{}
+			}
+			if diff := valueDiffers(&v, &ua.MonitoredItemNotification{Value: read}); diff != "" {
+				t.Errorf("type %d: %s", of, diff)
+			}
+			if err := v.DecodeData(b[:len(b)-1]); err == nil && len(b) > 1 || v.Bytes != nil || v.Type != 0 {
+				t.Errorf("type %d, cut: %v, %+v", of, err, v)
+			}
+		}
+	}
+}

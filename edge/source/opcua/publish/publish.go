@@ -124,6 +124,19 @@ func (m *Message) DecodeRepublish(b []byte) error {
 	return m.finish(&r, was, "republish response")
 }
 
+// DecodeData reads a DataValue (OPC 10000-6, 5.2.2.17) as that of an item without a
+// handle. What stands behind it is not looked at. v's bytes point into b.
+func (v *Value) DecodeData(b []byte) error {
+	*v = Value{}
+	r := reader{b: b}
+	r.dataValue(v)
+	if r.err != nil {
+		*v = Value{}
+		return fmt.Errorf("data value: %w", r.err)
+	}
+	return nil
+}
+
 // Instant is when the notification was sent: Time, or where the server leaves
 // that out, as some do, Sent. What it sends again is older than that.
 func (m *Message) Instant() int64 {
