@@ -36,7 +36,7 @@ func gapped(t *testing.T, edit func(c *edgeua.Config)) (*plantUnderTest, *agent)
 func TestOPCUA_HistoryFillsAGap(t *testing.T) {
 	p, a := gapped(t, func(*edgeua.Config) {})
 	lost, doubled, _ := p.compare(a.d)
-	if lost > 0 || doubled > len(p.signals) { // the first values of the new subscription stand in the history too
+	if lost+doubled > 0 {
 		t.Errorf("of %d samples %d are lost, %d doubled", len(p.pushed), lost, doubled)
 	}
 	if spans := a.d.proofs(); len(spans) != 1 || len(a.d.voids) != 0 {
@@ -71,7 +71,7 @@ func TestOPCUA_GapOfASignalWithoutHistory(t *testing.T) {
 	p, a := gapped(t, func(c *edgeua.Config) {
 		c.Signals = append(c.Signals, edgeua.Signal{Name: "vendor", Node: "nsu=" + simua.Namespace + ";s=line1.filler.Identification.Manufacturer", Type: "string"})
 	})
-	if lost, doubled, _ := p.compare(a.d); lost > 0 || doubled > len(p.signals) {
+	if lost, doubled, _ := p.compare(a.d); lost+doubled > 0 {
 		t.Errorf("of %d samples %d are lost, %d doubled", len(p.pushed), lost, doubled)
 	}
 	spans := a.d.proofs()

@@ -140,10 +140,12 @@ func (p *plantUnderTest) settled(d *diary) {
 	})
 }
 
-// compare counts what came against what was pushed.
+// compare counts what came against what was pushed. What came of a history too is
+// the same sample, and counts once.
 func (p *plantUnderTest) compare(d *diary) (lost, doubled, foreign int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	past := map[string]bool{}
 	for _, b := range d.batches {
 		for _, s := range b.Samples {
 			if int(s.Signal) >= len(p.signals) {
@@ -151,12 +153,21 @@ func (p *plantUnderTest) compare(d *diary) (lost, doubled, foreign int) {
 				continue
 			}
 			key := fmt.Sprintf("%s %d %s", p.signals[s.Signal].Name, s.Time, s.Value)
-			if n, ok := p.pushed[key]; ok {
+			n, ok := p.pushed[key]
+			switch {
+			case !ok:
+				foreign++
+			case s.Flags&mesh.FlagHistorical == 0:
 				p.pushed[key] = n + 1
-				continue
+			case past[key]:
+				doubled++
+			default:
+				past[key] = true
 			}
-			foreign++
 		}
+	}
+	for key := range past {
+		p.pushed[key] = max(1, p.pushed[key])
 	}
 	for _, n := range p.pushed {
 		switch {

@@ -1,0 +1,61 @@
+package opcua
+
+import (
+	"time"
+
+	"plantmesh/edge/source"
+	"plantmesh/proto/mesh"
+)
+
+// doubt tells when the server's clock ceases to be believed, and when it is again.
+func (r *Reader) doubt(doubted bool, at mesh.Nanos) {
+	if doubted == r.doubted {
+		return
+	}
+	r.doubted = doubted
+	if doubted {
+		says := "no time"
+		if at != 0 {
+			says = at.Time().UTC().Format(time.RFC3339)
+		}
+		source.Tell(r.out, "connected, but nothing is proven: the server's clock says "+says)
+		return
+	}
+	source.Tell(r.out, r.connected())
+}
+
+// begin starts a new proof, where the server's history can't be asked for what
+// lies between the one before and now.
+func (r *Reader) begin(at, now mesh.Nanos) {
+	if r.state.Heard == 0 {
+		r.state.Heard = at
+	}
+	if !r.remember(r.state.Heard) {
+		r.begun(now, "", false)
+	}
+}
+
+// notKept is what a gap says.
+const notKept = "the server has not kept what changed while nobody listened"
+
+// begun ends the wait for a new proof: it goes on with the one before where that is
+// filled, else what lies between was not heard. Of a signal that the server refuses
+// nothing is known from here on.
+func (r *Reader) begun(now mesh.Nanos, why string, filled bool) {
+	at, proof := r.state.Heard, r.sealer.Proof()
+	r.state.Fresh, r.state.Heard, r.state.Asked = false, 0, 0
+	if !filled {
+		if proof > 0 && at > proof && !r.unsure {
+			note := notKept
+			if why != "" {
+				note += "; " + why
+			}
+			r.sealer.Void(r.void(mesh.CauseDisconnected, mesh.Span{From: proof, To: at}, note))
+		}
+		r.sealer.Begin(at)
+	}
+	r.unsure = false
+	for _, x := range r.state.Refused {
+		r.sealer.Add(mesh.Sample{Signal: r.table[x.Signal].ID, Time: max(r.sealer.Proof(), r.last[x.Signal]), Server: at, Agent: now, Status: x.Status, Flags: mesh.FlagInitial})
+	}
+}
