@@ -59,11 +59,11 @@ type past struct {
 	asked bool
 }
 
-// remember has the history of the gap before at read, and reports whether that is
+// asksPast has the history of the gap before at read, and reports whether that is
 // under way: then nothing is proven until it ends.
-func (r *Reader) remember(at mesh.Nanos) bool {
+func (r *Reader) asksPast(at mesh.Nanos) bool {
 	g := gap{span: mesh.Span{From: r.sealer.Proof(), To: at}}
-	if r.cfg.History == historyOff || r.unsure || g.span.From == 0 || g.span.Empty() || r.state.Asked >= maxPastTries && !r.past.asked {
+	if r.cfg.History == historyOff || r.polling || r.cfg.Poll > 0 || r.unsure || g.span.From == 0 || g.span.Empty() || r.state.Asked >= maxPastTries && !r.past.asked {
 		return false
 	}
 	if r.past.asked || r.past.asks == nil { // nil: what comes again comes before the rest
@@ -85,12 +85,14 @@ func (r *Reader) remember(at mesh.Nanos) bool {
 	return true
 }
 
-// remembered takes something of the history: the samples stand before the claim that
+// tookPast takes something of the history: the samples stand before the claim that
 // they were all.
-func (r *Reader) remembered(ctx context.Context, f found) error {
+func (r *Reader) tookPast(ctx context.Context, f found) error {
 	now := r.now()
 	for _, v := range f.values {
-		r.pastValue(f.signal, v, now)
+		if err := r.pastValue(ctx, f.signal, v, now); err != nil {
+			return err
+		}
 	}
 	if to := min(f.through, r.state.Heard-mesh.Nanos(r.cfg.Disorder)); f.from > 0 && to > f.from {
 		if proof := r.sealer.Proof(); f.from > proof {
@@ -108,7 +110,7 @@ func (r *Reader) remembered(ctx context.Context, f found) error {
 
 // pastValue gives a value of the history to the sealer. One that came live too is
 // the same sample, and counts once.
-func (r *Reader) pastValue(i int, v *ua.DataValue, now mesh.Nanos) {
+func (r *Reader) pastValue(ctx context.Context, i int, v *ua.DataValue, now mesh.Nanos) error {
 	var value publish.Value
 	b, err := encodedData(v)
 	if err == nil {
@@ -116,7 +118,10 @@ func (r *Reader) pastValue(i int, v *ua.DataValue, now mesh.Nanos) {
 	}
 	if err != nil {
 		r.unread.add(r.table[i].Name, now, err)
-		return
+		return nil
+	}
+	if err := r.learn(ctx, i, &value); err != nil {
+		return err
 	}
 	s := r.sealer.Next()
 	err = r.sample(s, r.wants[i], &value, now)
@@ -130,6 +135,7 @@ func (r *Reader) pastValue(i int, v *ua.DataValue, now mesh.Nanos) {
 	}
 	r.last[i] = max(r.last[i], s.Time)
 	r.sealer.Took()
+	return nil
 }
 
 // encodedData is v as it came; the library can't write all that it can read.

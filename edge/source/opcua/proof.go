@@ -30,7 +30,7 @@ func (r *Reader) begin(at, now mesh.Nanos) {
 	if r.state.Heard == 0 {
 		r.state.Heard = at
 	}
-	if !r.remember(r.state.Heard) {
+	if !r.asksPast(r.state.Heard) {
 		r.begun(now, "", false)
 	}
 }

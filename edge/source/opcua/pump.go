@@ -173,7 +173,7 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 		case a := <-p.answers:
 			err = r.posted(ctx, p, a)
 		case f := <-r.past.finds:
-			err = r.remembered(ctx, f)
+			err = r.tookPast(ctx, f)
 		case <-look.C:
 			err = r.look(ctx, p)
 		}

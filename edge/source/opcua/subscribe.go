@@ -190,6 +190,7 @@ func (r *Reader) drop(ctx context.Context, kept bool) error {
 		}
 	}
 	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused, r.state.Again, r.state.Events = 0, 0, 0, nil, nil, nil
+	r.state.Heard = 0
 	clear(r.again)
 	for i := range r.items {
 		r.items[i].made, r.items[i].id, r.items[i].moved, r.items[i].cleared = "", 0, false, false
@@ -229,7 +230,7 @@ func (r *Reader) create(ctx context.Context) error {
 		return err
 	}
 	r.state.Subscription, r.state.Incarnation, r.state.Table = s.SubscriptionID, incarnation, r.hash
-	r.order, r.state.Fresh, r.state.Heard = newSequence(1), true, 0
+	r.order, r.state.Fresh = newSequence(1), true
 	if err := r.commitNow(ctx); err != nil {
 		return err
 	}
