@@ -173,6 +173,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"opcua: bad notifier":       {edgeCommand, "sources.d/a.yaml", "  window:", "  events:\n    - {name: line1.press.alarms, node: server}\n  window:", `sources.d/a.yaml:12: node "server" is not nsu=URI;s=ID or ns=2;s=ID`},
 		"opcua: bad event type":     {edgeCommand, "sources.d/a.yaml", "  window:", "  events:\n    - {name: line1.press.alarms, types: [i=2915, alarms]}\n  window:", `sources.d/a.yaml:12: node "alarms" is not nsu=URI;s=ID or ns=2;s=ID`},
 		"opcua: events twice":       {edgeCommand, "sources.d/a.yaml", "  window:", "  events:\n    - name: line1.press.speed\n  window:", `sources.d/a.yaml:12: signal "line1.press.speed" stands twice`},
+		"opcua: history":            {edgeCommand, "sources.d/a.yaml", "  publishing_interval: 100ms", "  publishing_interval: 100ms\n  history: yes", `sources.d/a.yaml:6: history "yes" is neither auto nor off`},
 		"opcua: nameless":           {edgeCommand, "sources.d/a.yaml", "  window:", "  events:\n    - min_severity: 5\n  window:", `sources.d/a.yaml:12: events have no name`},
 		"opcua: window":             {edgeCommand, "sources.d/a.yaml", "512KiB", "512MiB", `sources.d/a.yaml:12: window.bytes must lie between 1KiB and 16MiB`},
 		"mqtt: unknown key":         {edgeCommand, "sources.d/b.yaml", "heartbeat: {topic", "heartbeat: {topics", `sources.d/b.yaml:6: unknown key "topics"; did you mean "topic"?`},

@@ -153,7 +153,7 @@ func encodedData(v *ua.DataValue) (b []byte, err error) {
 const (
 	infoType      = 0x00000C00
 	infoValue     = 0x00000400
-	infoBits      = 0x000003FF
+	valueBits     = 0x000003FF
 	historianBits = 0x0000001F
 )
 
@@ -162,7 +162,7 @@ func rawStatus(s mesh.Status) mesh.Status {
 	if s&infoType != infoValue {
 		return s
 	}
-	if s &^= historianBits; s&infoBits == 0 {
+	if s &^= historianBits; s&valueBits == 0 {
 		s &^= infoType
 	}
 	return s
