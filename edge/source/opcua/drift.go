@@ -252,17 +252,24 @@ func (r *Reader) recall() {
 func (r *Reader) meansAnew(values []publish.Value) bool {
 	anew := false
 	for k := range values {
-		if values[k].Status&semanticsChanged == 0 && len(r.checked) == 0 {
+		if values[k].Status&semanticsChanged == 0 {
 			continue
 		}
-		i, _, ours := r.state.signal(values[k].Handle)
-		switch {
-		case !ours || i >= len(r.items):
-		case values[k].Status&semanticsChanged == 0:
-			delete(r.checked, i)
-		case !r.checked[i]:
+		if i, _, ours := r.state.signal(values[k].Handle); ours && i < len(r.items) && !r.checked[i] {
 			r.checked[i], anew = true, true
 		}
 	}
-	return anew
+	if anew || len(r.checked) == 0 {
+		return anew
+	}
+	for k := range values { // the last value of a signal counts
+		if i, _, ours := r.state.signal(values[k].Handle); ours && i < len(r.items) {
+			if values[k].Status&semanticsChanged != 0 {
+				r.checked[i] = true
+			} else {
+				delete(r.checked, i)
+			}
+		}
+	}
+	return false
 }

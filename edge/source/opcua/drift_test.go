@@ -121,6 +121,8 @@ func TestReader_SemanticsChangedIsLookedInto(t *testing.T) {
 	r.says(t, "2@0 3")
 	p.pass(time.Second)
 	p.edit(func() {
+		temp.value = p.stamped(20.75)
+		p.queueOf(temp) // in the same message, before the change
 		temp.unit = inUnit("FAH")
 		temp.value = p.stamped(69.5)
 		temp.value.Status = semanticsChanged
@@ -241,5 +243,29 @@ func TestReader_AUnitByItsName(t *testing.T) {
 	r.says(t, "1@0 7.5")
 	if strings.Contains(r.told(), "drift") {
 		t.Error(r.told())
+	}
+}
+
+func TestReader_ADeadItemIsMadeAgainForTheSameNode(t *testing.T) {
+	p := newPLC(t)
+	_, b, _ := p.plant()
+	r := p.run(t, pressed(), nil)
+	r.says(t, "2@0 3")
+	p.pass(time.Second)
+	p.edit(func() { // it is removed, and another one gets its id
+		gone := *p.stamped(int32(0))
+		gone.Value, gone.Status = nil, ua.StatusBadNodeIDUnknown
+		gone.UpdateMask()
+		b.value = &gone
+		p.queueOf(b)
+		p.flush()
+	})
+	other := p.add("ns=2;s=b", "", int32(8))
+	r.says(t, "1@1 !BadNodeIdUnknown")
+	r.says(t, " 8")
+	p.set(other, int32(9))
+	r.says(t, "1@2 9")
+	if n := p.count("CreateSubscriptionRequest"); n != 1 || strings.Contains(r.told(), "not connected") {
+		t.Errorf("%d subscriptions were made; it says %s", n, r.told())
 	}
 }

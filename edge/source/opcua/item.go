@@ -109,7 +109,7 @@ func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateReq
 			continue
 		}
 		r.isMade(asked.ClientHandle, res.MonitoredItemID)
-		r.revised.item(asked, res)
+		r.revised.item(r.index(asked), asked, res)
 	}
 	return nil
 }
@@ -139,17 +139,24 @@ func (r *Reader) itemRefused(asked *ua.MonitoringParameters, code ua.StatusCode)
 	i, _, _ := r.state.signal(asked.ClientHandle)
 	if filterRefused(code) && r.filter(i) != nil {
 		r.items[i].bare = true
-		r.revised.filter(r.sieved != nil && r.sieved[i].band > 0)
+		r.revised.filter(i, r.sieved != nil && r.sieved[i].band > 0)
 		r.unfiltered = append(r.unfiltered, r.item(i, r.items[i].at))
 		return
 	}
 	r.refuse(i, code)
 }
 
+// index is the signal of an item that was asked for.
+func (r *Reader) index(asked *ua.MonitoringParameters) int {
+	i, _, _ := r.state.signal(asked.ClientHandle)
+	return i
+}
+
 // isMade notes the item of a signal.
 func (r *Reader) isMade(handle, id uint32) {
 	i, _, _ := r.state.signal(handle)
 	r.items[i].made, r.items[i].id, r.items[i].cleared = r.items[i].where(), id, false
+	delete(r.dead, i)
 	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i })
 }
 
@@ -173,25 +180,30 @@ func (r *Reader) where(i int) string {
 // revised gathers where a server does less than was asked.
 type revised struct {
 	subscription []string
-	slower       int // items that are looked at less often
+	slower       map[int]bool // signals that are looked at less often
 	slowest      time.Duration
-	shorter      int // items that keep fewer values
+	shorter      map[int]bool // signals that keep fewer values
 	fewest       uint32
 	most         uint32 // of them asked for
 	bridged      time.Duration
-	here         int // deadbands that are applied here
-	nowhere      int // filters that nobody applies
+	here         map[int]bool // signals whose deadband is applied here
+	nowhere      map[int]bool // signals whose filter nobody applies
 }
 
-func (v *revised) item(asked *ua.MonitoringParameters, res *ua.MonitoredItemCreateResult) {
+func newRevised() revised {
+	return revised{slower: map[int]bool{}, shorter: map[int]bool{}, here: map[int]bool{}, nowhere: map[int]bool{}}
+}
+
+func (v *revised) item(i int, asked *ua.MonitoringParameters, res *ua.MonitoredItemCreateResult) {
 	if asked.SamplingInterval > 0 && res.RevisedSamplingInterval > asked.SamplingInterval {
-		v.slower++
+		v.slower[i] = true
 		v.slowest = max(v.slowest, inMillis(res.RevisedSamplingInterval))
 	}
 	if res.RevisedQueueSize >= asked.QueueSize {
 		return
 	}
-	if v.shorter++; v.shorter == 1 || res.RevisedQueueSize < v.fewest {
+	first := len(v.shorter) == 0
+	if v.shorter[i] = true; first || res.RevisedQueueSize < v.fewest {
 		v.fewest, v.bridged = res.RevisedQueueSize, 0
 		if res.RevisedSamplingInterval > 0 {
 			v.bridged = inMillis(res.RevisedSamplingInterval * float64(res.RevisedQueueSize))
@@ -200,12 +212,12 @@ func (v *revised) item(asked *ua.MonitoringParameters, res *ua.MonitoredItemCrea
 	v.most = max(v.most, asked.QueueSize)
 }
 
-func (v *revised) filter(here bool) {
+func (v *revised) filter(i int, here bool) {
 	if here {
-		v.here++
+		v.here[i] = true
 		return
 	}
-	v.nowhere++
+	v.nowhere[i] = true
 }
 
 // ofSubscription compares what was asked for with what the server gives.
@@ -239,21 +251,21 @@ func times(d time.Duration, n uint32) time.Duration {
 // text says it in words; empty: the server does all that was asked.
 func (v *revised) text() string {
 	out := slices.Clone(v.subscription)
-	if v.slower > 0 {
-		out = append(out, fmt.Sprintf("%d signals are sampled less often than asked, down to each %s", v.slower, v.slowest))
+	if n := len(v.slower); n > 0 {
+		out = append(out, fmt.Sprintf("%d signals are sampled less often than asked, down to each %s", n, v.slowest))
 	}
-	if v.shorter > 0 {
-		text := fmt.Sprintf("%d signals keep fewer values than asked, down to %d of %d", v.shorter, v.fewest, v.most)
+	if n := len(v.shorter); n > 0 {
+		text := fmt.Sprintf("%d signals keep fewer values than asked, down to %d of %d", n, v.fewest, v.most)
 		if v.bridged > 0 {
 			text += fmt.Sprintf(", %s of an outage", v.bridged)
 		}
 		out = append(out, text)
 	}
-	if v.here > 0 {
-		out = append(out, fmt.Sprintf("the deadband of %d signals is applied here", v.here))
+	if n := len(v.here); n > 0 {
+		out = append(out, fmt.Sprintf("the deadband of %d signals is applied here", n))
 	}
-	if v.nowhere > 0 {
-		out = append(out, fmt.Sprintf("trigger or deadband of %d signals are not applied: each change comes", v.nowhere))
+	if n := len(v.nowhere); n > 0 {
+		out = append(out, fmt.Sprintf("trigger or deadband of %d signals are not applied: each change comes", n))
 	}
 	return strings.Join(out, "; ")
 }

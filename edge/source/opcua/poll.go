@@ -23,7 +23,7 @@ const (
 	// other: beyond it what lay between was not looked at.
 	mostApart = 2
 	// againEvery is how often signals that have no node are looked for again.
-	againEvery = time.Minute
+	againEvery = 20 * time.Second
 )
 
 // errUnsubscribed means that the server has no subscriptions.

@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/gopcua/opcua/ua"
+
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/opcua/publish"
 	"plantmesh/proto/mesh"
@@ -18,6 +20,8 @@ const (
 	// probeGrace is how long a change that was read may take to come by itself, beside
 	// two publishing intervals and a sampling.
 	probeGrace = 2 * time.Second
+	// diedGrace is how long a PLC that removed a node gets to make another one.
+	diedGrace = time.Second
 )
 
 // watched is a signal with a declared max_silence.
@@ -138,8 +142,22 @@ func (r *Reader) untold(i int) error {
 	return fmt.Errorf("%w: %s", errGone, note)
 }
 
-// seek looks every now and then for signals that had no node when their items were
-// asked for: a PLC that was started has them a while later.
+// dies notes whether a signal's status says that its node was removed: an item does
+// not come to life again with a node of the same id (OPC 10000-4 §5.13.1.1).
+func (r *Reader) dies(i int, status mesh.Status) {
+	switch ua.StatusCode(status &^ infoBits) {
+	case ua.StatusBadNodeIDUnknown, ua.StatusBadNodeIDInvalid:
+		if !r.dead[i] { // perhaps another stands there already
+			r.sought = time.Now().Add(diedGrace - r.seekEvery)
+		}
+		r.dead[i] = true
+	default:
+		delete(r.dead, i)
+	}
+}
+
+// seek looks every now and then for signals that have no node, or whose node was
+// removed: a PLC that was started or loaded has them a while later.
 func (r *Reader) seek(ctx context.Context) error {
 	if r.sought.IsZero() || time.Since(r.sought) < r.seekEvery {
 		if r.sought.IsZero() {
@@ -153,6 +171,9 @@ func (r *Reader) seek(ctx context.Context) error {
 		if x.Signal < len(r.items) {
 			lost = append(lost, x.Signal)
 		}
+	}
+	for i := range r.dead {
+		lost = append(lost, i)
 	}
 	if len(lost) == 0 {
 		return nil

@@ -362,6 +362,9 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
 		r.overflow(i, min(s.Time, now))
 	}
+	if s.Status.IsBad() || len(r.dead) > 0 {
+		r.dies(i, s.Status)
+	}
 	if r.drifts[i] && !s.Status.IsBad() {
 		s.Status = statusDrifted
 	}

@@ -13,6 +13,7 @@ const { DataType, MessageSecurityMode, SecurityPolicy, StatusCodes } = opcua;
 let cfg, server, users, clients;
 const counters = []; // nodes, by their number; null: taken away
 const counts = {}; // requests, by name
+let press; // the machine of the order of that name
 let at = 0; // the tick that was set last
 
 const say = (o) => process.stdout.write(">" + JSON.stringify(o) + "\n");
@@ -118,6 +119,26 @@ const orders = {
       e.abruptlyInterruptChannels();
     }
   },
+  press: ({ speed }) => { // a machine whose speed has a unit and a range, under this node id
+    const space = server.engine.addressSpace;
+    const ns = space.getNamespace(cfg.plant);
+    if (press) space.deleteNode(press);
+    press = ns.addObject({ organizedBy: space.rootFolder.objects, browseName: "Press", nodeId: "s=press" });
+    ns.addAnalogDataItem({ componentOf: press, browseName: "Speed", nodeId: `s=${speed}`, dataType: "Double", minimumSamplingInterval: 0,
+      engineeringUnitsRange: { low: 0, high: 200 }, engineeringUnits: opcua.standardUnits.degree_celsius, value: { dataType: DataType.Double, value: 0 } });
+    ns.addVariable({ componentOf: press, browseName: "Plain", nodeId: "s=plain", dataType: "Double", minimumSamplingInterval: 0, value: { dataType: DataType.Double, value: 0 } });
+  },
+  put: ({ node, value }) => {
+    const space = server.engine.addressSpace;
+    const v = space.findNode(`ns=${space.getNamespaceIndex(cfg.plant)};s=${node}`);
+    v.setValueFromSource({ dataType: DataType.Double, value });
+  },
+  unit: ({ node, unit }) => {
+    const space = server.engine.addressSpace;
+    const v = space.findNode(`ns=${space.getNamespaceIndex(cfg.plant)};s=${node}`);
+    v.engineeringUnits.setValueFromSource({ dataType: DataType.ExtensionObject, value: opcua.standardUnits[unit] });
+  },
+  limits: (limits) => void Object.assign(server.engine.serverCapabilities.operationLimits, limits),
   users: async ({ trust }) => void (await users.trustCertificate(readCertificate(trust))),
   stop: async () => {
     await server.shutdown(0);
