@@ -73,6 +73,7 @@ type waiting struct {
 
 func newPLC(t *testing.T) *plc {
 	t.Helper()
+	t.Parallel() // what these tests do most is wait
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -152,7 +152,7 @@ func (p *plc) run(t *testing.T, cfg Config, before *running, with ...func(*Reade
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for !ok() {
 		if !pause(ctx, 5*time.Millisecond) {
