@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gopcua/opcua/ua"
 
@@ -20,9 +21,13 @@ import (
 )
 
 const (
-	// maxTableFields bounds the fields of all signals of a source: the table
-	// travels as one descriptor.
-	maxTableFields = 16384
+	// maxTableFields bounds the fields of all signals of a source, in bytes of their
+	// names and some for each: the table travels as one descriptor.
+	maxTableFields = 1 << 20
+	perField       = 16
+	// maxTypify is how long a server may take to say what its types are, which is
+	// some tens of requests.
+	maxTypify = 30 * time.Second
 	// maxShapes is how many signals' shapes stand in the state one by one.
 	maxShapes = 256
 )
@@ -91,7 +96,13 @@ func (r *Reader) typify(ctx context.Context) error {
 		return nil
 	}
 	book := datatype.NewBook()
-	shapes, err := book.Shapes(ctx, &r.sess, ids)
+	limited, cancel := context.WithTimeout(ctx, maxTypify)
+	defer cancel()
+	shapes, err := book.Shapes(limited, &r.sess, ids)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		r.log.Warn("the server takes too long to say what values are made of: structures say it themselves", "after", maxTypify.String())
+		book, shapes, err = datatype.NewBook(), make([]datatype.Shape, len(ids)), nil
+	}
 	if err != nil {
 		return fmt.Errorf("read the signals' types: %w", err)
 	}
@@ -105,16 +116,13 @@ func (r *Reader) retable() error {
 	table, fields := slices.Clone(r.table), 0
 	for i := range r.nodes {
 		s := r.types.shapes[i]
-		if s.Type == nil {
-			continue
-		}
 		row := s.Signal(table[i])
 		if fields += count(row.Fields); fields > maxTableFields {
 			r.log.Warn("the signal table is full: fields of this signal have no names", "signal", row.Name)
 			row.Fields = nil
 		}
 		table[i] = row
-		if s.Err != nil && row.Type == mesh.TypeStruct {
+		if s.Err != nil && s.Type != nil && row.Type == mesh.TypeStruct {
 			r.log.Warn("the values of a signal can't be read", "signal", row.Name, "type", s.Type.Name, "error", s.Err.Error())
 		}
 	}
@@ -126,10 +134,11 @@ func (r *Reader) retable() error {
 	return nil
 }
 
+// count is how large fields are in a table.
 func count(fields []mesh.Field) int {
-	n := len(fields)
+	n := 0
 	for i := range fields {
-		n += count(fields[i].Fields)
+		n += perField + len(fields[i].Name) + count(fields[i].Fields)
 	}
 	return n
 }

@@ -19,7 +19,8 @@ type Book struct {
 	encodings map[key]*Type // by the node id of the binary encoding
 	unknown   map[key]error // encodings that the server doesn't explain, and why
 	learned   int
-	texts     int
+	texts     int // bytes of the names of numbers
+	fields    int // of structures
 }
 
 // NewBook knows the built-in types only.
@@ -53,31 +54,30 @@ func number(n uint32) key { return key{form: formNumber, number: n} }
 // Shapes reads what the values of nodes are; nil nodes have the zero Shape. The
 // error is the connection's: what the server refuses is in the shapes.
 func (b *Book) Shapes(ctx context.Context, c Caller, nodes []*ua.NodeID) ([]Shape, error) {
+	types, ranks := make([]*ua.NodeID, len(nodes)), make([]int32, len(nodes))
 	var ask []*ua.ReadValueID
-	for _, n := range nodes {
+	var of []int
+	for i, n := range nodes {
 		if n != nil {
 			ask = append(ask, attribute(n, ua.AttributeIDDataType), attribute(n, ua.AttributeIDValueRank))
+			of = append(of, i, i)
+			ranks[i] = anyRank
 		}
 	}
-	got, err := read(ctx, c, ask)
+	var wanted []*ua.NodeID
+	err := read(ctx, c, ask, func(k int, v any) {
+		switch x := v.(type) {
+		case *ua.NodeID:
+			if sound(x) {
+				types[of[k]] = x
+				wanted = append(wanted, x)
+			}
+		case int32:
+			ranks[of[k]] = x
+		}
+	})
 	if err != nil {
 		return nil, err
-	}
-	types, ranks := make([]*ua.NodeID, len(nodes)), make([]int32, len(nodes))
-	var wanted []*ua.NodeID
-	for i, n := range nodes {
-		if n == nil {
-			continue
-		}
-		types[i], _ = content(got[0]).(*ua.NodeID)
-		rank, ok := content(got[1]).(int32)
-		if ranks[i] = rank; !ok {
-			ranks[i] = -2 // any
-		}
-		got = got[2:]
-		if types[i] != nil {
-			wanted = append(wanted, types[i])
-		}
 	}
 	if err := b.load(ctx, c, wanted); err != nil {
 		return nil, err
@@ -99,6 +99,9 @@ func (b *Book) Shapes(ctx context.Context, c Caller, nodes []*ua.NodeID) ([]Shap
 	return out, b.own(ctx, c, nodes, out)
 }
 
+// anyRank is the ValueRank of a node that may have scalars and arrays (OPC 10000-3 §5.6.2).
+const anyRank = -2
+
 // own reads what nodes themselves call their numbers, as multi-state items do
 // (OPC 10000-8 §5.3.3.3, §5.3.3.4), where the data type says nothing.
 func (b *Book) own(ctx context.Context, c Caller, nodes []*ua.NodeID, shapes []Shape) error {
@@ -112,30 +115,24 @@ func (b *Book) own(ctx context.Context, c Caller, nodes []*ua.NodeID, shapes []S
 			ask, of = append(ask, properties(nodes[i])), append(of, i)
 		}
 	}
-	found, err := browse(ctx, c, ask)
-	if err != nil {
-		return err
-	}
 	var values []*ua.ReadValueID
 	var at []int
-	for k, refs := range found {
+	err := browse(ctx, c, ask, func(k int, refs []*ua.ReferenceDescription) {
 		props := named(refs)
 		for _, name := range []string{"EnumStrings", "EnumValues"} {
 			if p := props[name]; p != nil {
 				values, at = append(values, attribute(p, ua.AttributeIDValue)), append(at, of[k])
 			}
 		}
-	}
-	got, err := read(ctx, c, values)
+	})
 	if err != nil {
 		return err
 	}
-	for k, v := range got {
+	return read(ctx, c, values, func(k int, v any) {
 		if s := &shapes[at[k]]; s.Choices == nil {
-			s.Choices = b.choices(s.Type.Name, content(v))
+			s.Choices = b.choices(s.Type.Name, v)
 		}
-	}
-	return nil
+	})
 }
 
 // Learn asks the server for the type of a structure that a value has. It reports
@@ -154,13 +151,17 @@ func (b *Book) Learn(ctx context.Context, c Caller, e *UnknownError) (bool, erro
 		b.unknown[e.key] = errors.New("its id is none of this server's")
 		return true, nil
 	}
-	found, err := browse(ctx, c, []*ua.BrowseDescription{references(encoding, ua.BrowseDirectionInverse, id.HasEncoding)})
-	if err == nil && len(found[0]) == 0 {
+	var node *ua.NodeID
+	ask := []*ua.BrowseDescription{references(encoding, ua.BrowseDirectionInverse, id.HasEncoding)}
+	err := browse(ctx, c, ask, func(_ int, refs []*ua.ReferenceDescription) {
+		if len(refs) > 0 {
+			node = target(refs[0])
+		}
+	})
+	if err == nil && node == nil {
 		return true, nil
 	}
-	var node *ua.NodeID
 	if err == nil {
-		node = target(found[0][0])
 		err = b.load(ctx, c, []*ua.NodeID{node})
 	}
 	if err != nil {
@@ -232,7 +233,8 @@ func (b *Book) add(c *mesh.Choices, number int64, text *ua.LocalizedText) bool {
 	if text == nil || text.Text == "" || len(c.List) >= maxNames || b.texts >= maxTexts {
 		return false
 	}
-	b.texts++
-	c.List = append(c.List, mesh.Choice{Number: number, Text: clean(text.Text)})
+	x := mesh.Choice{Number: number, Text: clean(text.Text)}
+	b.texts += len(x.Text) + perText
+	c.List = append(c.List, x)
 	return true
 }

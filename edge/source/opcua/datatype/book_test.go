@@ -98,6 +98,17 @@ func TestBook_WhatCanNotBeReadIsSaid(t *testing.T) {
 	}
 }
 
+func TestBook_TakesTheSupertypeOfTheDefinitionWhereNoneIsBrowsed(t *testing.T) {
+	s := newSpace()
+	base := s.add(1, "Base", zero(id.Structure), &ua.StructureDefinition{BaseDataType: zero(id.Structure)})
+	node := s.add(2, "Derived", base, &ua.StructureDefinition{BaseDataType: base, DefaultEncodingID: ua.NewNumericNodeID(1, 5002)})
+	clear(s.refs)
+	book, shapes := s.shapes(t, s.variable("v", node, -1))
+	if x := shapes[0]; x.Err != nil || !x.Type.is(book.types[keyOf(base)]) || !x.Type.is(book.types[number(id.Structure)]) || book.encodings[keyOf(ua.NewNumericNodeID(1, 5002))] != x.Type {
+		t.Errorf("%+v", x)
+	}
+}
+
 // Types that never end, however they do it, cost no more than the limits.
 func TestBook_EndlessTypesEnd(t *testing.T) {
 	s := newSpace()
@@ -117,6 +128,19 @@ func TestBook_EndlessTypesEnd(t *testing.T) {
 	}
 	if shapes[2].Err == nil {
 		t.Error("a type that derives from itself is known")
+	}
+	many := newSpace()
+	var nodes []*ua.NodeID
+	for n := range uint32(maxAll/maxFields + 1) {
+		d := &ua.StructureDefinition{}
+		for range maxFields {
+			d.Fields = append(d.Fields, &ua.StructureField{Name: strings.Repeat("f", 2*maxText), DataType: zero(id.Byte), ValueRank: -1})
+		}
+		nodes = append(nodes, many.variable(fmt.Sprintf("v%d", n), many.add(n+1, "Many", zero(id.Structure), d), -1))
+	}
+	_, shapes = many.shapes(t, nodes...)
+	if err := shapes[len(shapes)-1].Err; err == nil || !strings.Contains(err.Error(), "more than 65536 fields") || shapes[0].Err != nil || len(shapes[0].Type.fields[0].name) != maxText {
+		t.Errorf("too many fields: %v, the first %v", err, shapes[0].Err)
 	}
 	// Each field has twice what the one before has: 2^16 of them would be in a table.
 	s = newSpace()

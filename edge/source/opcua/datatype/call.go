@@ -14,30 +14,26 @@ import (
 // asked for fewer.
 const perCall = 500
 
-// each makes requests of many operations: of what the server refuses the answers
-// are zero. Only what breaks the connection is an error.
-func each[Q, A any](list []Q, call func([]Q) ([]A, error)) (out []A, err error) {
+// each makes requests of many operations. What the server refuses has no answer;
+// only what breaks the connection is an error. Answers are used one by one and not
+// kept: each may be as large as a message.
+func each[Q any](list []Q, call func(from int, part []Q) error) error {
 	size := perCall
-	for len(out) < len(list) {
-		part := list[len(out):min(len(out)+size, len(list))]
-		got, err := call(part)
+	for from := 0; from < len(list); {
+		part := list[from:min(from+size, len(list))]
+		err := call(from, part)
 		var code ua.StatusCode
 		switch {
-		case errors.As(err, &code) && sessionLost(code):
-			return nil, err
-		case errors.As(err, &code) && len(part) > 1 && large(code):
+		case err == nil:
+		case !errors.As(err, &code) || sessionLost(code):
+			return err
+		case len(part) > 1 && large(code):
 			size = max(1, len(part)/2)
 			continue
-		case errors.As(err, &code):
-			got = make([]A, len(part))
-		case err != nil:
-			return nil, err
-		case len(got) != len(part):
-			return nil, fmt.Errorf("the server answered %d operations with %d results", len(part), len(got))
 		}
-		out = append(out, got...)
+		from += len(part)
 	}
-	return out, nil
+	return nil
 }
 
 // large reports whether a refusal says that less at a time may be taken.
@@ -63,22 +59,28 @@ func attribute(n *ua.NodeID, a ua.AttributeID) *ua.ReadValueID {
 	return &ua.ReadValueID{NodeID: n, AttributeID: a, DataEncoding: &ua.QualifiedName{}}
 }
 
-func read(ctx context.Context, c Caller, list []*ua.ReadValueID) ([]*ua.DataValue, error) {
-	got, err := each(list, func(part []*ua.ReadValueID) ([]*ua.DataValue, error) {
+// read reads attributes and gives those that the server has to take.
+func read(ctx context.Context, c Caller, list []*ua.ReadValueID, take func(i int, v any)) error {
+	err := each(list, func(from int, part []*ua.ReadValueID) error {
 		r, err := c.Call(ctx, &ua.ReadRequest{TimestampsToReturn: ua.TimestampsToReturnNeither, NodesToRead: part})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		v, ok := r.(*ua.ReadResponse)
-		if !ok {
-			return nil, fmt.Errorf("the server answered a read with %T", r)
+		if !ok || len(v.Results) != len(part) {
+			return fmt.Errorf("the server answered a read of %d attributes otherwise (%T)", len(part), r)
 		}
-		return v.Results, nil
+		for i, x := range v.Results {
+			if y := content(x); y != nil {
+				take(from+i, y)
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the data types: %w", err)
+		return fmt.Errorf("read the data types: %w", err)
 	}
-	return got, nil
+	return nil
 }
 
 // content is the value read, nil where it is bad or none.
@@ -99,49 +101,55 @@ func properties(n *ua.NodeID) *ua.BrowseDescription {
 	return references(n, ua.BrowseDirectionForward, id.HasProperty)
 }
 
-// browse follows references. Types and their properties have few: where a server
-// wants to be asked again for more, the first are enough.
-func browse(ctx context.Context, c Caller, list []*ua.BrowseDescription) ([][]*ua.ReferenceDescription, error) {
-	var more [][]byte
-	got, err := each(list, func(part []*ua.BrowseDescription) (out [][]*ua.ReferenceDescription, err error) {
+// browse follows references and gives those of each node to take. Types and their
+// properties have few: where a server wants to be asked again for more, the first
+// are enough.
+func browse(ctx context.Context, c Caller, list []*ua.BrowseDescription, take func(i int, refs []*ua.ReferenceDescription)) error {
+	err := each(list, func(from int, part []*ua.BrowseDescription) error {
 		r, err := c.Call(ctx, &ua.BrowseRequest{View: &ua.ViewDescription{ViewID: ua.NewTwoByteNodeID(0)}, NodesToBrowse: part})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		v, ok := r.(*ua.BrowseResponse)
-		if !ok {
-			return nil, fmt.Errorf("the server answered a browse with %T", r)
+		if !ok || len(v.Results) != len(part) {
+			return fmt.Errorf("the server answered a browse of %d nodes otherwise (%T)", len(part), r)
 		}
-		for _, x := range v.Results {
+		var more [][]byte
+		for i, x := range v.Results {
 			if x == nil {
-				x = &ua.BrowseResult{}
+				continue
 			}
 			if len(x.ContinuationPoint) > 0 {
 				more = append(more, x.ContinuationPoint)
 			}
-			out = append(out, slices.DeleteFunc(x.References, func(r *ua.ReferenceDescription) bool { return r == nil || target(r) == nil }))
+			take(from+i, slices.DeleteFunc(x.References, func(r *ua.ReferenceDescription) bool { return r == nil || target(r) == nil }))
 		}
-		return out, nil
+		return release(ctx, c, more)
 	})
-	if err == nil && len(more) > 0 {
-		_, err = each(more, func(part [][]byte) ([]bool, error) {
-			_, err := c.Call(ctx, &ua.BrowseNextRequest{ReleaseContinuationPoints: true, ContinuationPoints: part})
-			return make([]bool, len(part)), err
-		})
-	}
 	if err != nil {
-		return nil, fmt.Errorf("browse the data types: %w", err)
+		return fmt.Errorf("browse the data types: %w", err)
 	}
-	return got, nil
+	return nil
+}
+
+// release lets the server forget what it has left over.
+func release(ctx context.Context, c Caller, more [][]byte) error {
+	return each(more, func(_ int, part [][]byte) error {
+		_, err := c.Call(ctx, &ua.BrowseNextRequest{ReleaseContinuationPoints: true, ContinuationPoints: part})
+		return err
+	})
 }
 
 // target is the node a reference leads to; nil where it is on another server.
 func target(r *ua.ReferenceDescription) *ua.NodeID {
-	if r.NodeID == nil || r.NodeID.ServerIndex != 0 || r.NodeID.NamespaceURI != "" {
+	if r.NodeID == nil || r.NodeID.ServerIndex != 0 || r.NodeID.NamespaceURI != "" || !sound(r.NodeID.NodeID) {
 		return nil
 	}
 	return r.NodeID.NodeID
 }
+
+// sound reports whether a node id is one, and not so long that many could not be kept.
+func sound(n *ua.NodeID) bool { return n != nil && len(n.StringID()) <= maxID }
 
 // named are references by the browse names of their targets.
 func named(refs []*ua.ReferenceDescription) map[string]*ua.NodeID {

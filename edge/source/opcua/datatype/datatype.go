@@ -22,14 +22,17 @@ import (
 
 // Limits of what is kept of a server's types.
 const (
-	maxTypes   = 4096  // of one server
-	maxFields  = 1024  // of one structure, and of one signal with all that is inside
-	maxNames   = 1024  // of one enumeration
-	maxTexts   = 16384 // of all enumerations together
-	maxText    = 256   // bytes of a name
-	maxRounds  = 32    // of types that stand in types
-	maxLearned = 256   // types asked for because a value has them
-	maxChain   = 64    // supertypes of a type
+	maxTypes   = 4096    // of one server
+	maxFields  = 1024    // of one structure, and of one signal with all that is inside
+	maxNames   = 1024    // of one enumeration
+	maxTexts   = 1 << 20 // bytes of the names of all enumerations together
+	perText    = 16      // what a name is counted as beside its bytes
+	maxText    = 256     // bytes of a name
+	maxAll     = 65536   // fields of all structures together
+	maxID      = 512     // bytes of a type's node id
+	maxRounds  = 32      // of types that stand in types
+	maxLearned = 256     // types asked for because a value has them
+	maxChain   = 64      // supertypes of a type
 )
 
 // ErrLimit says that a value has more in it than a body may hold (proto/wire).
@@ -121,6 +124,9 @@ func (s Shape) Signal(row mesh.Signal) mesh.Signal {
 		row.Fields = []mesh.Field{f}
 	case mesh.TypeStruct:
 		row.Fields = s.item(0, &left).Fields
+		if s.Type == nil {
+			row.Fields = toldFields()
+		}
 	case mesh.TypeInt, mesh.TypeUint:
 		if s.Rank < 1 {
 			row.Choices = s.Choices
@@ -263,6 +269,9 @@ func (e *TypeError) Unwrap() error { return e.Err }
 
 // clean is a name as it may stand in a table: UTF-8, and not endless.
 func clean(s string) string {
+	if len(s) > maxText {
+		s = strings.Clone(s[:maxText]) // the rest must not be kept
+	}
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	for len(s) > maxText {
 		_, size := utf8.DecodeLastRuneInString(s)

@@ -215,6 +215,7 @@ func TestShape_Signal(t *testing.T) {
 		}
 		return out
 	}
+	shapes = append(shapes, Shape{})
 	told := "type:string fields:array(:struct(name:string value:none))"
 	for _, c := range []struct {
 		of   int
@@ -231,6 +232,8 @@ func TestShape_Signal(t *testing.T) {
 		{13, mesh.TypeArray, ":intCEL"},
 		{14, mesh.TypeArray, ":array(:intCEL#State)"},
 		{15, mesh.TypeInt, "#State"},
+		{16, mesh.TypeStruct, told}, // nothing is known
+		{16, mesh.TypeInt, ""},
 	} {
 		if got := outline(c.kind, shapes[c.of-1]); got != c.want {
 			t.Errorf("v%d as %s is %s, want %s", c.of, c.kind, got, c.want)

@@ -36,7 +36,7 @@ func (b *Book) load(ctx context.Context, c Caller, ids []*ua.NodeID) error {
 	var unnamed []*Type
 	for _, t := range all {
 		t.classify()
-		if len(t.props) > 0 && t.def == nil && !t.structure {
+		if len(t.props) > 0 && t.choices == nil && !t.structure {
 			unnamed = append(unnamed, t)
 		}
 	}
@@ -58,13 +58,10 @@ func (b *Book) link(t *Type) {
 	}
 }
 
-// finish takes names and encodings from the definitions, and lets go of these.
+// finish takes encodings from the definitions, and lets go of these.
 func (b *Book) finish(types []*Type) {
 	for _, t := range types {
-		if d, ok := t.def.(*ua.EnumDefinition); ok && t.choices == nil {
-			t.choices = b.choices(t.Name, d)
-			t.bits()
-		}
+		t.bits()
 		if d, ok := t.def.(*ua.StructureDefinition); ok && t.structure && t.err == nil {
 			if k := keyOf(d.DefaultEncodingID); !k.none() {
 				b.encodings[k] = t
@@ -89,68 +86,87 @@ func (b *Book) fresh(ids []*ua.NodeID) (out []*Type) {
 	return out
 }
 
-// Attributes read of a type, and references browsed.
-const (
-	perType     = 3
-	refsPerType = 3
-)
+// perRound is how many types are asked for at once: what is said of them is in
+// memory together.
+const perRound = 100
 
 // round reads what the server has of each type, and returns the ids of the types
 // that they refer to.
 func (b *Book) round(ctx context.Context, c Caller, types []*Type) (next []*ua.NodeID, err error) {
-	var ask []*ua.ReadValueID
-	var look []*ua.BrowseDescription
-	for _, t := range types {
-		n := nodeOf(t.key)
-		if n == nil {
-			n = ua.NewTwoByteNodeID(0) // refused by the server, as it should
-		}
-		ask = append(ask, attribute(n, ua.AttributeIDBrowseName), attribute(n, ua.AttributeIDIsAbstract), attribute(n, ua.AttributeIDDataTypeDefinition))
-		look = append(look, references(n, ua.BrowseDirectionInverse, id.HasSubtype), properties(n), references(n, ua.BrowseDirectionForward, id.HasEncoding))
-	}
-	got, err := read(ctx, c, ask)
-	if err != nil {
-		return nil, err
-	}
-	found, err := browse(ctx, c, look)
-	if err != nil {
-		return nil, err
-	}
-	for i, t := range types {
-		next = append(next, t.take(got[perType*i:perType*(i+1)], found[refsPerType*i])...)
-		t.props = named(found[refsPerType*i+1])
-		for _, r := range found[refsPerType*i+2] {
-			if r.BrowseName != nil && r.BrowseName.Name == "Default Binary" { // OPC 10000-3 §5.8.4
-				b.encodings[keyOf(target(r))] = t
+	for some := range slices.Chunk(types, perRound) {
+		var ask []*ua.ReadValueID
+		var look []*ua.BrowseDescription
+		for _, t := range some {
+			n := nodeOf(t.key)
+			if n == nil {
+				n = ua.NewTwoByteNodeID(0) // refused by the server, as it should
 			}
+			ask = append(ask, attribute(n, ua.AttributeIDBrowseName), attribute(n, ua.AttributeIDIsAbstract), attribute(n, ua.AttributeIDDataTypeDefinition))
+			look = append(look, references(n, ua.BrowseDirectionInverse, id.HasSubtype), properties(n), references(n, ua.BrowseDirectionForward, id.HasEncoding))
+		}
+		if err := read(ctx, c, ask, func(i int, v any) { next = append(next, b.attribute(some[i/3], v)...) }); err != nil {
+			return nil, err
+		}
+		err := browse(ctx, c, look, func(i int, refs []*ua.ReferenceDescription) {
+			switch t := some[i/3]; i % 3 {
+			case 0:
+				if len(refs) > 0 {
+					t.baseKey = keyOf(target(refs[0]))
+					next = append(next, target(refs[0]))
+				}
+			case 1:
+				t.props = named(refs)
+			default:
+				b.encoded(t, refs)
+			}
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return next, nil
 }
 
-// take keeps what was read of t: name, whether it is abstract, definition,
-// supertype. It returns the types t refers to.
-func (t *Type) take(got []*ua.DataValue, super []*ua.ReferenceDescription) (next []*ua.NodeID) {
-	if n, ok := content(got[0]).(*ua.QualifiedName); ok && n.Name != "" {
-		t.Name = clean(n.Name)
-	}
-	t.abstract, _ = content(got[1]).(bool)
-	if x, ok := content(got[2]).(*ua.ExtensionObject); ok && x != nil {
-		t.def = x.Value
-	}
-	var base *ua.NodeID
-	if len(super) > 0 {
-		base = target(super[0])
-	}
-	if d, ok := t.def.(*ua.StructureDefinition); ok {
-		if base == nil {
-			base = d.BaseDataType
+// encoded notes under which id structures of t are sent (OPC 10000-3 §5.8.4).
+func (b *Book) encoded(t *Type, refs []*ua.ReferenceDescription) {
+	for _, r := range refs {
+		if r.BrowseName != nil && r.BrowseName.Name == "Default Binary" {
+			b.encodings[keyOf(target(r))] = t
+			return
 		}
-		next = append(next, t.define(d)...)
 	}
-	if base != nil {
-		t.baseKey = keyOf(base)
-		next = append(next, base)
+}
+
+// attribute keeps what was read of t: its name, whether it is abstract, or its
+// definition. It returns the types t refers to.
+func (b *Book) attribute(t *Type, v any) (next []*ua.NodeID) {
+	switch x := v.(type) {
+	case *ua.QualifiedName:
+		if x.Name != "" {
+			t.Name = clean(x.Name)
+		}
+	case bool:
+		t.abstract = x
+	case *ua.ExtensionObject:
+		switch d := x.Value.(type) {
+		case *ua.StructureDefinition:
+			if b.fields += len(d.Fields); b.fields > maxAll {
+				t.err = fmt.Errorf("the structures of the server have more than %d fields", maxAll)
+				return nil
+			}
+			next = t.define(d)
+			t.def = &ua.StructureDefinition{}
+			if sound(d.DefaultEncodingID) {
+				t.def = &ua.StructureDefinition{DefaultEncodingID: d.DefaultEncodingID}
+			}
+			if t.baseKey == (key{}) && sound(d.BaseDataType) { // a supertype that is browsed goes first
+				t.baseKey = keyOf(d.BaseDataType)
+				next = append(next, d.BaseDataType)
+			}
+		case *ua.EnumDefinition:
+			t.choices = b.choices(t.Name, d)
+			t.def = &ua.EnumDefinition{}
+		}
 	}
 	return next
 }
@@ -178,7 +194,7 @@ func (t *Type) define(d *ua.StructureDefinition) (next []*ua.NodeID) {
 	}
 	optional := 0
 	for _, f := range d.Fields {
-		if f == nil || f.DataType == nil || f.ValueRank == 0 || f.ValueRank < -1 || f.ValueRank > maxRank {
+		if f == nil || !sound(f.DataType) || f.ValueRank == 0 || f.ValueRank < -1 || f.ValueRank > maxRank {
 			t.err = errors.New("the server gives a definition with a field that can't be read")
 			return nil
 		}
@@ -265,13 +281,5 @@ func (b *Book) name(ctx context.Context, c Caller, types []*Type) error {
 			}
 		}
 	}
-	got, err := read(ctx, c, ask)
-	if err != nil {
-		return err
-	}
-	for i, t := range of {
-		t.choices = b.choices(t.Name, content(got[i]))
-		t.bits()
-	}
-	return nil
+	return read(ctx, c, ask, func(i int, v any) { of[i].choices = b.choices(of[i].Name, v) })
 }
