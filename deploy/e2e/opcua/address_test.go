@@ -16,8 +16,8 @@ import (
 	"plantmesh/proto/wire"
 )
 
-// notebook is a source.Log that writes down what it is given, in words.
-type notebook struct {
+// minutes are a source.Log that writes down what it is given, in words.
+type minutes struct {
 	t   *testing.T
 	dec *wire.Decoder
 
@@ -31,22 +31,22 @@ type notebook struct {
 	more  chan struct{} // closed with the next commit
 }
 
-func newNotebook(t *testing.T) *notebook {
+func newMinutes(t *testing.T) *minutes {
 	t.Helper()
 	dec, err := wire.NewDecoder()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &notebook{t: t, dec: dec, more: make(chan struct{})}
+	return &minutes{t: t, dec: dec, more: make(chan struct{})}
 }
 
-func (b *notebook) Tell(text string) {
+func (b *minutes) Tell(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.tells = append(b.tells, text)
 }
 
-func (b *notebook) Append(_ context.Context, o mesh.Offer) (uint64, error) {
+func (b *minutes) Append(_ context.Context, o mesh.Offer) (uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, d := range o.Descriptors {
@@ -92,7 +92,7 @@ func (b *notebook) Append(_ context.Context, o mesh.Offer) (uint64, error) {
 	return b.n, nil
 }
 
-func (b *notebook) Committed(ctx context.Context, after uint64) (uint64, error) {
+func (b *minutes) Committed(ctx context.Context, after uint64) (uint64, error) {
 	for {
 		b.mu.Lock()
 		n, more := b.n, b.more
@@ -108,14 +108,14 @@ func (b *notebook) Committed(ctx context.Context, after uint64) (uint64, error) 
 	}
 }
 
-func (b *notebook) kept() string {
+func (b *minutes) kept() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return strings.Join(b.lines, ", ")
 }
 
 // has waits until the reader has kept text.
-func (b *notebook) has(text string) {
+func (b *minutes) has(text string) {
 	b.t.Helper()
 	defer func() {
 		if b.t.Failed() {
@@ -125,14 +125,14 @@ func (b *notebook) has(text string) {
 	until(b.t, 30*time.Second, "it keeps "+text, func() bool { return strings.Contains(b.kept()+",", text+",") })
 }
 
-func (b *notebook) said() string {
+func (b *minutes) said() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return strings.Join(append(b.tells, b.notes...), "; ")
 }
 
-// begin starts a reader over what the notebook has.
-func (b *notebook) begin(cfg edgeua.Config) (stop func()) {
+// begin starts a reader over what the minutes have.
+func (b *minutes) begin(cfg edgeua.Config) (stop func()) {
 	b.t.Helper()
 	r, err := edgeua.New(cfg, clock.Machine{}.Now, logger(b.t))
 	if err != nil {
@@ -171,7 +171,7 @@ func TestAddress(t *testing.T) {
 		},
 	}
 	cfg.Window.Latency = strict.Duration(50 * time.Millisecond)
-	b := newNotebook(t)
+	b := newMinutes(t)
 	stop := b.begin(cfg)
 	b.has("1 0")
 	until(t, 10*time.Second, "what is missing is told", func() bool {
@@ -226,7 +226,7 @@ func TestPoll(t *testing.T) {
 	for i := range p.plan.Items {
 		cfg.Signals = append(cfg.Signals, edgeua.Signal{Name: fmt.Sprint("v", i), Node: fmt.Sprintf("nsu=%s;s=v%d", plantURI, i), Type: "double"})
 	}
-	b := newNotebook(t)
+	b := newMinutes(t)
 	b.begin(cfg)
 	until(t, 30*time.Second, "every signal is read twice", func() bool { return strings.Count(b.kept(), ",") > 1000 })
 	seen := map[string]bool{}
