@@ -78,6 +78,9 @@ func newStore(t *testing.T) string {
 	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(filepath.Join(dir, "own", "key.pem"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return dir
 }
 

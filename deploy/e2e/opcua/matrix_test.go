@@ -89,8 +89,26 @@ func TestMatrix_TheQueueIsKept(t *testing.T) {
 			t.Logf("caught up after %s, %d connections more", time.Since(began).Round(time.Millisecond), g.cable.Dials()-before)
 			g.settles(p)
 			g.l.bridged()
+			p.tell(order{"do": "expire", "name": g.cfg.ID, "forget": true}) // a full one leaves no room for the next
 		})
 	}
+}
+
+// TestMatrix_NoTransfer: on a server that can't transfer subscriptions, as most
+// PLCs can't, a restart of the gateway costs exactly one gap.
+func TestMatrix_NoTransfer(t *testing.T) {
+	t.Parallel()
+	p := serveBy(t, awcullen, 5, time.Second) // it looks ten times a second
+	g := newGateway(t, p, "no-transfer")
+	g.start()
+	g.proven(p)
+	began := time.Now()
+	g.kill()
+	pass(t, 3*time.Second)
+	g.start()
+	outage := time.Since(began)
+	g.settles(p)
+	g.l.oneGap(outage)
 }
 
 // TestMatrix_TheServerForgets: where the server has nothing any more, that costs
