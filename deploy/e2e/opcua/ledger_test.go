@@ -32,6 +32,7 @@ type ledger struct {
 	top     []int64         // by item: the highest tick
 	bad     map[uint32][]mesh.Sample
 	foreign []string // what no counter has given
+	remade  uint32   // item whose node comes back: it begins when it was read
 	proofs  []mesh.Span
 	voids   []mesh.Void
 	told    []string
@@ -98,6 +99,9 @@ func (l *ledger) count(s *mesh.Sample) {
 	}
 	v, _ := s.Value.Float() // no number is no counter: its stamp does not fit
 	tick := int64(v - float64(s.Signal)*apart)
+	if s.Flags&mesh.FlagInitial != 0 && l.remade != 0 && s.Signal == l.remade {
+		s.Time = l.at(tick)
+	}
 	if int(s.Signal) >= len(l.seen) || v != math.Trunc(v) || s.Time != l.at(tick) {
 		l.foreign = append(l.foreign, fmt.Sprintf("item %d: %v at %v (tick %d is at %v)", s.Signal, v, s.Time, tick, l.at(tick)))
 		return
