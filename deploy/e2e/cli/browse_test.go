@@ -85,7 +85,17 @@ func TestBrowse_ProposesASourceFile(t *testing.T) {
 	if p == nil || p.Items != 56 || p.Sessions != 1 || len(p.Empty) > 0 || len(p.Filled) != len(browse.Fields()) || p.BytesPerDay <= 0 || p.WrittenPerDay <= p.BytesPerDay || p.BufferHours == nil || p.BufferBytes != 64<<20 {
 		t.Errorf("preview %+v", p)
 	}
-	write(t, dir, map[string]string{"sources.d/line1.yaml": b.Source})
+	out := filepath.Join(dir, "sources.d", "line1.yaml")
+	if err := os.MkdirAll(filepath.Dir(out), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wrote := run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--out", out, "--measure", "300ms", "--config", filepath.Join(dir, "edge.yaml"))
+	if wrote.code != 0 || wrote.out != out+": a source with 56 signals\n" || !strings.Contains(wrote.last(), "plantmesh-edge source test '"+out+"' --config ") {
+		t.Errorf("exit code %d: %s%s", wrote.code, wrote.out, wrote.err)
+	}
+	if again := run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--out", out, "--measure", "300ms"); again.code != exitState || !strings.Contains(again.err, "[file.exists]") {
+		t.Errorf("exit code %d: %s", again.code, again.err)
+	}
 	if said := must(t, "plantmesh-edge", "check", "--config", filepath.Join(dir, "edge.yaml")); !strings.Contains(said, "ok, 1 sources") {
 		t.Errorf("check says %q", said)
 	}

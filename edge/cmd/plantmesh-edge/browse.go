@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 	"runtime/debug"
@@ -16,6 +18,7 @@ import (
 	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/opcua/browse"
 	"plantmesh/proto/answer"
+	"plantmesh/proto/strict"
 )
 
 // browseCmd looks at what an OPC UA server has. It changes nothing, here or there.
@@ -38,6 +41,7 @@ type browseCmd struct {
 	For   time.Duration `help:"How long --watch goes on."`
 
 	Propose bool          `help:"Print a source file for the machines that were recognised, instead of the nodes."`
+	Out     string        `type:"path" help:"Write the proposed file there, where no file is yet; as --propose."`
 	Measure time.Duration `default:"5s" help:"How long --propose counts how often the values change."`
 	ID      string        `help:"The proposed source's name; default: made of the endpoint."`
 	Line    string        `help:"The proposed signals' line; default: the part of a machine's name before the first - . or /."`
@@ -88,6 +92,7 @@ func (c *browseCmd) walk() (w browse.Config, err error) {
 
 func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(nodesIdle))
+	c.Propose = c.Propose || c.Out != ""
 	walk, err := c.walk()
 	if err != nil {
 		return err
@@ -137,6 +142,9 @@ func (c *browseCmd) look(ctx context.Context, s opcua.Caller, walk browse.Config
 // answer prints what is left to print.
 func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string) error {
 	r := answer.Result{Data: got, Text: text}
+	if !c.Propose {
+		got.Nodes = t.told()
+	}
 	switch {
 	case c.Propose:
 		fmt.Fprint(os.Stderr, text)
@@ -147,14 +155,17 @@ func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string
 				Hint: "write the source file by hand, from what browse shows",
 			}
 		}
-		r.Next = "put it into sources.d beside edge.yaml, then: plantmesh-edge source test FILE --config edge.yaml"
+		r.Next = "write it to a file of sources.d by --out, then: plantmesh-edge source test FILE --config edge.yaml"
+		if c.Out != "" {
+			if err := writeNew(c.Out, got.Source); err != nil {
+				return err
+			}
+			r.Text, r.Next = fmt.Sprintf("%s: a source with %d signals\n", c.Out, got.Preview.Items), answer.Command("plantmesh-edge", "source", "test", c.Out, "--config", cmp.Or(c.Config, "edge.yaml"))
+		}
 	case c.Watch:
 		r.Text = ""
 	case len(got.Machines) > 0:
 		r.Next = answer.Command(append([]string{"plantmesh-edge", "browse"}, append(c.again(), "--propose")...)...)
-	}
-	if !c.Propose {
-		got.Nodes = t.told()
 	}
 	return p.Print(r)
 }
@@ -226,4 +237,20 @@ func already(edge *agent.Config, to opcua.Config) {
 			fmt.Fprintf(os.Stderr, "warning: source %q reads this server already: add the signals to %s instead\n", s.ID(), s.File)
 		}
 	}
+}
+
+// writeNew writes a file that must not be there yet.
+func writeNew(path, text string) error {
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%w: %s", errExists, path)
+	case err != nil:
+		return &strict.Fault{File: path, What: "can't be written: " + err.Error()}
+	}
+	_, err = out.WriteString(text)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return errors.Join(err, os.Remove(path)) // half of it looks like all of it
+	}
+	return nil
 }
