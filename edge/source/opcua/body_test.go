@@ -6,6 +6,8 @@ import (
 
 	"github.com/gopcua/opcua/ua"
 
+	"plantmesh/edge/source/opcua/datatype"
+	"plantmesh/edge/source/opcua/publish"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
 )
@@ -42,6 +44,33 @@ func TestValue_Bodies(t *testing.T) {
 		want, bad := strings.CutPrefix(c.out, "!")
 		if s.Status != c.status || bad && (err == nil || !strings.Contains(err.Error(), want) || s.Value.Type != mesh.TypeNone) || !bad && (err != nil || s.Value.String() != want) {
 			t.Errorf("%s: %.60s, status %#x, %v; want %s, %#x", name, s.Value, uint32(s.Status), err, c.out, uint32(c.status))
+		}
+	}
+}
+
+func TestValue_ScalarsAndArraysTakeNoMemoryEach(t *testing.T) {
+	for name, c := range map[string]struct {
+		raw  any
+		want mesh.Type
+		most float64
+	}{
+		"double": {1.5, mesh.TypeDouble, 0},
+		"int":    {int32(5), mesh.TypeInt, 0},
+		"bool":   {true, mesh.TypeBool, 0},
+		"array":  {make([]float64, 100), mesh.TypeArray, 0.1}, // a block of texts now and then
+	} {
+		in := message(t, 1, noon, &ua.DataValue{Value: ua.MustVariant(c.raw), SourceTimestamp: noon.Time()})
+		r := new(Reader)
+		var s mesh.Sample
+		// The type of an array's elements is known once the server has been asked.
+		r.types.shapes = []datatype.Shape{{Type: datatype.NewBook().Builtin(publish.TypeDouble), Rank: 1}}
+		n := testing.AllocsPerRun(1000, func() {
+			if err := r.sample(&s, wanted{kind: c.want}, &in.Values[0], noon); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n > c.most {
+			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
 }

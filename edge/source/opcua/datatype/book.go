@@ -48,6 +48,9 @@ func NewBook() *Book {
 	return b
 }
 
+// Builtin is the type of a built-in type's values (OPC 10000-6 §5.1.2); nil: there is none.
+func (b *Book) Builtin(t byte) *Type { return b.types[number(uint32(t))] }
+
 // number is the key of a node of namespace 0.
 func number(n uint32) key { return key{form: formNumber, number: n} }
 
