@@ -22,9 +22,9 @@ import (
 const (
 	// disorder is what the sources here declare: their stamps are right.
 	disorder = 500 * time.Millisecond
-	// slack is what a gap may be longer than outage and disorder: the time until
-	// the reader tries again and the items are made.
-	slack = 8 * time.Second
+	// slack is what a gap may be longer than outage and disorder: the time within
+	// which data has to flow again.
+	slack = 10 * time.Second
 	// gatewayURI is the name of every gateway here.
 	gatewayURI = "urn:plantmesh:matrix:gw-1"
 )

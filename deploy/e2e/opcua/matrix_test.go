@@ -27,7 +27,7 @@ func blackHole(c *proxy.Proxy, on bool) {
 // keeps its queues, nothing is lost and nothing comes twice.
 func TestMatrix_TheQueueIsKept(t *testing.T) {
 	items, period := size()
-	p := serve(t, items, period, func(p *plan) { p.Token = 3000 })
+	p := serve(t, items, period, func(p *plan) { p.Token = 5000 })
 	for _, c := range []struct {
 		name string
 		do   func(t *testing.T, g *gateway)
@@ -66,10 +66,10 @@ func TestMatrix_TheQueueIsKept(t *testing.T) {
 				g.start()
 			}
 		}},
-		{"channel renewed three times", func(t *testing.T, g *gateway) {
+		{"channel renewed twice", func(t *testing.T, g *gateway) {
 			t.Helper()
 			before := g.cable.Dials()
-			pass(t, 8*time.Second) // the server takes no token older than 3.75 s
+			pass(t, 9*time.Second) // the server takes no token older than 6.25 s
 			if n := g.cable.Dials() - before; n > 0 {
 				t.Errorf("%d new connections instead of new tokens", n)
 			}
