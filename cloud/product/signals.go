@@ -2,6 +2,7 @@ package product
 
 import (
 	"cmp"
+	"encoding/hex"
 	"slices"
 
 	"plantmesh/proto/mesh"
@@ -88,7 +89,17 @@ func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 	b.text("quality", quality(x.Status))
 	b.list("flags", flagNames(x.Flags))
 	b.put("marks", func(buf []byte) []byte { return appendMarks(buf, r.Marks) })
-	return Draft{Key: TimeText(x.Time) + "/" + r.Name, From: x.Time, To: x.Time, Body: b.bytes()}
+	return Draft{Key: TimeText(x.Time) + "/" + r.Name + eventKey(x.Value), From: x.Time, To: x.Time, Body: b.bytes()}
+}
+
+// eventKey tells events of one notifier and one time apart: several of them are no
+// revisions of each other. Keys stand in the order of the values, as the rows do.
+func eventKey(v mesh.Value) string {
+	const most = 64 // bytes: an event begins with its id, which has 16 bytes as a rule
+	if v.Type != mesh.TypeEvent {
+		return ""
+	}
+	return "/" + hex.EncodeToString(v.Bytes[:min(len(v.Bytes), most)])
 }
 
 func quality(s mesh.Status) string {

@@ -57,3 +57,35 @@ func TestSignalDraft_BodiesAreRead(t *testing.T) {
 		}
 	}
 }
+
+// Events of one notifier and one instant are rows of their own, in the order of
+// their keys, and one that came over two roads is one.
+func TestSignalDraft_EventsOfOneInstant(t *testing.T) {
+	sig := mesh.Signal{Name: "line1.press.alarms", Type: mesh.TypeEvent, Fields: []mesh.Field{{Name: "event_id", Type: mesh.TypeString}, {Name: "active", Type: mesh.TypeBool}}}
+	event := func(id string, flags uint32) Reading {
+		i := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: []mesh.Item{{Value: mesh.Text(id)}, {Value: mesh.Bool(true)}}}
+		return ReadingOf(&sig, mesh.Sample{Time: 5, Flags: flags, Value: mesh.Value{Type: mesh.TypeEvent, Bytes: wire.AppendItem(nil, i)}}, nil)
+	}
+	rows := Collapse([]Reading{event("00c2", 0), event("00b1", mesh.FlagInitial), event("00a3", 0), event("00b1", 0)})
+	if len(rows) != 3 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	last := ""
+	for i, id := range []string{"00a3", "00b1", "00c2"} {
+		x := (&Definition{}).SignalDraft(&Site{}, &Equipment{}, &rows[i])
+		var row struct {
+			Value struct {
+				ID     string `json:"event_id"`
+				Active bool   `json:"active"`
+			} `json:"value"`
+			Type string `json:"type"`
+		}
+		if err := json.Unmarshal(x.Body, &row); err != nil || row.Value.ID != id || !row.Value.Active || row.Type != "event" {
+			t.Errorf("row %d: %s, %v", i, x.Body, err)
+		}
+		if x.Key <= last {
+			t.Errorf("key %q behind %q", x.Key, last)
+		}
+		last = x.Key
+	}
+}

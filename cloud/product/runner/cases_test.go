@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"plantmesh/cloud/product"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
 )
 
 // bench is a hub with one source, stepped by hand.
@@ -271,6 +273,46 @@ func TestSignals_PagesInOrder(t *testing.T) {
 	}
 	if _, _, err := view.Rows(t.Context(), mesh.RowQuery{After: "nonsense"}); !errors.Is(err, ErrCursor) {
 		t.Errorf("a foreign cursor gives %v", err)
+	}
+}
+
+// Events of one instant are no revisions of each other: each is on a page of its own.
+func TestSignals_PagesEventsOfOneInstant(t *testing.T) {
+	b := newBench(t, Config{Eager: true})
+	var all []mesh.Sample
+	for _, id := range []string{"c2", "a1", "b7"} {
+		i := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: []mesh.Item{{Value: mesh.Text(id)}}}
+		all = append(all, b.sample(time.Minute, "energy", mesh.Value{Type: mesh.TypeEvent, Bytes: wire.AppendItem(nil, i)}))
+	}
+	b.hub.arrive(b.heard(time.Hour, all...), nil)
+	b.hub.arrive(b.f.batch("s1", mesh.Span{}, 0, all[:1]), nil) // once more, as a history gives it
+	b.step()
+	var def *product.Definition
+	for _, d := range definitions(t) {
+		if d.ID == "signals" {
+			def = d
+		}
+	}
+	view, q := NewSignals(def, b.hub, b.out), mesh.RowQuery{Limit: 1, Entities: []string{"l1-filler"}}
+	var got []string
+	for more := true; more; more = q.After != "" {
+		rows, next, err := view.Rows(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rows {
+			var row struct {
+				Value map[string]string `json:"value"`
+			}
+			if err := json.Unmarshal(r.Body, &row); err != nil {
+				t.Error(err)
+			}
+			got = append(got, row.Value["1"])
+		}
+		q.After = next
+	}
+	if !slices.Equal(got, []string{"a1", "b7", "c2"}) {
+		t.Errorf("the pages have %s", got)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -312,7 +311,7 @@ func TestAlarms(t *testing.T) {
 		until(t, 10*time.Second, fmt.Sprintf("the %d states of the alarm come", len(want)), func() bool { return len(b.of(hot)) >= len(want) })
 		for _, e := range b.of(hot) {
 			branch := e.text("branch_id")
-			got = append(got, hex.EncodeToString(e.fields["event_id"].Bytes)+" "+branch[strings.LastIndex(branch, ";")+1:])
+			got = append(got, e.text("event_id")+" "+branch[strings.LastIndex(branch, ";")+1:])
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("got  %s\nwant %s", got, want)

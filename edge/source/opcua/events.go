@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,7 +98,7 @@ const basic = 1<<(atSeverity+1) - 1
 func clauses() []clause {
 	const text, yes = mesh.TypeString, mesh.TypeBool
 	return []clause{
-		atEventID:       {"event_id", mesh.TypeBytes, id.BaseEventType, []string{"EventId"}},
+		atEventID:       {"event_id", text, id.BaseEventType, []string{"EventId"}},
 		atEventType:     {"event_type", text, id.BaseEventType, []string{"EventType"}},
 		atSourceNode:    {"source_node", text, id.BaseEventType, []string{"SourceNode"}},
 		atSourceName:    {"source_name", text, id.BaseEventType, []string{"SourceName"}},
@@ -338,12 +339,14 @@ func (e *ears) inside(c clause, v *publish.Value) mesh.Value {
 		return mesh.Value{Type: mesh.TypeBool, Bits: v.Bits}
 	case c.typ == mesh.TypeUint && (v.Type == publish.TypeByte || v.Type == publish.TypeUInt16 || v.Type == publish.TypeUInt32):
 		return mesh.Uint(v.Bits)
-	case c.typ == mesh.TypeBytes && v.Type == publish.TypeByteString && v.Bytes != nil:
-		return mesh.Value{Type: mesh.TypeBytes, Bytes: v.Bytes}
 	case c.typ != mesh.TypeString:
 		return mesh.Value{}
 	}
 	switch v.Type {
+	case publish.TypeByteString:
+		if v.Bytes != nil { // an event's id: no text anywhere shows bytes
+			return mesh.Text(hex.EncodeToString(v.Bytes))
+		}
 	case publish.TypeString, publish.TypeLocalizedText:
 		if v.Bytes != nil {
 			return mesh.Value{Type: mesh.TypeString, Bytes: v.Bytes}

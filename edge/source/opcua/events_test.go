@@ -1,6 +1,7 @@
 package opcua
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -126,7 +127,11 @@ func told(t *testing.T, x mesh.Sample) string {
 		case v.Type != mesh.TypeNone && v.Type != f.Type:
 			t.Errorf("field %s is a %s", f.Name, v.Type)
 		case f.Name == "event_id":
-			text = v.String() + text
+			id, err := hex.DecodeString(v.String())
+			if err != nil {
+				t.Error(err)
+			}
+			text = string(id) + text
 		case f.Name == "active" && v.Bits != 0:
 			text += "*"
 		}
@@ -218,7 +223,7 @@ func TestReader_EventBody(t *testing.T) {
 			text = append(text, fmt.Sprintf("%s=%q", f.Name, v.String()))
 		}
 	}
-	want := `event_id="e\xff" event_type="nsu=urn:types;i=77" source_node="nsu=urn:plant;s=press" source_name="press" message="hot \ufffd" severity="700" condition_id="nsu=urn:plant;s=hot" retain="true" enabled="true" active="true"`
+	want := `event_id="65ff" event_type="nsu=urn:types;i=77" source_node="nsu=urn:plant;s=press" source_name="press" message="hot \ufffd" severity="700" condition_id="nsu=urn:plant;s=hot" retain="true" enabled="true" active="true"`
 	if s := strings.Join(text, " "); s != strings.ReplaceAll(want, `\ufffd`, "\uFFFD") {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}
