@@ -269,3 +269,27 @@ func TestReader_ADeadItemIsMadeAgainForTheSameNode(t *testing.T) {
 		t.Errorf("%d subscriptions were made; it says %s", n, r.told())
 	}
 }
+
+func TestReader_ADeadItemIsKnownAfterARestart(t *testing.T) {
+	p := newPLC(t)
+	_, b, _ := p.plant()
+	r := p.run(t, pressed(), nil)
+	r.says(t, "2@0 3")
+	p.pass(time.Second)
+	p.edit(func() {
+		gone := *p.stamped(int32(0))
+		gone.Value, gone.Status = nil, ua.StatusBadNodeIDUnknown
+		gone.UpdateMask()
+		b.value = &gone
+		p.queueOf(b)
+		p.flush()
+		delete(p.cells, "ns=2;s=b")
+	})
+	r.says(t, "1@1 !BadNodeIdUnknown")
+	r.stop()
+	other := p.add("ns=2;s=b", "", int32(8))
+	r = p.run(t, pressed(), r)
+	r.says(t, "1@1 8")
+	p.set(other, int32(9))
+	r.says(t, "1@2 9")
+}

@@ -156,7 +156,7 @@ func (r *Reader) index(asked *ua.MonitoringParameters) int {
 func (r *Reader) isMade(handle, id uint32) {
 	i, _, _ := r.state.signal(handle)
 	r.items[i].made, r.items[i].id, r.items[i].cleared = r.items[i].where(), id, false
-	delete(r.dead, i)
+	delete(r.state.Dead, i)
 	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i })
 }
 

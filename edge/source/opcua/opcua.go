@@ -53,11 +53,10 @@ type Reader struct {
 	profile    profile
 	revised    revised
 	polling    bool
-	dead       map[int]bool // signals whose node was removed under their item
-	watched    []watched    // signals with a max_silence; nil: none
-	expected   []int        // which
-	probed     time.Time    // machine time of the last look at them
-	sought     time.Time    // and at signals without a node
+	watched    []watched // signals with a max_silence; nil: none
+	expected   []int     // which
+	probed     time.Time // machine time of the last look at them
+	sought     time.Time // and at signals without a node
 	seekEvery  time.Duration
 	polls      []polled
 	looked     time.Time        // machine time of the last round of reads
@@ -125,7 +124,7 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 		r.wants = append(r.wants, wanted{t.ID, t.Type})
 	}
 	r.named, r.drifts, r.checked = r.hash, make([]bool, len(r.nodes)), map[int]bool{}
-	r.dead, r.revised = map[int]bool{}, newRevised()
+	r.revised = newRevised()
 	r.initial = make([]bool, len(r.table))
 	r.last = make([]mesh.Nanos, len(r.table))
 	r.hash += cfg.asked()

@@ -147,12 +147,15 @@ func (r *Reader) untold(i int) error {
 func (r *Reader) dies(i int, status mesh.Status) {
 	switch ua.StatusCode(status &^ infoBits) {
 	case ua.StatusBadNodeIDUnknown, ua.StatusBadNodeIDInvalid:
-		if !r.dead[i] { // perhaps another stands there already
+		if !r.state.Dead[i] { // perhaps another stands there already
 			r.sought = time.Now().Add(diedGrace - r.seekEvery)
 		}
-		r.dead[i] = true
+		if r.state.Dead == nil {
+			r.state.Dead = map[int]bool{}
+		}
+		r.state.Dead[i] = true
 	default:
-		delete(r.dead, i)
+		delete(r.state.Dead, i)
 	}
 }
 
@@ -172,8 +175,10 @@ func (r *Reader) seek(ctx context.Context) error {
 			lost = append(lost, x.Signal)
 		}
 	}
-	for i := range r.dead {
-		lost = append(lost, i)
+	for i := range r.state.Dead {
+		if i >= 0 && i < len(r.items) {
+			lost = append(lost, i)
+		}
 	}
 	if len(lost) == 0 {
 		return nil

@@ -362,7 +362,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
 		r.overflow(i, min(s.Time, now))
 	}
-	if s.Status.IsBad() || len(r.dead) > 0 {
+	if s.Status.IsBad() || len(r.state.Dead) > 0 {
 		r.dies(i, s.Status)
 	}
 	if r.drifts[i] && !s.Status.IsBad() {

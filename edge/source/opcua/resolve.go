@@ -185,7 +185,7 @@ func (r *Reader) moved() (out []int) {
 	found := r.found()
 	for i := range r.items {
 		it := &r.items[i]
-		if it.made != it.where() && (it.made != "" || found[i]) || it.made != "" && (it.cleared || r.dead[i] && it.facts.known) {
+		if it.made != it.where() && (it.made != "" || found[i]) || it.made != "" && (it.cleared || r.state.Dead[i] && it.facts.known) {
 			out = append(out, i)
 		}
 	}

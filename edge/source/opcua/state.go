@@ -25,6 +25,7 @@ type state struct {
 	Named        string            `json:"named,omitempty"`   // hash of names and addresses that Pinned, Seen and Drifted are of
 	Seen         string            `json:"seen,omitempty"`    // packed: types and units as they were last believed
 	Revised      string            `json:"revised,omitempty"` // where the server does less than was asked, in words
+	Dead         map[int]bool      `json:"dead,omitempty"`    // signals whose node was removed under their item
 	Drifted      []int             `json:"drifted,omitempty"` // signals whose values count for nothing
 	Polled       mesh.Nanos        `json:"polled,omitempty"`  // the server's clock at the last round of reads
 	Unwell       bool              `json:"unwell,omitempty"`  // some values of that were not good

@@ -192,7 +192,7 @@ func (r *Reader) drop(ctx context.Context, kept bool) error {
 	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused, r.state.Again, r.state.Events = 0, 0, 0, nil, nil, nil
 	r.state.Heard = 0
 	clear(r.again)
-	clear(r.dead)
+	clear(r.state.Dead)
 	for i := range r.items {
 		r.items[i].made, r.items[i].id, r.items[i].moved, r.items[i].cleared = "", 0, false, false
 	}
