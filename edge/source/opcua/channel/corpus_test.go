@@ -3,6 +3,8 @@ package channel
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -141,13 +143,32 @@ func openedChannel(t testing.TB, r *bytes.Reader) *Channel {
 	}
 	c.taking[0] = keys{token: 1, algo: c.asym, until: time.Now().Add(time.Hour)}
 	for id := range uint32(64) {
-		c.waiting[id] = &waiter{kind: kind(id % 4), got: make(chan reply, 1)}
-		if kind(id%4) == publishing {
+		c.waiting[id] = &waiter{kind: kind(id % 5), got: make(chan reply, 1)}
+		if kind(id%5) == publishing {
 			c.waiting[id].posted = make(chan Posted, 1)
 		}
 	}
 	c.in = newInbox(r)
 	return c
+}
+
+// TestChannel_PanicWhileReading ends the connection, and is told: not the program.
+func TestChannel_PanicWhileReading(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	c := openedChannel(t, bytes.NewReader(nil))
+	c.conn, c.done, c.id, c.asym = here, make(chan struct{}), 7, nil // without it a token can't be taken
+	c.waiting[1] = &waiter{kind: opening, got: make(chan reply, 1)}
+	go func() {
+		_ = (&session{Conn: there, token: 1}).open(1, 1000)
+		there.Close()
+	}()
+	if err := c.read(); !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), "can't be read: runtime error") {
+		t.Errorf("%v", err)
+	}
+	if err := c.Err(); !errors.Is(err, ErrProtocol) {
+		t.Errorf("the channel: %v", err)
+	}
 }
 
 // FuzzServe: any answer to a request of any kind, as it comes out of its chunks:
@@ -158,7 +179,7 @@ func FuzzServe(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, k uint8, b []byte) {
 		c := openedChannel(t, bytes.NewReader(nil))
-		r, err := c.serve(kind(k%4), b)
+		r, err := c.serve(kind(k%5), b)
 		if err == nil && r.err == nil && measure.Answer(b) != nil {
 			t.Errorf("%T came of what is out of bounds", r.resp)
 		}

@@ -42,8 +42,15 @@ func newInbox(r io.Reader) inbox {
 	return inbox{r: bufio.NewReaderSize(r, 2*chunkBytes), parts: map[uint32]*parts{}}
 }
 
-// read takes what the server sends until the connection ends.
-func (c *Channel) read() error {
+// read takes what the server sends until the connection ends. What makes it panic, in
+// here or in the library's cryptography, ends the connection and is told.
+func (c *Channel) read() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: a message that can't be read: %v", ErrProtocol, p)
+			c.close(err)
+		}
+	}()
 	c.in = newInbox(c.conn)
 	for {
 		if err := c.chunkIn(); err != nil {
