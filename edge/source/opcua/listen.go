@@ -30,24 +30,36 @@ func (r *Reader) listen(ctx context.Context) error {
 	return nil
 }
 
-// listenTo makes the item of one notifier. Servers differ in what they do of a
-// filter they don't like: some take it and say which clauses they don't have, some
-// refuse the item and say which, and some say nothing. Tried are, in this order,
-// all; without the clauses it names; without the filter by type; and
-// what every event has.
+// listenTo makes the item of one notifier.
 func (r *Reader) listenTo(ctx context.Context, n int) (st eventState, err error) {
-	e, i := &r.cfg.Events[n], len(r.cfg.Signals)+n
-	at, types, err := r.notifier(e)
+	i := len(r.cfg.Signals) + n
+	at, types, err := r.notifier(&r.cfg.Events[n])
 	if err != nil {
 		r.refuse(i, err)
 		return st, nil
 	}
-	where := filter(types)
+	st, refused, err := agree(filter(types), func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error) { return r.eventItem(ctx, i, at, f) })
+	switch {
+	case err != nil:
+		return st, err
+	case refused != ua.StatusOK:
+		r.refuse(i, refused)
+	default:
+		r.tellLacks(n, st)
+	}
+	return st, nil
+}
+
+// agree finds the filter that a server takes. They differ in what they do of one
+// they don't like: some take it and say which clauses they don't have, some refuse
+// the item and say which, and some say nothing. Tried are, in this order, all;
+// without the clauses it names; without the filter by type; and what every event has.
+func agree(where *where, ask func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error)) (st eventState, refused ua.StatusCode, err error) {
 	st.Clauses = 1<<countClauses - 1
 	for {
-		res, err := r.eventItem(ctx, i, at, &ua.EventFilter{SelectClauses: selected(st.Clauses), WhereClause: where.content()})
+		res, err := ask(&ua.EventFilter{SelectClauses: selected(st.Clauses), WhereClause: where.content()})
 		if err != nil {
-			return st, err
+			return st, ua.StatusOK, err
 		}
 		said, _ := filterResult(res)
 		lacks := st.lacking(said)
@@ -58,8 +70,7 @@ func (r *Reader) listenTo(ctx context.Context, n int) (st eventState, err error)
 			}
 			st.Lacks |= lacks
 			st.Unfiltered = st.Unfiltered || whereRefused(said)
-			r.tellLacks(n, st)
-			return st, nil
+			return st, ua.StatusOK, nil
 		}
 		switch {
 		case lacks != 0 && lacks != st.Clauses:
@@ -70,8 +81,7 @@ func (r *Reader) listenTo(ctx context.Context, n int) (st eventState, err error)
 			st.Lacks |= st.Clauses &^ basic
 			st.Clauses &= basic
 		default:
-			r.refuse(i, res.StatusCode)
-			return eventState{}, nil
+			return eventState{}, res.StatusCode, nil
 		}
 	}
 }
