@@ -15,6 +15,7 @@ import (
 // room makes sure that n bytes fit. extra is what this append may have beyond
 // the budget; such a one is not held back by min_free either.
 func (b *Buffer) room(n, extra int64) error {
+	least, vain := b.bytes(), 0
 	for dropped := false; ; {
 		over := b.bytes()+n > int64(b.cfg.MaxBytes)+extra
 		spent := extra == 0 && !dropped && b.spent()
@@ -26,10 +27,19 @@ func (b *Buffer) room(n, extra int64) error {
 		if b.makeRoom() {
 			continue
 		}
-		did, err := b.sacrifice()
+		did := false
+		if vain < mostVain {
+			var err error
+			if did, err = b.sacrifice(); err != nil {
+				return err
+			}
+		}
+		if now := b.bytes(); now < least {
+			least, vain = now, 0
+		} else {
+			vain++
+		}
 		switch {
-		case err != nil:
-			return err
 		case !did && spent:
 			return nil // the disk says itself whether it has space
 		case !did && over:
@@ -40,6 +50,11 @@ func (b *Buffer) room(n, extra int64) error {
 		dropped = true
 	}
 }
+
+// mostVain is how many segments go by policy in a row without the log getting
+// smaller: the void for each takes room too, and where a budget holds little else
+// they would go on for ever.
+const mostVain = 3
 
 // spent reports whether a policy that lets segments go has less than half of the
 // reserve left to say so with. What a dropped segment gives back must not be

@@ -74,6 +74,7 @@ type Reader struct {
 	echo       bool         // the subscription was taken up: values that stand since before may come again (node-opcua does that)
 	last       []mesh.Nanos // event time of the latest sample of each signal
 	unread     unread
+	spoilt     spoilt    // the message that could not be read last
 	unsure     bool      // what was acknowledged may be lost, and the log has said so
 	doubted    bool      // the server's clock was not believed at the last message
 	taken      []uint32  // messages given to the sealer since the last commit

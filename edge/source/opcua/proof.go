@@ -38,6 +38,14 @@ func (r *Reader) begin(at, now mesh.Nanos) {
 // notKept is what a gap says.
 const notKept = "the server has not kept what changed while nobody listened"
 
+// missing is what a gap says: why the one subscription ended and the next began.
+func (r *Reader) missing() (mesh.Cause, string) {
+	if r.spoilt.said != "" {
+		return mesh.CauseUnreadable, r.spoilt.said
+	}
+	return mesh.CauseDisconnected, notKept
+}
+
 // begun ends the wait for a new proof: it goes on with the one before where that is
 // filled, else what lies between was not heard. Of a signal that the server refuses
 // nothing is known from here on.
@@ -46,15 +54,15 @@ func (r *Reader) begun(now mesh.Nanos, why string, filled bool) {
 	r.state.Fresh, r.state.Heard, r.state.Asked = false, 0, 0
 	if !filled {
 		if proof > 0 && at > proof && !r.unsure {
-			note := notKept
+			cause, note := r.missing()
 			if why != "" {
 				note += "; " + why
 			}
-			r.sealer.Void(r.void(mesh.CauseDisconnected, mesh.Span{From: proof, To: at}, note))
+			r.sealer.Void(r.void(cause, mesh.Span{From: proof, To: at}, note))
 		}
 		r.sealer.Begin(at)
 	}
-	r.unsure = false
+	r.unsure, r.spoilt = false, spoilt{}
 	for _, x := range r.state.Refused {
 		r.sealer.Add(mesh.Sample{Signal: r.table[x.Signal].ID, Time: max(r.sealer.Proof(), r.last[x.Signal]), Server: at, Agent: now, Status: x.Status, Flags: mesh.FlagInitial})
 	}

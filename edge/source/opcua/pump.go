@@ -274,7 +274,7 @@ func (r *Reader) fillHole(ctx context.Context) error {
 		return fmt.Errorf("%w: message %d: %w", errGone, seq, code)
 	}
 	if err != nil {
-		return fmt.Errorf("republish %d: %w", seq, err)
+		return r.notRepeated(seq, err)
 	}
 	return r.repeated(ctx, seq, in)
 }

@@ -143,7 +143,7 @@ func (r *Reader) republish(ctx context.Context, available []uint32) error {
 			return fmt.Errorf("%w: republish %d: %w", errGone, r.order.next, code)
 		}
 		if err != nil {
-			return fmt.Errorf("republish %d: %w", r.order.next, err)
+			return r.notRepeated(r.order.next, err)
 		}
 		if err := r.repeated(ctx, r.order.next, in); err != nil {
 			return err
