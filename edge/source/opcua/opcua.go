@@ -256,7 +256,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (r *Reader) connection(ctx context.Context) (worked bool, err error) {
 	if r.sess.token != nil {
 		known, err := r.sess.resume(ctx, func() (err error) {
-			worked, err = r.read(ctx, true)
+			worked, err = r.read(ctx)
 			return err
 		})
 		if known {
@@ -265,19 +265,18 @@ func (r *Reader) connection(ctx context.Context) (worked bool, err error) {
 		r.log.Info("the server doesn't know the session any more", "error", err.Error())
 	}
 	err = r.sess.open(ctx, r.cfg.ID, func() (err error) {
-		worked, err = r.read(ctx, false)
+		worked, err = r.read(ctx)
 		return err
 	})
 	return worked, err
 }
 
-// read takes up the subscription or makes a new one, and publishes. kept says
-// that the session is the one before.
-func (r *Reader) read(ctx context.Context, kept bool) (worked bool, err error) {
+// read takes up the subscription or makes a new one, and publishes.
+func (r *Reader) read(ctx context.Context) (worked bool, err error) {
 	if r.cfg.Poll > 0 || r.polling {
 		return r.poll(ctx)
 	}
-	err = r.subscribe(ctx, kept)
+	err = r.subscribe(ctx)
 	if errors.Is(err, errUnsubscribed) {
 		return r.poll(ctx)
 	}

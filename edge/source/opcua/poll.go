@@ -51,7 +51,7 @@ func (r *Reader) interval() time.Duration {
 // rounds farther apart is void.
 func (r *Reader) poll(ctx context.Context) (worked bool, err error) {
 	if r.state.Subscription != 0 {
-		if err := r.drop(ctx, false); err != nil {
+		if err := r.drop(ctx); err != nil {
 			return false, err
 		}
 	}

@@ -45,6 +45,8 @@ type session struct {
 
 	ch    *channel.Channel
 	token *ua.NodeID // authentication token; nil: no session
+	owns  bool       // the subscription is this session's
+	asked bool       // and was asked for, with or without an answer
 	user  string     // policy id of the anonymous token, where the connection is insecure
 
 	// Of a protected connection.
@@ -78,7 +80,7 @@ func (s *session) on(ctx context.Context, use func() error) error {
 
 // open makes a new session on a new connection, and has it used.
 func (s *session) open(ctx context.Context, name string, use func() error) error {
-	s.token = nil
+	s.token, s.owns, s.asked = nil, false, false
 	return s.on(ctx, func() error {
 		if err := s.create(ctx, name); err != nil {
 			return err

@@ -31,7 +31,7 @@ const (
 var errGone = errors.New("the server has dropped the subscription or a message of it")
 
 // subscribe takes up the subscription of the state, or makes a new one.
-func (r *Reader) subscribe(ctx context.Context, kept bool) error {
+func (r *Reader) subscribe(ctx context.Context) error {
 	if err := r.learnLimits(ctx); err != nil {
 		return err
 	}
@@ -42,13 +42,13 @@ func (r *Reader) subscribe(ctx context.Context, kept bool) error {
 		return err
 	}
 	if r.state.Subscription != 0 && r.state.Table == r.hash && !r.gone {
-		err := r.takeUp(ctx, kept)
+		err := r.takeUp(ctx)
 		if !errors.Is(err, errGone) {
 			return err
 		}
 		r.log.Warn("the subscription can't be continued, making a new one", "subscription", r.state.Subscription, "error", err.Error())
 	}
-	if err := r.drop(ctx, kept); err != nil {
+	if err := r.drop(ctx); err != nil {
 		return err
 	}
 	if err := r.create(ctx); err != nil {
@@ -60,25 +60,15 @@ func (r *Reader) subscribe(ctx context.Context, kept bool) error {
 
 // takeUp continues the subscription: transferred where the session is new,
 // and with what was sent but not committed asked for again.
-func (r *Reader) takeUp(ctx context.Context, kept bool) error {
+func (r *Reader) takeUp(ctx context.Context) error {
 	if r.state.Created < len(r.nodes) || len(r.state.Events) < len(r.cfg.Events) {
 		// A call whose answer was lost may have made its items all the same. Made
 		// again, each change would come twice for as long as the subscription lives.
 		return fmt.Errorf("%w: its items were not all made when the connection ended", errGone)
 	}
-	var available []uint32
-	if !kept {
-		t, err := call[*ua.TransferSubscriptionsResponse](ctx, &r.sess, &ua.TransferSubscriptionsRequest{SubscriptionIDs: []uint32{r.state.Subscription}})
-		if code, refused := refusal(err); refused {
-			return fmt.Errorf("%w: transfer: %w", errGone, code)
-		}
-		if err != nil {
-			return fmt.Errorf("transfer the subscription: %w", err)
-		}
-		if len(t.Results) != 1 || t.Results[0].StatusCode != ua.StatusOK {
-			return fmt.Errorf("%w: transfer was refused", errGone)
-		}
-		available = t.Results[0].AvailableSequenceNumbers
+	available, err := r.transfer(ctx)
+	if err != nil {
+		return err
 	}
 	if err := r.adopt(); err != nil {
 		return err
@@ -95,6 +85,34 @@ func (r *Reader) takeUp(ctx context.Context, kept bool) error {
 	}
 	r.echo = true
 	return r.remake(ctx, moved)
+}
+
+// transfer makes the subscription this session's, where it isn't. A session that goes
+// on after its connection broke may have it already, though the answer never came:
+// whether it does the next call shows.
+func (r *Reader) transfer(ctx context.Context) (available []uint32, err error) {
+	if r.sess.owns {
+		return nil, nil
+	}
+	again := r.sess.asked
+	r.sess.asked = true
+	t, err := call[*ua.TransferSubscriptionsResponse](ctx, &r.sess, &ua.TransferSubscriptionsRequest{SubscriptionIDs: []uint32{r.state.Subscription}})
+	code, refused := refusal(err)
+	switch {
+	case refused:
+	case err != nil:
+		return nil, fmt.Errorf("transfer the subscription: %w", err)
+	case len(t.Results) != 1:
+		return nil, fmt.Errorf("%w: transfer was answered with %d results", errGone, len(t.Results))
+	default:
+		code = t.Results[0].StatusCode
+		available = t.Results[0].AvailableSequenceNumbers
+	}
+	if code != ua.StatusOK && !again {
+		return nil, fmt.Errorf("%w: transfer: %w", errGone, code)
+	}
+	r.sess.owns = true
+	return available, nil
 }
 
 // available acknowledges what the server still keeps though it is committed:
@@ -175,8 +193,8 @@ func sessionLost(code ua.StatusCode) bool {
 
 // drop forgets the subscription, here and as far as possible at the server. A new
 // session must own it first: else it lives on, with full queues, for its lifetime.
-func (r *Reader) drop(ctx context.Context, kept bool) error {
-	if r.state.Subscription != 0 && !kept {
+func (r *Reader) drop(ctx context.Context) error {
+	if r.state.Subscription != 0 && !r.sess.owns {
 		_, err := call[*ua.TransferSubscriptionsResponse](ctx, &r.sess, &ua.TransferSubscriptionsRequest{SubscriptionIDs: []uint32{r.state.Subscription}})
 		if _, refused := refusal(err); err != nil && !refused {
 			return fmt.Errorf("take over the subscription to delete: %w", err)
@@ -223,6 +241,7 @@ func (r *Reader) create(ctx context.Context) error {
 	if r.state.KeepAlive, err = keepAlive(s, interval, r.cfg.KeepAliveCount); err != nil {
 		return err
 	}
+	r.sess.owns = true
 	r.revised, r.state.Revised = newRevised(), ""
 	r.revised.ofSubscription(asked, s)
 	r.sieves()
