@@ -30,6 +30,15 @@ const mostMemory = 256 << 10
 // program is plantmesh-edge as it is shipped.
 var program string
 
+// whole skips where only the race detector's short form is asked for: the programs
+// that are attacked are built without it.
+func whole(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: it runs without -short")
+	}
+}
+
 func TestMain(m *testing.M) { os.Exit(built(m.Run)) }
 
 func built(run func() int) int {

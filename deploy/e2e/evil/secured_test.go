@@ -175,6 +175,7 @@ func (r *rig) trusting(source, endpoint string) {
 // TestEvil_OnTheWire: what somebody between agent and server can do, and a server that
 // hasn't the key of its certificate. Nothing weaker is ever taken.
 func TestEvil_OnTheWire(t *testing.T) {
+	whole(t)
 	between := newBetween(t)
 	at, ok := between.l.Addr().(*net.TCPAddr)
 	if !ok {

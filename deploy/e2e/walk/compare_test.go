@@ -336,5 +336,5 @@ func says(body []byte, e *plant.Emission) bool {
 		value = strconv.Quote(v.S)
 	}
 	return bytes.HasSuffix(body, []byte(`,"value":`+value+`}`)) &&
-		bytes.Contains(body, fmt.Appendf(nil, `,"status":%d,"time":"`, e.Status))
+		bytes.Contains(body, fmt.Appendf(nil, `,"status":%d,"text":null,"time":"`, e.Status))
 }

@@ -19,3 +19,24 @@ func TestReader_TheLogSaysItselfWhatItLost(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// A large answer on a slow line is no dead link, and bytes that drip for ever are one.
+func TestDead(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	const limit = 2 * time.Second
+	for _, c := range []struct {
+		answered, heard time.Duration
+		dead            bool
+	}{
+		{time.Second, time.Second, false}, {3 * time.Second, 3 * time.Second, true}, {3 * time.Second, time.Second, false},
+		{31 * time.Second, 0, false}, {33 * time.Second, 0, true},
+	} {
+		if got := dead(now, ago(c.answered), ago(c.heard), limit); got != c.dead {
+			t.Errorf("answered %s ago, heard %s ago: %v", c.answered, c.heard, got)
+		}
+	}
+	if !dead(now, ago(3*time.Second), time.Time{}, limit) {
+		t.Error("a link that never said anything lives")
+	}
+}

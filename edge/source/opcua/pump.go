@@ -129,6 +129,17 @@ func (p *pipeline) lose() {
 	}
 }
 
+// longestAnswer is how long an answer may be on its way beyond the limit, as long as
+// bytes of it come: 16 MiB take so long at half a megabyte a second.
+const longestAnswer = 30 * time.Second
+
+// dead reports whether a link is given up: nothing was answered within the limit,
+// and nothing is on its way.
+func dead(now, answered, heard time.Time, limit time.Duration) bool {
+	silent := now.Sub(answered)
+	return silent > limit && (now.Sub(heard) > limit || silent > limit+longestAnswer)
+}
+
 // watch tells how many commits are durable.
 func (r *Reader) watch(ctx context.Context, done uint64, durable chan<- uint64) error {
 	for {
@@ -231,7 +242,7 @@ func (r *Reader) look(ctx context.Context, p *pipeline) error {
 	if err := r.seek(ctx); err != nil {
 		return err
 	}
-	if len(p.answers) == 0 && time.Since(p.alive) > p.limit {
+	if len(p.answers) == 0 && dead(time.Now(), p.alive, p.ch.Heard(), p.limit) {
 		return fmt.Errorf("%w: no answer to publish requests for %s", errLost, p.limit)
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gopcua/opcua/ua"
@@ -120,8 +121,9 @@ type Channel struct {
 	body    []byte
 	head    [tokenHead]byte
 
-	free chan *Answer
-	done chan struct{}
+	free  chan *Answer
+	done  chan struct{}
+	heard atomic.Int64 // when bytes came last, unix nanoseconds
 
 	in inbox // of the reading goroutine
 }
@@ -252,6 +254,14 @@ func (c *Channel) Release(a *Answer) {
 	case c.free <- a:
 	default:
 	}
+}
+
+// Heard is when bytes came last, of whatever answer; zero: none did.
+func (c *Channel) Heard() time.Time {
+	if n := c.heard.Load(); n != 0 {
+		return time.Unix(0, n)
+	}
+	return time.Time{}
 }
 
 // Done is closed with the channel.

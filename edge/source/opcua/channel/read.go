@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/gopcua/opcua/ua"
@@ -38,6 +39,20 @@ type parts struct {
 	n int
 }
 
+// tap notes when bytes came.
+type tap struct {
+	r  io.Reader
+	at *atomic.Int64
+}
+
+func (t *tap) Read(b []byte) (int, error) {
+	n, err := t.r.Read(b)
+	if n > 0 {
+		t.at.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
 func newInbox(r io.Reader) inbox {
 	return inbox{r: bufio.NewReaderSize(r, 2*chunkBytes), parts: map[uint32]*parts{}}
 }
@@ -51,7 +66,7 @@ func (c *Channel) read() (err error) {
 			c.close(err)
 		}
 	}()
-	c.in = newInbox(c.conn)
+	c.in = newInbox(&tap{c.conn, &c.heard})
 	for {
 		if err := c.chunkIn(); err != nil {
 			c.close(err)

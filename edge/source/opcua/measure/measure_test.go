@@ -295,6 +295,9 @@ func library(b []byte) (err error) {
 
 // TestAnswer_TheLargestAccepted: what just fits here fits a worker's memory.
 func TestAnswer_TheLargestAccepted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: it decodes half a gigabyte; it runs without -short")
+	}
 	element := map[string]struct {
 		id    uint16
 		piece []byte
