@@ -29,8 +29,11 @@ func TestDead(t *testing.T) {
 		answered, heard time.Duration
 		dead            bool
 	}{
-		{time.Second, time.Second, false}, {3 * time.Second, 3 * time.Second, true}, {3 * time.Second, time.Second, false},
-		{31 * time.Second, 0, false}, {33 * time.Second, 0, true},
+		{time.Second, time.Second, false},
+		{3 * time.Second, 3 * time.Second, true},
+		{3 * time.Second, time.Second, false},
+		{31 * time.Second, 0, false},
+		{33 * time.Second, 0, true},
 	} {
 		if got := dead(now, ago(c.answered), ago(c.heard), limit); got != c.dead {
 			t.Errorf("answered %s ago, heard %s ago: %v", c.answered, c.heard, got)
