@@ -234,6 +234,9 @@ func (b *Buffer) Append(ctx context.Context, offers []mesh.Offer) ([]mesh.Positi
 // admit makes room for a plan and commits it.
 func (b *Buffer) admit(p *plan) ([]mesh.Position, error) {
 	extra := b.extra(p)
+	if p.bytes > int64(b.cfg.MaxBytes)+extra { // whatever goes, it won't fit
+		return nil, fmt.Errorf("%w: %d bytes at once, and buffer.max_bytes is %d", ErrFull, p.bytes, b.cfg.MaxBytes)
+	}
 	if err := b.room(p.bytes, extra); err != nil {
 		return nil, err
 	}

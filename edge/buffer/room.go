@@ -15,9 +15,6 @@ import (
 // room makes sure that n bytes fit. extra is what this append may have beyond
 // the budget; such a one is not held back by min_free either.
 func (b *Buffer) room(n, extra int64) error {
-	if n > int64(b.cfg.MaxBytes)+extra { // whatever goes, it won't fit
-		return fmt.Errorf("%w: %d bytes at once, and buffer.max_bytes is %d", ErrFull, n, b.cfg.MaxBytes)
-	}
 	least, vain := b.bytes(), 0
 	for dropped := false; ; {
 		over := b.bytes()+n > int64(b.cfg.MaxBytes)+extra
