@@ -6,7 +6,7 @@ LINT := .cache/golangci-lint
 # SQLite was translated from C and shares no memory of ours; watched, cloud/store takes three times as long.
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race "-gcflags=modernc.org/...=-race=false")
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
-WHOLE := ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/e2e/evil ./deploy/e2e/walk ./deploy/torture/sim ./edge/buffer ./edge/source ./edge/source/opcua/datatype ./edge/source/opcua/measure ./proto/mesh ./proto/wire
+WHOLE := ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/e2e/evil ./deploy/e2e/opcua ./deploy/e2e/walk ./deploy/torture/sim ./edge/buffer ./edge/source ./edge/source/opcua/datatype ./edge/source/opcua/measure ./proto/mesh ./proto/wire
 
 .PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture lint console clean
 help: ## this list
@@ -23,7 +23,7 @@ test: build ## everything this machine can run; what it skips, it names
 	$(GO) vet ./...
 ifneq ($(RACE),)
 	$(GO) test $(RACE) -short -p 3 -shuffle=on -timeout 15m ./...
-	$(GO) test -shuffle=on $(WHOLE)
+	$(GO) test -shuffle=on -p 3 -timeout 15m $(WHOLE)
 else
 	@echo "make test: no C compiler here, so the tests run without -race"
 	$(GO) test -shuffle=on -timeout 15m ./...

@@ -173,6 +173,9 @@ func TestExec_Bombs(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("skipped: only Linux bounds a worker's memory")
 	}
+	if testing.Short() {
+		t.Skip("skipped: a build with the race detector has no bound; it runs without -short")
+	}
 	for name, want := range map[string][]string{
 		"memory":    {"fatal error: runtime: ", "memory", "in plantmesh/edge/source."},
 		"stack":     {"fatal error: stack overflow", "in plantmesh/edge/source.deep"},

@@ -1,6 +1,8 @@
 package opcua
 
 import (
+	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +13,14 @@ import (
 // built is the folder of what this suite builds; TestMain takes it away.
 var built string
 
-func TestMain(m *testing.M) { os.Exit(withFolder(m.Run)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("skipped: servers that others wrote are met without -short, and without the race detector")
+		return
+	}
+	os.Exit(withFolder(m.Run))
+}
 
 func withFolder(run func() int) int {
 	dir, err := os.MkdirTemp("", "plantmesh opcua ")

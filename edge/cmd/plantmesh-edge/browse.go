@@ -51,8 +51,13 @@ type browseCmd struct {
 	Timeout  time.Duration `default:"2m" help:"How long the browsing may take."`
 }
 
-// nodesIdle keeps the process small: what is read is garbage soon.
-const nodesIdle = 40
+// nodesIdle and nodesMemory keep the process small: what is read is garbage soon, also
+// where the collector gets little of a busy machine. With the program itself the
+// process stays under 64 MiB.
+const (
+	nodesIdle   = 40
+	nodesMemory = 44 << 20
+)
 
 // browsed is the answer of --json.
 type browsed struct {
@@ -92,6 +97,7 @@ func (c *browseCmd) walk() (w browse.Config, err error) {
 
 func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(nodesIdle))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(nodesMemory))
 	c.Propose = c.Propose || c.Out != ""
 	walk, err := c.walk()
 	if err != nil {
