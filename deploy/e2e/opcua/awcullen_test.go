@@ -16,7 +16,7 @@ var built string
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if testing.Short() {
-		fmt.Println("skipped: servers that others wrote are met without -short, and without the race detector")
+		fmt.Fprintln(os.Stderr, "skipped: servers that others wrote are met without -short, and without the race detector")
 		return
 	}
 	os.Exit(withFolder(m.Run))
