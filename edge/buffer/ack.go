@@ -310,13 +310,17 @@ func (b *Buffer) tell(covered []stretch) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	p := &plan{}
-	for _, v := range voids(b.chain, lost, mesh.CauseNotKept, "the reader had it once, and it is kept no more", b.notes.parts(lost)) {
+	p, parts := &plan{}, b.notes.parts(lost)
+	for _, v := range voids(b.chain, lost, mesh.CauseNotKept, "the reader had it once, and it is kept no more", parts) {
 		if err := p.addVoid(v); err != nil {
 			return err
 		}
 	}
-	if _, err := b.commitOwn(p); err != nil {
+	err := b.doubt(p, parts, mesh.CauseNotKept, false)
+	if err == nil {
+		_, err = b.commitOwn(p)
+	}
+	if err != nil {
 		b.reader.told = was
 		return fmt.Errorf("say what is no longer kept: %w", err)
 	}

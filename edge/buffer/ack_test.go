@@ -204,6 +204,9 @@ func TestBuffer_RestoredReaderIsToldWhatIsNoLongerKept(t *testing.T) {
 	check(t, err)
 	h := newHub()
 	mustAck(t, b, h.receipt(b.End()))
+	// The newest record that is gone held more than it proved: what comes after it
+	// must not prove that away.
+	mustAppend(t, b, proof("a", 5))
 	restored := newHub()
 	for range 3 {
 		mustAck(t, b, restored.receipt(mesh.Position{}))
@@ -212,6 +215,9 @@ func TestBuffer_RestoredReaderIsToldWhatIsNoLongerKept(t *testing.T) {
 	v := voidsOf(t, rs)
 	if len(v) != 1 || v[0].Cause != mesh.CauseNotKept || len(v[0].Parts) != 1 {
 		t.Fatalf("voids %+v", v)
+	}
+	if proven, until, old := doubtOn(t, b, v[0].Parts[0].Source); proven != 5 || until != v[0].Parts[0].Times.To || old {
+		t.Errorf("the source is told of %d to %d, old %v, not of 5 to %d", proven, until, old, v[0].Parts[0].Times.To)
 	}
 	if a := account(t, append(openings, rs...)); a.Set.Through != b.End() {
 		t.Errorf("the restored hub ends at %s, the log at %s", a.Set.Through, b.End())
