@@ -124,6 +124,7 @@ func (b *Buffer) hashOf(d mesh.Descriptor) mesh.Hash {
 		}
 	}
 	h := d.Hash()
+	b.named = slices.DeleteFunc(b.named, func(n named) bool { return n.hash == h }) // of a worker's life before
 	if len(b.named) == mostNamed {
 		b.named = slices.Delete(b.named, 0, mostNamed/2)
 	}

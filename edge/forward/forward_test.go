@@ -281,6 +281,8 @@ func TestForward_WaitsForAHubThatIsBehind(t *testing.T) {
 	check(t, r.steps())
 	r.now = r.now.Add(24 * time.Hour) // and no receipt
 	check(t, r.steps())
+	check(t, r.f.Receive(r.hub.receipt(r.s))) // and then one that names the same place
+	check(t, r.steps())
 	if n := r.f.Status().Resent; n != 0 {
 		t.Errorf("%d resends", n)
 	}

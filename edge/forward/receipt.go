@@ -28,7 +28,7 @@ func (f *Forward) received(r mesh.Receipt) error {
 	f.by, f.lacks, f.limits = r.By, r.Lacks, r.Limits
 	now := f.now()
 	if r.Place.Stream != "" {
-		if r.Place != f.place {
+		if r.Place != f.place || now.Sub(f.placed) >= time.Duration(f.cfg.ResendAfter) { // without receipts time doesn't count
 			f.arrived = now
 		}
 		f.place, f.placed = r.Place, now

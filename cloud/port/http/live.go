@@ -185,7 +185,8 @@ func (f *feed) readLocked(ctx context.Context, p Product, zone *time.Location) (
 	}
 	f.tails[p.ID] = rows[len(rows)-1].At
 	body, err := frameOf(p, rows, zone)
-	if err != nil {
+	if err != nil { // nobody gets these rows from here: all must ask for theirs
+		f.pushLocked(event("resync", []byte(`{}`)))
 		return false, err
 	}
 	f.pushLocked(event("rows", body))

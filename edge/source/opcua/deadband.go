@@ -139,5 +139,8 @@ func (r *Reader) sieves() {
 // item always is.
 func (r *Reader) held(i int, s *mesh.Sample) bool {
 	v := &r.sieved[i]
-	return v.band > 0 && v.holds(s) && s.Flags&mesh.FlagInitial == 0
+	if s.Flags&mesh.FlagInitial != 0 {
+		v.some = false
+	}
+	return v.band > 0 && v.holds(s)
 }

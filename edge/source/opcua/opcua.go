@@ -14,6 +14,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -192,6 +193,8 @@ func (r *Reader) restore(resume []byte) (err error) {
 		return err
 	}
 	r.sealer.Resume(r.state.Proof, r.state.Holes...)
+	// The file may name fewer signals than before.
+	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal < 0 || x.Signal >= len(r.table) })
 	for i, n := range r.state.Again {
 		if i >= 0 && i < len(r.again) {
 			r.again[i] = n

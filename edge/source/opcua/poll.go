@@ -140,7 +140,7 @@ func (r *Reader) locate(ctx context.Context, signals []int) error {
 			fallthrough
 		default:
 			r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i })
-			it.moved, r.initial[i] = r.adopted, true
+			it.moved, r.initial[i] = r.adopted || without[i], true
 		}
 		it.made, it.cleared, r.polls[i] = it.where(), false, polled{}
 	}
@@ -190,7 +190,7 @@ func (r *Reader) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.state.Unwell = unwell
+	r.state.Unwell, r.looked = unwell, began // of a whole round: what half of one heard proves nothing
 	if !r.doubted && at != 0 {
 		r.state.Polled = at
 		r.sealer.Prove(at - mesh.Nanos(r.cfg.Disorder))
@@ -239,7 +239,6 @@ func (r *Reader) follows(at, now mesh.Nanos) {
 	if !r.looked.IsZero() {
 		since = time.Since(r.looked)
 	}
-	r.looked = time.Now()
 	if believed && (r.state.Fresh || since > r.apart()) {
 		r.begin(at, now)
 	}

@@ -223,6 +223,9 @@ func (r *Reader) retire(moved []int) error {
 	if r.state.Again == nil {
 		r.state.Again = map[int]uint16{}
 	}
+	if len(moved) > 0 { // until their new items are made: a node that is back by then has an old one, which counts for nothing
+		r.state.Created = 0
+	}
 	var texts []string
 	for _, i := range moved {
 		it := &r.items[i]

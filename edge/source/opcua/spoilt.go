@@ -22,7 +22,7 @@ const mostSpoilt = 3
 // come. One that can't be read, however often, ends the subscription: what was in
 // it is said to be missing, and everything behind it goes on.
 func (r *Reader) notRepeated(seq uint32, err error) error {
-	if !errors.Is(err, channel.ErrUnreadable) {
+	if !errors.Is(err, channel.ErrProtocol) { // one that can't be read, or is too large: then the channel closes
 		return fmt.Errorf("republish %d: %w", seq, err)
 	}
 	if r.spoilt.seq != seq {
