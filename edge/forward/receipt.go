@@ -27,12 +27,7 @@ func (f *Forward) received(r mesh.Receipt) error {
 	another := !f.by.IsZero() && f.by.Epoch != r.By.Epoch || f.place.Stream != "" && r.Place.Stream != "" && f.place.Stream != r.Place.Stream
 	f.by, f.lacks, f.limits = r.By, r.Lacks, r.Limits
 	now := f.now()
-	if r.Place.Stream != "" {
-		if r.Place != f.place || now.Sub(f.placed) >= time.Duration(f.cfg.ResendAfter) { // without receipts time doesn't count
-			f.arrived = now
-		}
-		f.place, f.placed = r.Place, now
-	}
+	f.stands(r.Place, now)
 	back := f.wentBack(another)
 	f.mu.Lock()
 	f.status.LastReceipt = now
@@ -55,6 +50,18 @@ func (f *Forward) received(r mesh.Receipt) error {
 	f.leftOut()
 	f.review(now)
 	return nil
+}
+
+// stands notes where the hub is in the stream. Time without receipts doesn't count as
+// standing still.
+func (f *Forward) stands(at mesh.Place, now time.Time) {
+	if at.Stream == "" {
+		return
+	}
+	if at != f.place || now.Sub(f.placed) >= time.Duration(f.cfg.ResendAfter) {
+		f.arrived = now
+	}
+	f.place, f.placed = at, now
 }
 
 // wentBack reports whether the set has less of this log than it had, in one epoch
