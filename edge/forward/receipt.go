@@ -58,7 +58,7 @@ func (f *Forward) stands(at mesh.Place, now time.Time) {
 	if at.Stream == "" {
 		return
 	}
-	if at != f.place || now.Sub(f.placed) >= time.Duration(f.cfg.ResendAfter) {
+	if at != f.place || now.Sub(f.placed) >= standsStill*time.Duration(f.cfg.ResendAfter) {
 		f.arrived = now
 	}
 	f.place, f.placed = at, now
