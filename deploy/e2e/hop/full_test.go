@@ -21,6 +21,8 @@ func TestHop_FullStreamHoldsTheAgents(t *testing.T) {
 	h.startHub()
 	h.write(20, 5)
 	h.settle()
+	place, err := h.hub.in.Place(t.Context())
+	check(t, err)
 	h.gate.Lock()
 	waits := func(words string) bool { return strings.Contains(h.agent.forward.Status().LastError, words) }
 	for n := 0; !waits("the hub's stream is full"); n++ {
@@ -35,8 +37,6 @@ func TestHop_FullStreamHoldsTheAgents(t *testing.T) {
 	s, err := js.Stream(t.Context(), subject.IngestStream)
 	check(t, err)
 	info, err := s.Info(t.Context(), jetstream.WithDeletedDetails(true))
-	check(t, err)
-	place, err := h.hub.in.Place(t.Context())
 	check(t, err)
 	state := info.State
 	unread := func(seq uint64) bool { return seq > place.Seq } // what was read may be purged
