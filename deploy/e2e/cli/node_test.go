@@ -3,9 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -21,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/deploy/e2e/nodejs"
 	"plantmesh/edge/source/opcua/browse"
 )
 
@@ -34,57 +33,9 @@ func lacking(t *testing.T, why string) {
 	t.Skip(why)
 }
 
-// modules is the folder with node-opcua of the lock beside, installed once for this
-// lock and this user (71 MB).
+// modules is the folder with node-opcua of the lock beside, 71 MB.
 var modules = sync.OnceValues(func() (string, error) {
-	for _, p := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(p); err != nil {
-			return "", fmt.Errorf("no %s here to run a server in JavaScript: install Node.js", p)
-		}
-	}
-	from := filepath.Join("..", "opcua", "testdata")
-	lock, err := os.ReadFile(filepath.Join(from, "package-lock.json"))
-	if err != nil {
-		return "", err
-	}
-	base, err := os.UserCacheDir()
-	if err != nil {
-		base = os.TempDir()
-	}
-	sum := sha256.Sum256(lock)
-	dir := filepath.Join(base, "plantmesh", "node-opcua-2.182.2-"+hex.EncodeToString(sum[:4]))
-	out := filepath.Join(dir, "node_modules")
-	if _, err := os.Stat(out); err == nil {
-		return out, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return "", err
-	}
-	making, err := os.MkdirTemp(filepath.Dir(dir), "making-") // half an install is never taken for one
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(making)
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		b, err := os.ReadFile(filepath.Join(from, name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(making, name), b, 0o600)
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	install := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	install.Dir = making
-	if said, err := install.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("npm can't install node-opcua: %w\n%s", err, said)
-	}
-	if err := os.Rename(making, dir); err != nil && !errors.Is(err, os.ErrExist) {
-		if _, there := os.Stat(out); there != nil { // another run was faster
-			return "", err
-		}
-	}
-	return out, nil
+	return nodejs.Modules(context.Background(), filepath.Join("..", "opcua", "testdata"), "node-opcua-2.182.2")
 })
 
 // nodeServer starts testdata/node-opcua/plant.js and gives its endpoint and its process.

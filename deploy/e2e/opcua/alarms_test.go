@@ -1,15 +1,9 @@
 package opcua
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -25,84 +19,24 @@ import (
 
 // press is a server with an alarm: testdata/alarms.js.
 type press struct {
-	t     *testing.T
-	port  int
-	in    io.Writer
-	lines chan []byte
+	*servant
+
+	port int
 }
 
 // newPress starts one that has a history of so many values, of none with 0.
 func newPress(t *testing.T, history int) *press {
 	t.Helper()
-	where, err := modules()
-	if err != nil {
-		lacking(t, err.Error())
-	}
-	p := &press{t: t, port: freePort(t), lines: make(chan []byte, 1)}
-	cmd := exec.Command("node", "testdata/alarms.js")
-	own(cmd)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+where)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(p.lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			if line, ok := bytes.CutPrefix(s.Bytes(), []byte(">")); ok {
-				p.lines <- bytes.Clone(line)
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = in.Close()
-		_ = cmd.Process.Kill() // it may have ended
-		for range p.lines {    // its pipe must be empty before Wait
-		}
-		_ = cmd.Wait() // killed
-	})
-	p.in = in
+	p := &press{&servant{t: t}, freePort(t)}
+	p.run(script(t, "testdata/alarms.js"))
 	cert, key := newAuthority(t).server(t, nil)
-	p.tell(map[string]any{"cert": cert, "key": key, "port": p.port, "dir": t.TempDir(), "uri": serverURI, "plant": plantURI, "amnesic": history == 0, "history": history}, nil)
+	p.ask(map[string]any{"cert": cert, "key": key, "port": p.port, "dir": t.TempDir(), "uri": serverURI, "plant": plantURI, "amnesic": history == 0, "history": history}, nil)
 	return p
-}
-
-// tell gives one order, and reads its answer into answer.
-func (p *press) tell(order map[string]any, answer any) {
-	p.t.Helper()
-	b, err := json.Marshal(order)
-	if err == nil {
-		_, err = p.in.Write(append(b, '\n'))
-	}
-	if err != nil {
-		p.t.Fatalf("the server has ended: %v", err)
-	}
-	select {
-	case line, ok := <-p.lines:
-		var said struct {
-			Error string `json:"error"`
-		}
-		if err := json.Unmarshal(line, &said); !ok || err != nil || said.Error != "" {
-			p.t.Fatalf("order %s: %s%v", b, said.Error, err)
-		}
-		if answer != nil && json.Unmarshal(line, answer) != nil {
-			p.t.Fatalf("order %s: %s", b, line)
-		}
-	case <-time.After(time.Minute):
-		p.t.Fatalf("the server does not answer the order %s", b)
-	}
 }
 
 func (p *press) set(value float64) {
 	p.t.Helper()
-	p.tell(map[string]any{"do": "set", "value": value}, nil)
+	p.ask(map[string]any{"do": "set", "value": value}, nil)
 }
 
 // happening is an event as a sample has it.
@@ -290,10 +224,10 @@ func TestAlarms(t *testing.T) {
 	cfg := p.config(edgeua.Events{Name: "line1.press.alarms"})
 	stop := b.listens(cfg)
 	until(t, 20*time.Second, "it is connected", func() bool { return strings.HasPrefix(b.last(), "connected") })
-	p.tell(map[string]any{"do": "raise", "message": "door open", "severity": 321}, nil)
+	p.ask(map[string]any{"do": "raise", "message": "door open", "severity": 321}, nil)
 	p.set(90)
 	p.set(130)
-	p.tell(map[string]any{"do": "acknowledge"}, nil)
+	p.ask(map[string]any{"do": "acknowledge"}, nil)
 	p.set(20)
 	p.set(95)
 	arrived := func() {
@@ -301,7 +235,7 @@ func TestAlarms(t *testing.T) {
 		var said struct {
 			Raised []string `json:"raised"`
 		}
-		p.tell(map[string]any{"do": "raised"}, &said)
+		p.ask(map[string]any{"do": "raised"}, &said)
 		var want, got []string
 		for _, e := range said.Raised { // a refresh raises the same again
 			if !slices.Contains(want, e) {
@@ -343,7 +277,7 @@ func TestAlarms(t *testing.T) {
 	arrived()
 
 	known, proofs := len(b.of(hot)), b.proven()
-	p.tell(map[string]any{"do": "forget"}, nil)
+	p.ask(map[string]any{"do": "forget"}, nil)
 	until(t, 20*time.Second, "it has a new subscription", func() bool { return b.proven() > proofs })
 	p.set(5)
 	p.set(121)
@@ -362,7 +296,7 @@ func TestAlarms_RefreshTellsWhatNobodyHeard(t *testing.T) {
 	cfg := p.config(edgeua.Events{Name: "line1.press.alarms", MinSeverity: 50, Types: []string{"i=2915"}}, edgeua.Events{Name: "line1.press.own", Node: "nsu=" + plantURI + ";s=press"})
 	stop := b.listens(cfg)
 	until(t, 20*time.Second, "the alarm comes at both notifiers", func() bool { return len(b.of(hot)) == 2 })
-	p.tell(map[string]any{"do": "raise", "message": "no alarm", "severity": 500}, nil)
+	p.ask(map[string]any{"do": "raise", "message": "no alarm", "severity": 500}, nil)
 	p.set(20)
 	until(t, 20*time.Second, "its end comes at both", func() bool { return ended(b) == 3 })
 	stop()
@@ -414,7 +348,7 @@ func (p *press) outage(b *notebook, cfg edgeua.Config, n int) (came map[float64]
 	p.set(-2)
 	until(p.t, 30*time.Second, "it is heard", func() bool { return temp(-2) && b.proven() == 1 })
 	stop()
-	p.tell(map[string]any{"do": "forget"}, nil)
+	p.ask(map[string]any{"do": "forget"}, nil)
 	for i := range n {
 		p.set(float64(i + 1))
 	}

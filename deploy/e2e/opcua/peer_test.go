@@ -6,21 +6,12 @@
 package opcua
 
 import (
-	"bufio"
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -37,61 +28,6 @@ func lacking(t *testing.T, why string) {
 	}
 	t.Skip(why)
 }
-
-// errLacking means that something outside is not there.
-var errLacking = errors.New("this machine has not what the suite needs")
-
-// modules is the folder with node-opcua of package-lock.json. It is installed
-// once for this lock and this user, 71 MB.
-var modules = sync.OnceValues(func() (string, error) {
-	for _, p := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(p); err != nil {
-			return "", fmt.Errorf("%w: no %s here to run a server in JavaScript: install Node.js", errLacking, p)
-		}
-	}
-	lock, err := os.ReadFile("testdata/package-lock.json")
-	if err != nil {
-		return "", err
-	}
-	base, err := os.UserCacheDir()
-	if err != nil {
-		base = os.TempDir()
-	}
-	sum := sha256.Sum256(lock)
-	dir := filepath.Join(base, "plantmesh", "node-opcua-2.182.2-"+hex.EncodeToString(sum[:4]))
-	out := filepath.Join(dir, "node_modules")
-	if _, err := os.Stat(out); err == nil {
-		return out, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return "", err
-	}
-	making, err := os.MkdirTemp(filepath.Dir(dir), "making-") // half an install is never taken for one
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(making)
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		b, err := os.ReadFile(filepath.Join("testdata", name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(making, name), b, 0o600)
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	install := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	install.Dir = making
-	if said, err := install.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: npm can't install node-opcua: %w\n%s", errLacking, err, said)
-	}
-	if err := os.Rename(making, dir); err != nil && !errors.Is(err, os.ErrExist) {
-		if _, there := os.Stat(out); there != nil { // another run was faster
-			return "", err
-		}
-	}
-	return out, nil
-})
 
 // plan is what a server is, in testdata/server.js's words.
 type plan struct {
@@ -125,16 +61,12 @@ type answer struct {
 	Error      string         `json:"error"`
 }
 
-// peer is a server process that takes orders.
+// peer is a server with counters.
 type peer struct {
-	t       *testing.T
+	*servant
+
 	plan    plan
 	command func(t *testing.T) *exec.Cmd
-
-	mu    sync.Mutex // one order at a time
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	lines chan []byte
 }
 
 // freePort is one that nobody listens at now.
@@ -151,16 +83,7 @@ func freePort(t *testing.T) int {
 // nodeOPCUA is the server in JavaScript.
 func nodeOPCUA(t *testing.T) *exec.Cmd {
 	t.Helper()
-	where, err := modules()
-	if errors.Is(err, errLacking) {
-		lacking(t, err.Error())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("node", "testdata/server.js")
-	cmd.Env = append(os.Environ(), "NODE_PATH="+where)
-	return cmd
+	return script(t, "testdata/server.js")
 }
 
 // serve starts a node-opcua server with so many counters.
@@ -172,7 +95,7 @@ func serve(t *testing.T, items int, period time.Duration, with ...func(*plan)) *
 func serveBy(t *testing.T, command func(*testing.T) *exec.Cmd, items int, period time.Duration, with ...func(*plan)) *peer {
 	t.Helper()
 	cert, key := newAuthority(t).server(t, nil)
-	p := &peer{t: t, command: command, plan: plan{
+	p := &peer{servant: &servant{t: t}, command: command, plan: plan{
 		Port: freePort(t), Dir: t.TempDir(), URI: serverURI, Cert: cert, Key: key,
 		Base: time.Now().UnixMilli(), Period: period.Milliseconds(), Items: items,
 		Namespaces: []string{otherURI, plantURI}, Plant: plantURI,
@@ -181,66 +104,20 @@ func serveBy(t *testing.T, command func(*testing.T) *exec.Cmd, items int, period
 		f(&p.plan)
 	}
 	p.start()
-	t.Cleanup(p.kill)
 	return p
 }
 
 // start runs the process and waits until it serves.
 func (p *peer) start() {
 	p.t.Helper()
-	p.mu.Lock()
-	p.cmd = p.command(p.t)
-	own(p.cmd)
-	in, err := p.cmd.StdinPipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	p.in, p.lines = in, make(chan []byte, 1)
-	go func(lines chan<- []byte) {
-		defer close(lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			if line, ok := bytes.CutPrefix(s.Bytes(), []byte(">")); ok {
-				lines <- bytes.Clone(line)
-			}
-		}
-	}(p.lines)
-	p.mu.Unlock()
+	p.run(p.command(p.t))
 	p.tell(p.plan)
 }
 
 // tell gives one order and waits for its answer.
 func (p *peer) tell(order any) (a answer) {
 	p.t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	b, err := json.Marshal(order)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if _, err := p.in.Write(append(b, '\n')); err != nil {
-		p.t.Fatalf("the server has ended: %v", err)
-	}
-	select {
-	case line, ok := <-p.lines:
-		if !ok {
-			p.t.Fatalf("the server ended at the order %s", b)
-		}
-		if err := json.Unmarshal(line, &a); err != nil {
-			p.t.Fatalf("the server said %s: %v", line, err)
-		}
-	case <-time.After(time.Minute):
-		p.t.Fatalf("the server does not answer the order %s", b)
-	}
-	if a.Error != "" {
-		p.t.Fatalf("order %s: %s", b, a.Error)
-	}
+	p.ask(order, &a)
 	return a
 }
 
@@ -251,20 +128,6 @@ func (p *peer) stop() {
 	p.t.Helper()
 	p.tell(order{"do": "stop"})
 	p.kill()
-}
-
-// kill ends it without a word.
-func (p *peer) kill() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd == nil || p.cmd.Process == nil {
-		return
-	}
-	_ = p.cmd.Process.Kill() // it may have ended
-	for range p.lines {      // its pipe must be empty before Wait
-	}
-	_ = p.cmd.Wait() // killed
-	p.cmd = nil
 }
 
 func (p *peer) address() string { return fmt.Sprintf("127.0.0.1:%d", p.plan.Port) }

@@ -1,16 +1,10 @@
 package opcua
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -28,17 +22,15 @@ import (
 
 // kinds is a server with values of all kinds: testdata/types.js.
 type kinds struct {
-	t         *testing.T
+	*servant
+
 	port      int
 	cert, key string
-	in        io.Writer
-	lines     chan []byte
-	kill      func()
 }
 
 func newKinds(t *testing.T) *kinds {
 	t.Helper()
-	k := &kinds{t: t, port: freePort(t)}
+	k := &kinds{servant: &servant{t: t}, port: freePort(t)}
 	k.cert, k.key = newAuthority(t).server(t, nil)
 	k.start()
 	return k
@@ -46,67 +38,15 @@ func newKinds(t *testing.T) *kinds {
 
 // start runs the server; in its types these texts are replaced by others.
 func (k *kinds) start(changes ...[2]string) {
-	t := k.t
-	t.Helper()
-	where, err := modules()
-	if err != nil {
-		lacking(t, err.Error())
-	}
-	k.lines = make(chan []byte, 1)
-	lines := k.lines
-	cmd := exec.Command("node", "testdata/types.js")
-	own(cmd)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+where)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			if line, ok := bytes.CutPrefix(s.Bytes(), []byte(">")); ok {
-				lines <- bytes.Clone(line)
-			}
-		}
-	}()
-	k.kill = sync.OnceFunc(func() {
-		_ = in.Close()
-		_ = cmd.Process.Kill() // it may have ended
-		for range lines {      // its pipe must be empty before Wait
-		}
-		_ = cmd.Wait() // killed
-	})
-	t.Cleanup(k.kill)
-	k.in = in
-	k.tell(order{"port": k.port, "dir": t.TempDir(), "uri": serverURI, "cert": k.cert, "key": k.key, "changes": changes})
+	k.t.Helper()
+	k.run(script(k.t, "testdata/types.js"))
+	k.tell(order{"port": k.port, "dir": k.t.TempDir(), "uri": serverURI, "cert": k.cert, "key": k.key, "changes": changes})
 }
 
 // tell gives one order and waits until it is done.
 func (k *kinds) tell(o order) {
 	k.t.Helper()
-	b, err := json.Marshal(o)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	if _, err := k.in.Write(append(b, '\n')); err != nil {
-		k.t.Fatal(err)
-	}
-	select {
-	case line, ok := <-k.lines:
-		var a answer
-		if err := json.Unmarshal(line, &a); !ok || err != nil || a.Error != "" {
-			k.t.Fatalf("order %s: %v %s", b, err, line)
-		}
-	case <-time.After(time.Minute):
-		k.t.Fatalf("the server does not answer the order %s", b)
-	}
+	k.ask(o, nil)
 }
 
 // shelf keeps what a reader hands over: it implements source.Log.
