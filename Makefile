@@ -41,7 +41,7 @@ bench: ## what a value costs in bytes, time and memory: name, value, unit, bar, 
 demo-bars: ## the demo as real processes, each fault and seed, against the truth and a calm run; more than an hour
 	PLANTMESH_DEMO=full $(GO) test -run "TestDemo_Bars|TestDemo_FinalRows" -count=1 -v -timeout 3h ./deploy/e2e/cli
 
-matrix: ## OPC UA against other people's servers, one case after the other: 1,000 items at 10 Hz, 5,000 at 1 Hz, 1,000 cycles; half an hour, wants node
+matrix: ## OPC UA against other people's servers, one case after the other: 1,000 items at 10 Hz, 5,000 at 1 Hz, 1,000 cycles; wants node
 	PLANTMESH_MATRIX=full PLANTMESH_REQUIRE=interop $(GO) test -count=1 -v -timeout 60m ./deploy/e2e/opcua
 
 torture-quick: build ## every fault once, against real processes: lost, duplicated, phantom, reordered, unmarked; under four minutes, wants root

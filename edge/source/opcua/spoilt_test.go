@@ -21,7 +21,7 @@ func TestReader_AMessageThatCantBeReadIsGivenUp(t *testing.T) {
 	noon := mesh.NanosOf(time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC))
 	r.sealer.Begin(noon)
 	r.sealer.Prove(noon + mesh.Nanos(time.Minute))
-	spoils := fmt.Errorf("%w: %w: a variant of type 77", channel.ErrProtocol, channel.ErrUnreadable)
+	spoils := fmt.Errorf("%w: a variant of type 77", channel.ErrProtocol)
 	for _, step := range []struct {
 		seq  uint32
 		err  error

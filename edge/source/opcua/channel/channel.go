@@ -41,9 +41,6 @@ var (
 	// ErrSecurity: what came is not of the server that was asked for, or not as
 	// protected as was asked for; the channel is closed.
 	ErrSecurity = errors.New("the server failed a security check")
-	// ErrUnreadable: an answer to a publish or republish request that can't be read,
-	// and ErrProtocol; the channel lives on.
-	ErrUnreadable = errors.New("a message that can't be read")
 	// ErrTooLarge: a request is larger than the server takes.
 	ErrTooLarge = errors.New("the request is larger than the server takes")
 )

@@ -393,7 +393,7 @@ const bad = uint32(1 << 31)
 func (c *Channel) notify(id uint32, a *Answer, err error) {
 	switch {
 	case err != nil:
-		c.give(id, reply{err: fmt.Errorf("%w: %w: %w", ErrProtocol, ErrUnreadable, err)})
+		c.give(id, reply{err: fmt.Errorf("%w: %w", ErrProtocol, err)})
 	case a.Result&bad != 0:
 		c.give(id, reply{err: ua.StatusCode(a.Result)})
 	default:
