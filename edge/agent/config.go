@@ -18,9 +18,7 @@ import (
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt"
 	"plantmesh/edge/source/opcua"
-	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
-	"plantmesh/proto/subject"
 )
 
 // Config is edge.yaml. Its comments are the manual; zero fields mean the
@@ -54,8 +52,9 @@ type Config struct {
 	Sources []SourceFile   `yaml:"-"`
 	Rules   *quality.Rules `yaml:"-"`
 
-	doc  *strict.Doc
-	path string
+	doc    *strict.Doc
+	path   string
+	faults []partFault
 }
 
 // HubConfig is the one address the agent calls.
@@ -119,97 +118,9 @@ func (s *SourceFile) section() string {
 	return "$.mqtt"
 }
 
-// LoadConfig reads and checks edge.yaml and the folders beside it. Its errors
-// are one line for people: file, line, what, nearest key.
-func LoadConfig(path string) (c Config, err error) {
-	doc, err := strict.Load(path, &c, strict.Env(envPrefix, os.Environ()))
-	if err != nil {
-		return c, err
-	}
-	c.doc = doc
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return c, doc.Fault("$", "where is this file? %v", err)
-	}
-	c.path = abs
-	base := filepath.Dir(abs)
-	if err := c.complete(doc, base); err != nil {
-		return c, err
-	}
-	if c.Sources, err = loadSources(filepath.Join(base, "sources.d"), c.Window); err != nil {
-		return c, err
-	}
-	c.Rules, err = loadRules(filepath.Join(base, "rules.d"))
-	return c, err
-}
-
-func (c *Config) complete(doc *strict.Doc, base string) error {
-	name := regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
-	for _, f := range []struct{ at, value string }{{"agent", c.Agent}, {"site", c.Site}} {
-		if f.value == "" {
-			return doc.Fault("$."+f.at, "%s is missing", f.at)
-		}
-		if !name.MatchString(f.value) {
-			return doc.Fault("$."+f.at, "%q is no name: use lower case letters, digits, '-' and '_', at most 63", f.value)
-		}
-	}
-	for _, f := range []struct{ at, value string }{{"data", c.Data}, {"hub.url", c.Hub.URL}, {"hub.key", c.Hub.Key}, {"hub.token", c.Hub.Token}} {
-		if f.value == "" {
-			return doc.Fault("$."+f.at, "%s is missing", f.at)
-		}
-	}
-	if err := c.files(doc, base); err != nil {
-		return err
-	}
-	if _, err := plantNow(c.PlantClock); err != nil {
-		return doc.Fault("$.plant_clock", "%v", err)
-	}
-	if err := address(c.Hub.URL); err != nil {
-		return doc.Fault("$.hub.url", "%q: %v", c.Hub.URL, err)
-	}
-	for _, f := range []struct {
-		at string
-		d  strict.Duration
-	}{{"$.hub.ping", c.Hub.Ping}, {"$.hub.timeout", c.Hub.Timeout}} {
-		if f.d != 0 && f.d < strict.Duration(minTimer) {
-			return doc.Fault(f.at, "at least %s is needed", minTimer)
-		}
-	}
-	c.Forward.Site, c.Forward.Agent = c.Site, c.Agent
-	if err := c.Forward.Validate(); err != nil {
-		return doc.Place("$.forward", err)
-	}
-	if c.Status == "" {
-		c.Status = filepath.Join(c.Data, "status.sock")
-	}
-	said := c.Window // what it leaves out may depend on the source
-	if err := said.Validate(); err != nil {
-		return doc.Place("$.window", err)
-	}
-	if c.Buffer.Dir == "" {
-		c.Buffer.Dir = filepath.Join(c.Data, "buffer")
-	}
-	c.Buffer.Log = mesh.LogID(subject.AgentLog(c.Site, c.Agent))
-	if err := c.Buffer.Validate(); err != nil {
-		return doc.Place("$.buffer", err)
-	}
-	return nil
-}
-
-// files makes the paths absolute, and looks whether what must be there is.
-func (c *Config) files(doc *strict.Doc, base string) error {
-	for _, p := range []*string{&c.Data, &c.Hub.Key, &c.Hub.Token, &c.PlantClock, &c.Status} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(base, *p)
-		}
-	}
-	for _, f := range []struct{ at, path string }{{"hub.key", c.Hub.Key}, {"hub.token", c.Hub.Token}, {"plant_clock", c.PlantClock}} {
-		if _, err := os.Stat(f.path); f.path != "" && err != nil {
-			return doc.Fault("$."+f.at, "%s: %s", f.path, strict.Unreadable(err))
-		}
-	}
-	return nil
-}
+// LoadConfig reads and checks edge.yaml and the folders beside it, all of it. Its
+// errors are one line for people: file, line, what, nearest key.
+func LoadConfig(path string) (c Config, err error) { return OpenConfig(path, parts()...) }
 
 // address checks the one address the agent calls.
 func address(hub string) error {
@@ -225,35 +136,42 @@ func address(hub string) error {
 	return nil
 }
 
-func loadSources(dir string, window source.Window) (out []SourceFile, err error) {
+// loadSources reads a folder of sources: those that can be read by an agent, and
+// what is wrong with the others.
+func loadSources(dir string, window source.Window) (out []SourceFile, faults []error) {
 	files, err := yamlFiles(dir)
 	if err != nil {
-		return nil, err
+		return nil, []error{err}
 	}
-	seen, servers := map[string]string{}, map[string]string{}
 	for _, f := range files {
-		raw, err := os.ReadFile(f)
+		s, err := loadSource(f, window, out)
 		if err != nil {
-			return nil, &strict.Fault{File: f, What: strict.Unreadable(err)}
-		}
-		s, err := ParseSource(f, raw, window)
-		if err != nil {
-			return nil, err
-		}
-		if other, taken := seen[s.ID()]; taken {
-			return nil, s.doc.Fault(s.section()+".id", "source %q stands in %s already", s.ID(), other)
-		}
-		seen[s.ID()] = f
-		if s.OPCUA != nil {
-			at := s.OPCUA.Server()
-			if other, taken := servers[at]; taken {
-				return nil, s.doc.Fault("$.opcua.endpoint", "endpoint %s is read by %s already: a server takes few sessions, put the signals into that file", s.OPCUA.Endpoint, other)
-			}
-			servers[at] = f
+			faults = append(faults, err)
+			continue
 		}
 		out = append(out, s)
 	}
-	return out, nil
+	return out, faults
+}
+
+// loadSource reads one of them, beside those that were read before.
+func loadSource(file string, window source.Window, others []SourceFile) (s SourceFile, err error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return s, &strict.Fault{File: file, What: strict.Unreadable(err)}
+	}
+	if s, err = ParseSource(file, raw, window); err != nil {
+		return s, err
+	}
+	for _, o := range others {
+		if o.ID() == s.ID() {
+			return s, s.doc.Fault(s.section()+".id", "source %q stands in %s already", s.ID(), o.File)
+		}
+		if s.OPCUA != nil && o.OPCUA != nil && o.OPCUA.Server() == s.OPCUA.Server() {
+			return s, s.doc.Fault("$.opcua.endpoint", "endpoint %s is read by %s already: a server takes few sessions, put the signals into that file", s.OPCUA.Endpoint, o.File)
+		}
+	}
+	return s, nil
 }
 
 // yamlFiles lists a folder's *.yaml files. A file that only looks like one is

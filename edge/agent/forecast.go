@@ -34,7 +34,7 @@ func Cost(ctx context.Context, cfg *Config, table []mesh.Signal, samples []mesh.
 	perDay := float64(len(samples)) * float64(day) / float64(lasting)
 	limits := buffer.Config{Dir: "-", Log: "-"}
 	window := source.Window{}
-	if cfg != nil {
+	if cfg != nil && cfg.Need(Data, Keeping) == nil {
 		limits, window = cfg.Buffer, cfg.Window
 	}
 	if err := limits.Validate(); err != nil {

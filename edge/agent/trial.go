@@ -64,7 +64,7 @@ type RuleLook struct {
 
 // SendPlace is where a value would go.
 type SendPlace struct {
-	Subject string `json:"subject"` // while the hub keeps up; else the same with backlog
+	Subject string `json:"subject"` // while the hub keeps up, else the same with backlog; empty: edge.yaml doesn't say yet who sends
 	Source  string `json:"source"`
 	Signal  string `json:"signal"`
 }
@@ -80,11 +80,14 @@ type Tested struct {
 	Marked   int       `json:"marked"` // that a rule marks
 	Events   int       `json:"events"` // notifiers of events: they come by themselves, reading can't try them
 	Journeys []Journey `json:"journeys"`
+
+	NotReady []string `json:"not_ready,omitempty"` // what an agent could not run or send with, in words
 }
 
 // Test reads each signal of a source file once and follows its value to where it
 // would be sent. It sends nothing and writes nothing but this gateway's certificate,
-// where it has none yet.
+// where it has none yet; so it needs the rules, and what stands in that certificate,
+// and of the rest of the configuration nothing.
 func (c *Config) Test(ctx context.Context, file string, log *slog.Logger) (t Tested, err error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {
@@ -98,13 +101,21 @@ func (c *Config) Test(ctx context.Context, file string, log *slog.Logger) (t Tes
 	if err != nil {
 		return t, err
 	}
-	t = Tested{File: file, Source: s.ID()}
+	t = Tested{File: file, Source: s.ID(), NotReady: c.NotReady(time.Now())}
 	if s.OPCUA == nil {
 		return t, ErrNotYet
+	}
+	if err := c.Need(Clock, Rules); err != nil {
+		return t, err
 	}
 	now, err := plantNow(c.PlantClock)
 	if err != nil {
 		return t, err
+	}
+	if !s.OPCUA.Security.Insecure {
+		if err := c.certified(); err != nil {
+			return t, err
+		}
 	}
 	s.OPCUA.Application = c.application()
 	t.Endpoint = s.OPCUA.Endpoint
@@ -129,8 +140,12 @@ func (c *Config) follow(t *Tested, tried []opcua.Trial) {
 	for _, m := range c.Rules.Judge(mesh.Position{}, b, table, &quality.State{}).Marks {
 		found[int(m.Index)] = append(found[int(m.Index)], m.Rule)
 	}
+	to := ""
+	if c.Need(Names) == nil {
+		to = subject.Ingest(c.Site, c.Agent, subject.Live)
+	}
 	for i, x := range tried {
-		j := Journey{Raw: rawOf(x), Mapped: mappedOf(x), Send: SendPlace{subject.Ingest(c.Site, c.Agent, subject.Live), t.Source, x.Signal.Name}, Rules: []RuleLook{}}
+		j := Journey{Raw: rawOf(x), Mapped: mappedOf(x), Send: SendPlace{to, t.Source, x.Signal.Name}, Rules: []RuleLook{}}
 		for _, r := range c.Rules.Applying(x.Signal.Name) {
 			j.Rules = append(j.Rules, look(r, found[i]))
 		}

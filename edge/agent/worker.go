@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"plantmesh/edge/source/opcua/trust"
 	"plantmesh/proto/clock"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
 )
 
 // job is what a worker is told: one source's file, when a commit closes where that
@@ -40,10 +42,25 @@ func (c *Config) application() opcua.Application {
 }
 
 // Certificates are those this agent shows to OPC UA servers, and those it trusts.
+// They need no more of the configuration than what stands in them and where they are.
 func Certificates(c Config) (*trust.Store, opcua.Application, error) {
+	if err := c.certified(); err != nil {
+		return nil, opcua.Application{}, err
+	}
 	app := c.application()
 	s, err := trust.Open(app.Store)
 	return s, app, err
+}
+
+// certified says what is missing for this gateway's certificate.
+func (c *Config) certified() error {
+	err := c.Need(Names, Data)
+	if f, ok := errors.AsType[*strict.Fault](err); ok {
+		named := *f
+		named.What += ": a protected connection needs this gateway's certificate, and that needs agent, site and data"
+		return &named
+	}
+	return err
 }
 
 // plantNow is the plant clock: a file in a demo, the wall clock in a plant.

@@ -230,22 +230,24 @@ func TestBrowse_MachinesOfNodeOPCUA(t *testing.T) {
 	}
 }
 
-// TestBrowse_Protected: the certificates are the agent's, and so is the advice.
+// TestBrowse_Protected: the certificates are the agent's, and so is the advice. What
+// they need is written, and of edge.yaml no more.
 func TestBrowse_Protected(t *testing.T) {
 	url, _ := nodeServer(t, "DIR="+t.TempDir())
-	dir, files := folder(t), good()
-	delete(files, "sources.d/a.yaml")
-	delete(files, "sources.d/b.yaml")
-	write(t, dir, files)
+	dir := folder(t)
+	write(t, dir, map[string]string{"edge.yaml": "agent: gw-1\nsite: graz\ndata: data\n"})
 	edge := filepath.Join(dir, "edge.yaml")
 	r := run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch")
 	known := regexp.MustCompile(`cert --config '[^']*' trust ([0-9a-f]+)`).FindStringSubmatch(r.err)
 	if r.code != exitIdentity || !strings.Contains(r.err, "[opcua.cert_untrusted]") || known == nil {
 		t.Fatalf("exit code %d: %s", r.code, r.err)
 	}
-	must(t, "plantmesh-edge", "cert", "--config", edge, "trust", known[1], "--endpoint", url)
+	trusted := run(t, nil, "plantmesh-edge", "cert", "--config", edge, "trust", known[1], "--endpoint", url)
+	if next := "Next:  plantmesh-edge browse " + url + " --config '" + edge + "'"; trusted.code != 0 || trusted.last() != next {
+		t.Errorf("exit code %d, stderr %s, want %s", trusted.code, trusted.err, next)
+	}
 	r = run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch")
-	if r.code != 0 || !strings.Contains(r.out, "Ring3") || strings.Contains(r.err, "neither signed nor encrypted") {
+	if r.code != 0 || !strings.Contains(r.out, "Ring3") || r.err != "note: not ready to run: "+edge+":1: hub.url is missing\n" {
 		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
 	}
 }

@@ -69,6 +69,8 @@ type browsed struct {
 	Source   string           `json:"source,omitempty"` // of --propose: the file
 	Preview  *browse.Preview  `json:"preview,omitempty"`
 	Changes  int              `json:"changes,omitempty"` // of --watch
+
+	NotReady []string `json:"not_ready,omitempty"` // what an agent could not run or send with
 }
 
 func (c *browseCmd) walk() (w browse.Config, err error) {
@@ -110,6 +112,10 @@ func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
 	out := bufio.NewWriter(p.Out)
 	t := tree{out: out, picky: c.Filter != "" || c.Class != "" || c.Space != "", silent: p.JSON || c.Propose}
 	got := browsed{Endpoint: cfg.Endpoint, Machines: []browse.Machine{}}
+	if edge != nil {
+		got.NotReady = edge.NotReady(time.Now())
+		notes(os.Stderr, got.NotReady)
+	}
 	var text strings.Builder
 	err = visit(ctx, cfg, func(ctx context.Context, s opcua.Caller) error {
 		if err := c.look(ctx, s, walk, &t, &got); err != nil {

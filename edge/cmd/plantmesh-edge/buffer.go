@@ -27,7 +27,7 @@ type bufferStatusCmd struct {
 }
 
 func (c *bufferStatusCmd) Run(ctx context.Context, p *answer.Printer) error {
-	cfg, err := agent.LoadConfig(c.Config)
+	cfg, err := agent.OpenConfig(c.Config, agent.Data)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ type bufferVerifyCmd struct {
 }
 
 func (c *bufferVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
-	cfg, err := agent.LoadConfig(c.Config)
+	cfg, err := agent.OpenConfig(c.Config, agent.Data)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ type bufferExportCmd struct {
 }
 
 func (c *bufferExportCmd) Run(ctx context.Context, p *answer.Printer) (err error) {
-	cfg, err := agent.LoadConfig(c.Config)
+	cfg, err := agent.OpenConfig(c.Config, agent.Data)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ type bufferCompactCmd struct {
 }
 
 func (c *bufferCompactCmd) Run(ctx context.Context, p *answer.Printer) error {
-	cfg, err := agent.LoadConfig(c.Config)
+	cfg, err := agent.OpenConfig(c.Config, agent.Data)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -26,11 +27,23 @@ type certCmd struct {
 }
 
 func (c *certCmd) store() (*trust.Store, opcua.Application, error) {
-	cfg, err := agent.LoadConfig(c.Config)
+	cfg, err := agent.OpenConfig(c.Config)
 	if err != nil {
 		return nil, opcua.Application{}, err
 	}
 	return agent.Certificates(cfg)
+}
+
+// see is the command that shows whether a server is reached now: of the agent, where
+// one runs.
+func (c *certCmd) see(ctx context.Context, endpoint string) string {
+	cfg, err := agent.OpenConfig(c.Config, agent.Data)
+	if err == nil && endpoint != "" {
+		if _, err = agent.Status(ctx, cfg); err != nil {
+			return answer.Command("plantmesh-edge", "browse", endpoint, "--config", c.Config)
+		}
+	}
+	return answer.Command("plantmesh-edge", "status", "--config", c.Config)
 }
 
 // again is the command line of another command about the same certificates.
@@ -81,7 +94,7 @@ type certTrustCmd struct {
 	Endpoint    string `help:"Only for the server called at this endpoint; without it, for every one."`
 }
 
-func (t *certTrustCmd) Run(c *certCmd, p *answer.Printer) error {
+func (t *certTrustCmd) Run(ctx context.Context, c *certCmd, p *answer.Printer) error {
 	s, _, err := c.store()
 	if err != nil {
 		return err
@@ -96,8 +109,8 @@ func (t *certTrustCmd) Run(c *certCmd, p *answer.Printer) error {
 	}
 	return p.Print(answer.Result{
 		Data: map[string]string{"fingerprint": trust.Fingerprint(cert), "endpoint": t.Endpoint},
-		Text: fmt.Sprintf("trusted%s: %s\nThe agent calls the server again within seconds.\n", at(t.Endpoint), trust.Fingerprint(cert)),
-		Next: answer.Command("plantmesh-edge", "status", "--config", c.Config),
+		Text: fmt.Sprintf("trusted%s: %s\nAn agent that runs calls the server again within seconds.\n", at(t.Endpoint), trust.Fingerprint(cert)),
+		Next: c.see(ctx, t.Endpoint),
 	})
 }
 

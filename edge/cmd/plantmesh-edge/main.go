@@ -100,7 +100,7 @@ type statusCmd struct {
 }
 
 func (c *statusCmd) Run(ctx context.Context, p *answer.Printer) error {
-	cfg, err := agent.LoadConfig(c.Config)
+	cfg, err := agent.OpenConfig(c.Config, agent.Data)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
+	"time"
 
 	"plantmesh/edge/agent"
 	"plantmesh/edge/source/opcua/browse"
@@ -24,10 +27,11 @@ type sourceTestCmd struct {
 }
 
 func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
-	cfg, err := agent.LoadConfig(c.Config)
+	cfg, err := agent.OpenConfig(c.Config)
 	if err != nil {
 		return err
 	}
+	notes(os.Stderr, cfg.NotReady(time.Now()))
 	t, err := cfg.Test(ctx, c.File, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return visited(t.Endpoint, err)
@@ -116,7 +120,7 @@ func journey(b *strings.Builder, j agent.Journey) {
 		}
 		line("rules", "%s (%s) %s", r.ID, r.Says, found)
 	}
-	line("subject", "%s, as %s of source %s", j.Send.Subject, j.Send.Signal, j.Send.Source)
+	line("subject", "%s, as %s of source %s", cmp.Or(j.Send.Subject, "not known before edge.yaml names agent and site"), j.Send.Signal, j.Send.Source)
 }
 
 func stamps(j agent.Journey) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -32,29 +33,52 @@ type visitFlags struct {
 }
 
 // target is the server that was named: by its endpoint, or as a source of the
-// configuration, whose security then holds.
+// configuration, whose security then holds. Of that configuration nothing else is
+// needed than what the connection needs.
 func (f *visitFlags) target(name string) (cfg opcua.Config, edge *agent.Config, err error) {
 	if f.Config != "" {
-		loaded, err := agent.LoadConfig(f.Config)
+		opened, err := agent.OpenConfig(f.Config)
 		if err != nil {
 			return cfg, nil, err
 		}
-		edge = &loaded
-		_, app, err := agent.Certificates(loaded)
-		if err != nil {
+		edge = &opened
+	}
+	if strings.Contains(name, "://") {
+		cfg, err = f.server(name)
+	} else {
+		cfg, err = f.source(edge, name)
+	}
+	switch {
+	case err != nil:
+		return cfg, edge, err
+	case cfg.Security.Insecure:
+	case edge == nil:
+		return cfg, nil, &answer.Error{
+			Code: answer.Usage, Message: "a protected connection needs this gateway's certificates: say --config edge.yaml; or say --insecure, if everyone on that network may read and change what is sent",
+		}
+	default:
+		if _, cfg.Application, err = agent.Certificates(*edge); err != nil {
 			return cfg, nil, err
 		}
-		cfg.Application = app
 	}
-	if !strings.Contains(name, "://") {
-		return f.source(cfg, edge, name)
+	return cfg, edge, nil
+}
+
+// notes are lines for people that keep nothing from going on.
+func notes(to io.Writer, lines []string) {
+	for _, l := range lines {
+		_, _ = fmt.Fprintln(to, "note: "+l) // advice may get lost
 	}
+}
+
+// server is one that stands in no file.
+func (f *visitFlags) server(name string) (cfg opcua.Config, err error) {
 	u, err := url.Parse(name)
 	switch {
 	case err == nil && (u.Scheme == "mqtt" || u.Scheme == "mqtts" || u.Scheme == "sparkplug"):
-		return cfg, nil, &answer.Error{Code: answer.Usage, Message: "only OPC UA servers can be browsed so far; MQTT brokers come with a later version"}
+		return cfg, &answer.Error{Code: answer.Usage, Message: "only OPC UA servers can be browsed so far; MQTT brokers come with a later version"}
 	case err != nil || u.Scheme != "opc.tcp" || u.Hostname() == "":
-		return cfg, nil, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is not opc.tcp://host:port", name)}
+		return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is not opc.tcp://host:port", name)}
 	}
 	cfg.ID, cfg.Endpoint = "plantmesh-edge", name
 	cfg.Security = opcua.Security{
@@ -62,20 +86,15 @@ func (f *visitFlags) target(name string) (cfg opcua.Config, edge *agent.Config, 
 		AcceptExpired: f.AcceptExpired, AcceptHostMismatch: f.AcceptHostMismatch, AcceptURIMismatch: f.AcceptURIMismatch,
 	}
 	if err := cfg.Security.Check(); err != nil {
-		return cfg, nil, &answer.Error{Code: answer.Usage, Message: err.Error()}
+		return cfg, &answer.Error{Code: answer.Usage, Message: err.Error()}
 	}
-	if !f.Insecure && edge == nil {
-		return cfg, nil, &answer.Error{
-			Code: answer.Usage, Message: "a protected connection needs this gateway's certificates: say --config edge.yaml; or say --insecure, if everyone on that network may read and change what is sent",
-		}
-	}
-	return cfg, edge, nil
+	return cfg, nil
 }
 
 // source is a source of the configuration, by its name.
-func (f *visitFlags) source(cfg opcua.Config, edge *agent.Config, name string) (opcua.Config, *agent.Config, error) {
+func (f *visitFlags) source(edge *agent.Config, name string) (cfg opcua.Config, err error) {
 	if edge == nil {
-		return cfg, nil, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is no opc.tcp://host:port; to name a source, say --config edge.yaml too", name)}
+		return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is no opc.tcp://host:port; to name a source, say --config edge.yaml too", name)}
 	}
 	var known []string
 	for _, s := range edge.Sources {
@@ -84,13 +103,14 @@ func (f *visitFlags) source(cfg opcua.Config, edge *agent.Config, name string) (
 			continue
 		}
 		if s.OPCUA == nil {
-			return cfg, nil, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("source %q is an MQTT broker: only OPC UA servers can be browsed so far", name)}
+			return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("source %q is an MQTT broker: only OPC UA servers can be browsed so far", name)}
 		}
-		out := *s.OPCUA
-		out.Application = cfg.Application
-		return out, edge, nil
+		return *s.OPCUA, nil
 	}
-	return cfg, nil, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is neither opc.tcp://host:port nor a source of %s: %s", name, filepath.Base(f.Config), strings.Join(known, ", "))}
+	if err := edge.Need(agent.Sources); err != nil {
+		return cfg, err // the one that is meant may be that
+	}
+	return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is neither opc.tcp://host:port nor a source of %s: %s", name, filepath.Base(f.Config), strings.Join(known, ", "))}
 }
 
 // visit has a session used at the server that cfg names.
