@@ -265,7 +265,9 @@ func (r *Reader) connection(ctx context.Context) (worked bool, err error) {
 		if known {
 			return worked, err
 		}
-		r.log.Info("the server doesn't know the session any more", "error", err.Error())
+		if r.sess.mute <= mostMute {
+			r.log.Info("the server gives the session no more, asking for another one", "error", err.Error())
+		}
 	}
 	err = r.sess.open(ctx, r.cfg.ID, func() (err error) {
 		worked, err = r.read(ctx)

@@ -2,8 +2,10 @@ package opcua
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -33,6 +35,8 @@ type plc struct {
 	most   int               // operations in one call
 	says   map[uint32]uint32 // limits it says, by their node
 	refuse func(ua.Request) error
+	hangs  func(ua.Request) bool                                               // requests that it does not answer
+	down   bool                                                                // no connection comes about
 	item   func(*ua.MonitoredItemCreateRequest, *ua.MonitoredItemCreateResult) // has its say of each item
 	sub    func(*ua.CreateSubscriptionResponse)                                // likewise of a subscription
 	probes int                                                                 // reads of values with their time
@@ -106,6 +110,9 @@ func newPLC(t *testing.T) *plc {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.calls[strings.TrimPrefix(fmt.Sprintf("%T", r), "*ua.")]++
+			if p.hangs != nil && p.hangs(r) {
+				return nil, nil //nolint:nilnil // no answer
+			}
 			if p.refuse != nil {
 				if err := p.refuse(r); err != nil {
 					return nil, err
@@ -143,6 +150,10 @@ func (p *plc) wire(to string) {
 			if err != nil {
 				return
 			}
+			if p.isDown() {
+				_ = near.Close()
+				continue
+			}
 			far, err := net.Dial("tcp", to)
 			if err != nil {
 				_ = near.Close()
@@ -159,6 +170,21 @@ func (p *plc) wire(to string) {
 		p.cut()
 		g.Wait()
 	})
+}
+
+func (p *plc) isDown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.down
+}
+
+// fails has the server end the newest connection with an ERR message. The caller
+// holds mu.
+func (p *plc) fails() {
+	b := binary.LittleEndian.AppendUint32([]byte("ERRF"), 16)
+	b = binary.LittleEndian.AppendUint32(b, uint32(ua.StatusBadInternalError))
+	b = binary.LittleEndian.AppendUint32(b, math.MaxUint32) // and no words
+	_, _ = p.cables[len(p.cables)-2].Write(b)               // it may be cut
 }
 
 func (p *plc) header() *ua.ResponseHeader {

@@ -25,6 +25,9 @@ const (
 	channelLife = time.Hour
 	// maxToken is the longest token of a session, in bytes: servers draw 32 or so.
 	maxToken = 4096
+	// mostMute is how often in a row a session is asked for without an answer, on a
+	// channel that was opened, before another one is tried: a link may have broken then.
+	mostMute = 3
 )
 
 // appURI names this client. With a certificate it must be the one in there.
@@ -39,12 +42,14 @@ var errLost = errors.New("the connection to the server is lost")
 type session struct {
 	endpoint string
 	life     time.Duration
+	patience time.Duration // with an activation; 0: callTimeout
 	security Security
 	app      Application
 	log      *slog.Logger
 
 	ch    *channel.Channel
 	token *ua.NodeID // authentication token; nil: no session
+	mute  int        // how often in a row it was asked for without an answer
 	owns  bool       // the subscription is this session's
 	asked bool       // and was asked for, with or without an answer
 	user  string     // policy id of the anonymous token, where the connection is insecure
@@ -78,11 +83,13 @@ func (s *session) on(ctx context.Context, use func() error) error {
 	})
 }
 
-// open makes a new session on a new connection, and has it used.
+// open makes a new session on a new connection, and has it used. Until there is one
+// the session before is not forgotten: a server that gives neither may know it later.
 func (s *session) open(ctx context.Context, name string, use func() error) error {
-	s.token, s.owns, s.asked = nil, false, false
 	return s.on(ctx, func() error {
+		user, nonce := s.user, s.nonce
 		if err := s.create(ctx, name); err != nil {
+			s.user, s.nonce = user, nonce
 			return err
 		}
 		return use()
@@ -116,24 +123,41 @@ func (s *session) create(ctx context.Context, name string) error {
 	if len(b) > maxToken { // it goes with each request
 		return fmt.Errorf("create a session: %w: a session token of %d bytes", channel.ErrProtocol, len(b))
 	}
-	if err := s.activate(ctx, token); err != nil {
+	req, err := s.activation()
+	if err != nil {
 		return err
 	}
-	s.token = token
+	if err := s.activate(ctx, token, req); err != nil {
+		return err
+	}
+	s.token, s.mute, s.owns, s.asked = token, 0, false, false
 	return nil
 }
 
 // resume moves the session to a new connection, and has it used. known is false
-// where the server doesn't know the session any more.
+// where the server gives it no more: it refuses, or has opened a channel mostMute times
+// in a row and then not answered.
 func (s *session) resume(ctx context.Context, use func() error) (known bool, err error) {
 	known = true
 	err = s.on(ctx, func() error {
-		if err := s.activate(ctx, s.token); err != nil {
-			_, refused := refusal(err)
-			known = !refused
+		req, err := s.activation()
+		if err != nil {
 			return err
 		}
-		return use()
+		s.mute++
+		err = s.activate(ctx, s.token, req)
+		_, refused := refusal(err)
+		if err == nil || refused {
+			s.mute = 0
+		}
+		if err == nil {
+			return use()
+		}
+		if refused {
+			s.token = nil
+		}
+		known = !refused && s.mute < mostMute
+		return err
 	})
 	return known, err
 }
@@ -155,18 +179,21 @@ func anonymous(endpoints []*ua.EndpointDescription) string {
 	return cmp.Or(id, "Anonymous")
 }
 
-func (s *session) activate(ctx context.Context, token *ua.NodeID) error {
+// activation is the request that makes a session this connection's.
+func (s *session) activation() (*ua.ActivateSessionRequest, error) {
 	login, proof, err := s.login()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sig, err := s.ch.Sign(s.remote, s.nonce)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r, err := callAs[*ua.ActivateSessionResponse](ctx, s.ch, token, &ua.ActivateSessionRequest{
-		ClientSignature: sig, UserIdentityToken: ua.NewExtensionObject(login), UserTokenSignature: proof,
-	})
+	return &ua.ActivateSessionRequest{ClientSignature: sig, UserIdentityToken: ua.NewExtensionObject(login), UserTokenSignature: proof}, nil
+}
+
+func (s *session) activate(ctx context.Context, token *ua.NodeID, req *ua.ActivateSessionRequest) error {
+	r, err := callIn[*ua.ActivateSessionResponse](ctx, s.ch, token, cmp.Or(s.patience, callTimeout), req)
 	if err != nil {
 		return fmt.Errorf("activate the session: %w", err)
 	}
@@ -187,11 +214,15 @@ func call[T ua.Response](ctx context.Context, s *session, req ua.Request) (T, er
 	return callAs[T](ctx, s.ch, s.token, req)
 }
 
-func callAs[T ua.Response](ctx context.Context, ch *channel.Channel, token *ua.NodeID, req ua.Request) (out T, err error) {
+func callAs[T ua.Response](ctx context.Context, ch *channel.Channel, token *ua.NodeID, req ua.Request) (T, error) {
+	return callIn[T](ctx, ch, token, callTimeout, req)
+}
+
+func callIn[T ua.Response](ctx context.Context, ch *channel.Channel, token *ua.NodeID, timeout time.Duration, req ua.Request) (out T, err error) {
 	if ch == nil {
 		return out, errLost
 	}
-	v, err := ch.Call(ctx, token, callTimeout, req)
+	v, err := ch.Call(ctx, token, timeout, req)
 	if err != nil {
 		return out, err
 	}
