@@ -24,6 +24,8 @@ const (
 	CertUnknown    Code = "opcua.cert_unknown"
 	CertNotRenewed Code = "opcua.cert_not_renewed"
 	CertUntrusted  Code = "opcua.cert_untrusted"
+	OwnCertRefused Code = "opcua.own_cert_refused"
+	UserDenied     Code = "opcua.user_denied"
 	NoMachine      Code = "opcua.no_machine"
 	SourceFindings Code = "source.findings"
 )
@@ -51,6 +53,8 @@ func Codes() []Entry {
 		{Expired, 5, "the agent's token is out of date"},
 		{CertUnknown, 5, "no certificate has this fingerprint, or several have"},
 		{CertUntrusted, 5, "a server's certificate is not one that is trusted here; the message says how to trust it"},
+		{OwnCertRefused, 5, "a server does not take this gateway's certificate; the message says which it is"},
+		{UserDenied, 5, "a server does not take the login; the message says what it takes"},
 		{CertNotRenewed, 6, "there is no next certificate to take into use"},
 		{NotRunning, 6, "no agent answers"},
 		{Locked, 6, "another agent uses the same data folder"},

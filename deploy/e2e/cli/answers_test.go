@@ -61,6 +61,14 @@ func calls(dir, at string) []call {
 		{edge, "browse", []string{"opc.tcp://" + at}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--config", in("edge.yaml"), "nobody"}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--config", none, "opc.tcp://" + at}, exitConfig, "config.invalid", false},
+		{edge, "browse", nil, exitUsage, "usage", false},
+		{edge, "browse", []string{at}, exitNetwork, "net.unreachable", false},
+		{edge, "browse", []string{"--endpoints", "--config", in("edge.yaml"), "opc.tcp://" + at}, exitNetwork, "net.unreachable", false},
+		{edge, "browse", []string{"--endpoints", "--config", in("edge.yaml"), "filler"}, exitUsage, "usage", false},
+		{edge, "browse", []string{"--config", in("away/edge.yaml")}, exitNetwork, "net.unreachable", false},
+		{edge, "browse", []string{"--endpoints", "--csv", "opc.tcp://" + at}, exitUsage, "usage", false},
+		{edge, "browse", []string{"--csv", "--propose", "--insecure", "opc.tcp://" + at}, exitUsage, "usage", false},
+		{edge, "browse", []string{"--insecure", "--user-certificate", in("agent.jwt"), "opc.tcp://" + at}, exitUsage, "usage", false},
 		{edge, "source test", []string{"--config", in("edge.yaml"), in("away.yaml")}, exitNetwork, "net.unreachable", false},
 		{edge, "source test", []string{"--config", in("edge.yaml"), in("sources.d/b.yaml")}, exitUsage, "usage", false},
 		{edge, "source test", []string{"--config", in("edge.yaml"), none}, exitConfig, "config.invalid", false},
@@ -106,6 +114,7 @@ func TestAnswers_EveryCommand(t *testing.T) {
 	files["hub2.yaml"] = strings.Replace(files["hub.yaml"], "data: hub", "data: hub2", 1)
 	files["taken.yaml"] = strings.Replace(files["hub.yaml"], "http:\n  listen: 127.0.0.1:0", "http:\n  listen: "+at, 1)
 	files["away.yaml"] = strings.Replace(files["sources.d/a.yaml"], "127.0.0.1:4840", at, 1)
+	files["away/edge.yaml"], files["away/sources.d/a.yaml"] = files["edge.yaml"], files["away.yaml"]
 	files["known.json"] = `{"line1-opcua":[[1772337600000000000,1772338200000000000]]}`
 	write(t, dir, files)
 	for _, c := range calls(dir, at) {

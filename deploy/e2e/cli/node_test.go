@@ -237,6 +237,7 @@ func TestBrowse_Protected(t *testing.T) {
 	dir := folder(t)
 	write(t, dir, map[string]string{"edge.yaml": "agent: gw-1\nsite: graz\ndata: data\n"})
 	edge := filepath.Join(dir, "edge.yaml")
+	offersNew(t, url)
 	r := run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch")
 	known := regexp.MustCompile(`cert --config '[^']*' trust ([0-9a-f]+)`).FindStringSubmatch(r.err)
 	if r.code != exitIdentity || !strings.Contains(r.err, "[opcua.cert_untrusted]") || known == nil {
@@ -250,4 +251,43 @@ func TestBrowse_Protected(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.out, "Ring3") || r.err != "note: not ready to run: "+edge+":1: hub.url is missing\n" {
 		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
 	}
+	// Of what it offers the agent takes the same, and trusts it now.
+	r = run(t, nil, "plantmesh-edge", "browse", hostPort(url), "--config", edge, "--accept-host-mismatch")
+	if r.code != 0 || !strings.Contains(r.out, "-> Basic256Sha256         SignAndEncrypt") || !strings.Contains(r.out, "\ntrust        this gateway trusts the certificate") ||
+		r.last() != "Next:  plantmesh-edge browse "+url+" --config '"+edge+"' --accept-host-mismatch" {
+		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
+	}
+	r = run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch", "--mode", "Sign")
+	if r.code != exitNetwork || !strings.Contains(r.err, "or take what there is: --policy Basic256Sha256 with --mode SignAndEncrypt [net.unreachable]") {
+		t.Errorf("exit code %d: %s", r.code, r.err)
+	}
+	write(t, dir, map[string]string{"password": "x\n"})
+	r = run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch", "--user", "otto", "--password-file", filepath.Join(dir, "password"))
+	if r.code != exitIdentity || !strings.Contains(r.err, `the server refuses this login: check --user ("otto"), the password in --password-file`) || !strings.Contains(r.err, "[opcua.user_denied]") {
+		t.Errorf("exit code %d: %s", r.code, r.err)
+	}
+}
+
+// offersNew: what a server offers is told to whoever asks, without any file.
+func offersNew(t *testing.T, url string) {
+	t.Helper()
+	r := run(t, nil, "plantmesh-edge", "browse", hostPort(url))
+	for _, want := range []string{
+		"server       NodeOPCUA (urn:", "a Server, asked at opc.tcp://" + hostPort(url), "\ncertificate  \"NodeOPCUA@", ", SHA256:", " days left\nendpoint     " + url,
+		"   None                   None            user name, certificate, anonymous  not taken: neither signed nor encrypted: only --insecure takes that",
+		"-> Basic256Sha256         SignAndEncrypt  user name, certificate, anonymous  taken: the strongest of what is asked for",
+	} {
+		if r.code != 0 || !strings.Contains(r.out, want) {
+			t.Errorf("exit code %d: %s%s\nwant %q", r.code, r.out, r.err, want)
+		}
+	}
+	if r.err != "Next:  plantmesh-edge browse "+url+" --config edge.yaml\n" {
+		t.Errorf("stderr %q", r.err)
+	}
+}
+
+// hostPort is an endpoint without its path.
+func hostPort(url string) string {
+	host, _, _ := strings.Cut(strings.TrimPrefix(url, "opc.tcp://"), "/")
+	return host
 }

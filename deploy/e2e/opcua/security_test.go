@@ -176,7 +176,7 @@ func TestSecurity_Logins(t *testing.T) {
 				says string // empty: it is taken
 			}{
 				{"the right password", edgeua.Security{User: "anna", PasswordFile: right}, ""},
-				{"the wrong password", edgeua.Security{User: "anna", PasswordFile: wrong}, "the server refuses this login: check user and password in this source's file"},
+				{"the wrong password", edgeua.Security{User: "anna", PasswordFile: wrong}, `the server refuses this login: check security.user ("anna"), the password in security.password_file`},
 				{"nobody's name", edgeua.Security{User: "otto", PasswordFile: right}, "the server refuses this login"},
 				{"a certificate", edgeua.Security{UserCertificate: user.cert, UserKey: user.key}, ""},
 				{"a stranger's certificate", edgeua.Security{UserCertificate: stranger.cert, UserKey: stranger.key}, "the server refuses this login"},

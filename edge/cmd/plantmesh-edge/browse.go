@@ -25,7 +25,9 @@ import (
 type browseCmd struct {
 	visitFlags
 
-	Server string `arg:"" help:"opc.tcp://host:port/path, or a source of --config."`
+	Server string `arg:"" optional:"" help:"opc.tcp://host:port/path, or a source of --config. With a host only, or with nothing but --config, as --endpoints."`
+
+	Endpoints bool `help:"Only ask what the server offers: security, logins, certificate, and what of it this agent would take, and why."`
 
 	Node    string `help:"Begin below this node (nsu=URI;s=ID) instead of the Objects folder."`
 	Depth   int    `default:"32" help:"Levels below it, at most."`
@@ -39,6 +41,8 @@ type browseCmd struct {
 	Watch bool          `help:"Go on and print values as they change, until Ctrl-C or --for."`
 	Every time.Duration `default:"1s" help:"How often --watch looks."`
 	For   time.Duration `help:"How long --watch goes on."`
+
+	CSV bool `name:"csv" help:"Print the nodes as CSV, to plan with; value, status and source_time are filled with --values, machine, signal and role where --propose would take the node."`
 
 	Propose bool          `help:"Print a source file for the machines that were recognised, instead of the nodes."`
 	Out     string        `type:"path" help:"Write the proposed file there, where no file is yet; as --propose."`
@@ -105,26 +109,37 @@ func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	cfg, edge, err := c.target(c.Server)
+	if only, err := c.asksForEndpoints(); err != nil {
+		return err
+	} else if only {
+		return c.endpoints(ctx, p)
+	}
+	if c.CSV && (p.JSON || c.Propose || c.Watch) {
+		return &answer.Error{Code: answer.Usage, Message: "--csv, --json, --propose and --watch are answers of different forms: take one of them"}
+	}
+	at, err := c.target(c.Server)
+	if err == nil {
+		err = at.certify()
+	}
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriter(p.Out)
-	t := tree{out: out, picky: c.Filter != "" || c.Class != "" || c.Space != "", silent: p.JSON || c.Propose}
-	got := browsed{Endpoint: cfg.Endpoint, Machines: []browse.Machine{}}
-	if edge != nil {
-		got.NotReady = edge.NotReady(time.Now())
+	t := tree{out: out, picky: c.Filter != "" || c.Class != "" || c.Space != "", silent: p.JSON || c.Propose || c.CSV}
+	got := browsed{Endpoint: at.Endpoint, Machines: []browse.Machine{}}
+	if at.edge != nil {
+		got.NotReady = at.edge.NotReady(time.Now())
 		notes(os.Stderr, got.NotReady)
 	}
 	var text strings.Builder
-	err = visit(ctx, cfg, func(ctx context.Context, s opcua.Caller) error {
+	err = at.visit(ctx, func(ctx context.Context, s opcua.Caller) error {
 		if err := c.look(ctx, s, walk, &t, &got); err != nil {
 			return err
 		}
 		summary(&text, &got)
 		switch {
 		case c.Propose:
-			return c.propose(ctx, s, cfg, edge, &t, &got)
+			return c.propose(ctx, s, at, &t, &got)
 		case c.Watch:
 			return c.watch(ctx, s, p, &t, &got, text.String())
 		}
@@ -176,29 +191,16 @@ func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string
 		}
 	case c.Watch:
 		r.Text = ""
+	case c.CSV:
+		fmt.Fprint(os.Stderr, text)
+		r.Text = ""
+		if err := t.csv(p.Out, got.Machines); err != nil {
+			return err
+		}
 	case len(got.Machines) > 0:
-		r.Next = answer.Command(append([]string{"plantmesh-edge", "browse"}, append(c.again(), "--propose")...)...)
+		r.Next = answer.Command(append([]string{"plantmesh-edge", "browse"}, append(c.again(c.Server), "--propose")...)...)
 	}
 	return p.Print(r)
-}
-
-// again are the words that call the same server.
-func (c *browseCmd) again() []string {
-	words := []string{c.Server}
-	for _, f := range [][2]string{{"--config", c.Config}, {"--policy", c.Policy}, {"--mode", c.Mode}, {"--user", c.User}, {"--password-file", c.PasswordFile}} {
-		if f[1] != "" {
-			words = append(words, f[0], f[1])
-		}
-	}
-	for _, f := range []struct {
-		name string
-		set  bool
-	}{{"--insecure", c.Insecure}, {"--accept-expired", c.AcceptExpired}, {"--accept-host-mismatch", c.AcceptHostMismatch}, {"--accept-uri-mismatch", c.AcceptURIMismatch}} {
-		if f.set {
-			words = append(words, f.name)
-		}
-	}
-	return words
 }
 
 func summary(b *strings.Builder, got *browsed) {
@@ -216,8 +218,8 @@ func summary(b *strings.Builder, got *browsed) {
 }
 
 // propose makes a source file of the machines, and says what it would cost.
-func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, cfg opcua.Config, edge *agent.Config, t *tree, got *browsed) error {
-	file := browse.Proposal{ID: c.sourceID(cfg.Endpoint), Endpoint: cfg.Endpoint, Security: securityLines(cfg.Security)}
+func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, at server, t *tree, got *browsed) error {
+	file := browse.Proposal{ID: c.sourceID(at.Endpoint), Endpoint: at.Endpoint, Security: securityLines(at.Security)}
 	for _, m := range got.Machines {
 		if len(m.Signals) > 0 {
 			file.Machines = append(file.Machines, m)
@@ -226,8 +228,8 @@ func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, cfg opcua.Confi
 	if file.Items() == 0 {
 		return nil
 	}
-	already(edge, cfg)
-	preview, err := c.preview(ctx, s, edge, t, &file)
+	already(at)
+	preview, err := c.preview(ctx, s, at.edge, t, &file)
 	if err != nil {
 		return err
 	}
@@ -240,12 +242,12 @@ func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, cfg opcua.Confi
 }
 
 // already warns of a source that reads the server: an agent takes no second one.
-func already(edge *agent.Config, to opcua.Config) {
-	if edge == nil {
+func already(at server) {
+	if at.edge == nil {
 		return
 	}
-	for _, s := range edge.Sources {
-		if s.OPCUA != nil && s.OPCUA.Server() == to.Server() {
+	for _, s := range at.edge.Sources {
+		if s.OPCUA != nil && s.OPCUA.Server() == at.Server() {
 			fmt.Fprintf(os.Stderr, "warning: source %q reads this server already: add the signals to %s instead\n", s.ID(), s.File)
 		}
 	}

@@ -25,7 +25,7 @@ type tree struct {
 
 func (t *tree) tell(n *browse.Node) error {
 	t.nodes = append(t.nodes, *n)
-	if t.silent || t.picky && !n.Picked || n.Type == propertyType && n.Parent >= 0 && t.nodes[n.Parent].Class == "variable" {
+	if t.silent || !t.shows(n) {
 		return nil
 	}
 	name := strings.Repeat("  ", n.Depth) + n.Name
@@ -40,6 +40,11 @@ func (t *tree) tell(n *browse.Node) error {
 	}
 	t.shown = time.Now()
 	return t.out.Flush()
+}
+
+// shows: it is one of those that were picked, and no property of a variable.
+func (t *tree) shows(n *browse.Node) bool {
+	return (!t.picky || n.Picked) && (n.Type != propertyType || n.Parent < 0 || t.nodes[n.Parent].Class != "variable")
 }
 
 // flushEach is how long what is found may wait for more before it is shown.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"plantmesh/edge/agent"
@@ -27,41 +28,107 @@ type visitFlags struct {
 	Mode               string `help:"Sign or SignAndEncrypt, the default."`
 	User               string `help:"Log in by name."`
 	PasswordFile       string `type:"path" help:"The file with that user's password; a password never stands on a command line."`
+	UserCertificate    string `type:"path" help:"Log in by this certificate (PEM)."`
+	UserKey            string `type:"path" help:"The key of that certificate (PEM)."`
 	AcceptExpired      bool   `help:"Take a server's certificate past its end."`
 	AcceptHostMismatch bool   `help:"Take a server's certificate that names another host."`
 	AcceptURIMismatch  bool   `name:"accept-uri-mismatch" help:"Take a server's certificate of another application than it says it is."`
 }
 
+// security is what the flags ask for.
+func (f *visitFlags) security() opcua.Security {
+	return opcua.Security{
+		Insecure: f.Insecure, Policy: f.Policy, Mode: f.Mode, User: f.User, PasswordFile: f.PasswordFile, UserCertificate: f.UserCertificate, UserKey: f.UserKey,
+		AcceptExpired: f.AcceptExpired, AcceptHostMismatch: f.AcceptHostMismatch, AcceptURIMismatch: f.AcceptURIMismatch,
+	}
+}
+
+// again are the words that call the same server.
+func (f *visitFlags) again(server string) []string {
+	words := []string{server}
+	for _, f := range [][2]string{
+		{"--config", f.Config},
+		{"--policy", f.Policy},
+		{"--mode", f.Mode},
+		{"--user", f.User},
+		{"--password-file", f.PasswordFile},
+		{"--user-certificate", f.UserCertificate},
+		{"--user-key", f.UserKey},
+	} {
+		if f[1] != "" {
+			words = append(words, f[0], f[1])
+		}
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"--insecure", f.Insecure}, {"--accept-expired", f.AcceptExpired}, {"--accept-host-mismatch", f.AcceptHostMismatch}, {"--accept-uri-mismatch", f.AcceptURIMismatch}} {
+		if f.set {
+			words = append(words, f.name)
+		}
+	}
+	return words
+}
+
+// asFlags is a text about the keys of a source's file, for who calls a server by
+// flags: security.mode: Sign is --mode Sign.
+func asFlags(text string) string {
+	keys := regexp.MustCompile(`security\.([a-z_]+)(: true\b|: (?:Sign|Basic|Aes)[A-Za-z0-9_]+|: Sign\b)?`)
+	return keys.ReplaceAllStringFunc(text, func(said string) string {
+		key, value, _ := strings.Cut(strings.TrimPrefix(said, "security."), ": ")
+		flag := "--" + strings.ReplaceAll(key, "_", "-")
+		if value == "" || value == "true" {
+			return flag
+		}
+		return flag + " " + value
+	})
+}
+
+// server is one to call.
+type server struct {
+	opcua.Config
+
+	edge    *agent.Config // nil: none was named
+	byFlags bool          // its security is what the flags say, not what a file does
+}
+
 // target is the server that was named: by its endpoint, or as a source of the
 // configuration, whose security then holds. Of that configuration nothing else is
 // needed than what the connection needs.
-func (f *visitFlags) target(name string) (cfg opcua.Config, edge *agent.Config, err error) {
-	if f.Config != "" {
-		opened, err := agent.OpenConfig(f.Config)
-		if err != nil {
-			return cfg, nil, err
-		}
-		edge = &opened
+func (f *visitFlags) target(name string) (s server, err error) {
+	if s.edge, err = f.opened(); err != nil {
+		return s, err
 	}
 	if strings.Contains(name, "://") {
-		cfg, err = f.server(name)
+		s.byFlags = true
+		s.Config, err = f.called(name)
 	} else {
-		cfg, err = f.source(edge, name)
+		s.Config, err = f.source(s.edge, name)
 	}
+	return s, err
+}
+
+// opened is the configuration, where one is named.
+func (f *visitFlags) opened() (*agent.Config, error) {
+	if f.Config == "" {
+		return nil, nil //nolint:nilnil // none is no error
+	}
+	edge, err := agent.OpenConfig(f.Config)
+	return &edge, err
+}
+
+// certify gives a protected connection this gateway's certificates.
+func (s *server) certify() (err error) {
 	switch {
-	case err != nil:
-		return cfg, edge, err
-	case cfg.Security.Insecure:
-	case edge == nil:
-		return cfg, nil, &answer.Error{
+	case s.Security.Insecure:
+	case s.edge == nil:
+		return &answer.Error{
 			Code: answer.Usage, Message: "a protected connection needs this gateway's certificates: say --config edge.yaml; or say --insecure, if everyone on that network may read and change what is sent",
 		}
 	default:
-		if _, cfg.Application, err = agent.Certificates(*edge); err != nil {
-			return cfg, nil, err
-		}
+		_, s.Application, err = agent.Certificates(*s.edge)
 	}
-	return cfg, edge, nil
+	return err
 }
 
 // notes are lines for people that keep nothing from going on.
@@ -71,8 +138,8 @@ func notes(to io.Writer, lines []string) {
 	}
 }
 
-// server is one that stands in no file.
-func (f *visitFlags) server(name string) (cfg opcua.Config, err error) {
+// called is a server that stands in no file.
+func (f *visitFlags) called(name string) (cfg opcua.Config, err error) {
 	u, err := url.Parse(name)
 	switch {
 	case err == nil && (u.Scheme == "mqtt" || u.Scheme == "mqtts" || u.Scheme == "sparkplug"):
@@ -81,12 +148,9 @@ func (f *visitFlags) server(name string) (cfg opcua.Config, err error) {
 		return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is not opc.tcp://host:port", name)}
 	}
 	cfg.ID, cfg.Endpoint = "plantmesh-edge", name
-	cfg.Security = opcua.Security{
-		Insecure: f.Insecure, Policy: f.Policy, Mode: f.Mode, User: f.User, PasswordFile: f.PasswordFile,
-		AcceptExpired: f.AcceptExpired, AcceptHostMismatch: f.AcceptHostMismatch, AcceptURIMismatch: f.AcceptURIMismatch,
-	}
+	cfg.Security = f.security()
 	if err := cfg.Security.Check(); err != nil {
-		return cfg, &answer.Error{Code: answer.Usage, Message: err.Error()}
+		return cfg, &answer.Error{Code: answer.Usage, Message: asFlags(err.Error())}
 	}
 	return cfg, nil
 }
@@ -110,18 +174,32 @@ func (f *visitFlags) source(edge *agent.Config, name string) (cfg opcua.Config, 
 	if err := edge.Need(agent.Sources); err != nil {
 		return cfg, err // the one that is meant may be that
 	}
-	return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is neither opc.tcp://host:port nor a source of %s: %s", name, filepath.Base(f.Config), strings.Join(known, ", "))}
+	has := "which has none"
+	if len(known) > 0 {
+		has = "which has " + strings.Join(known, ", ")
+	}
+	return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is neither opc.tcp://host:port nor a source of %s, %s; a host of that name is asked by --endpoints", name, filepath.Base(f.Config), has)}
 }
 
-// visit has a session used at the server that cfg names.
-func visit(ctx context.Context, cfg opcua.Config, use func(ctx context.Context, c opcua.Caller) error) error {
-	if cfg.Security.Insecure {
-		fmt.Fprintf(os.Stderr, "warning: the connection to %s is neither signed nor encrypted\n", cfg.Endpoint)
+// visit has a session used at the server.
+func (s *server) visit(ctx context.Context, use func(ctx context.Context, c opcua.Caller) error) error {
+	if s.Security.Insecure {
+		fmt.Fprintf(os.Stderr, "warning: the connection to %s is neither signed nor encrypted\n", s.Endpoint)
 	}
-	return visited(cfg.Endpoint, opcua.Visit(ctx, cfg, slog.New(slog.DiscardHandler), use))
+	return s.visited(opcua.Visit(ctx, s.Config, slog.New(slog.DiscardHandler), use))
 }
 
 // visited is the error of a visit, as an answer.
+func (s *server) visited(err error) error {
+	e, ok := errors.AsType[*answer.Error](visited(s.Endpoint, err))
+	if ok && s.byFlags {
+		e.Message = asFlags(e.Message)
+		return e
+	}
+	return visited(s.Endpoint, err)
+}
+
+// visited is the error of a visit to an endpoint, as an answer.
 func visited(endpoint string, err error) error {
 	v, ok := errors.AsType[*opcua.VisitError](err)
 	if !ok {
@@ -133,8 +211,13 @@ func visited(endpoint string, err error) error {
 		return err
 	}
 	code := answer.Network
-	if _, refused := errors.AsType[*trust.Refusal](err); refused {
+	switch _, refused := errors.AsType[*trust.Refusal](err); {
+	case refused:
 		code = answer.CertUntrusted
+	case v.Kind == opcua.OfLogin:
+		code = answer.UserDenied
+	case v.Kind == opcua.OfOwnCertificate:
+		code = answer.OwnCertRefused
 	}
 	return &answer.Error{Code: code, Message: fmt.Sprintf("%s: %s", endpoint, v.Error())}
 }

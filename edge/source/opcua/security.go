@@ -63,25 +63,25 @@ func (s *Security) validate() error {
 	none := func(v string) bool { return v == "" || v == "None" }
 	switch {
 	case s.Insecure && (!none(s.Policy) || !none(s.Mode)):
-		return strict.At("insecure", "security.insecure is true, and policy or mode ask for protection: take one of them out")
+		return strict.At("insecure", "security.insecure: true asks for no protection, and security.policy or security.mode for some: take one of them out")
 	case s.Insecure && (s.User != "" || s.UserCertificate != ""):
-		return strict.At("user", "security.user: over an insecure connection a login would be read by everyone: take insecure out")
+		return strict.At("user", "security.user and security.user_certificate are for protected connections, as everyone would read the login: take security.insecure: true out")
 	case s.Insecure:
 		return nil
 	case s.Policy == "None" || s.Mode == "None":
-		return strict.At("insecure", "security.insecure must be true without protection: this connection is neither signed nor encrypted, and that must be said")
-	case s.Policy == "Basic256" || s.Policy == "Basic128Rsa15":
+		return strict.At("insecure", "security.insecure: true must be said in place of None: this connection would be neither signed nor encrypted")
+	case slices.Contains(brokenPolicies(), s.Policy):
 		return strict.At("policy", "security.policy %s is broken and no longer allowed: %s", s.Policy, strings.Join(policies(), ", "))
 	case s.Policy != "" && !slices.Contains(policies(), s.Policy):
 		return strict.At("policy", "security.policy %q is none of %s", s.Policy, strings.Join(policies(), ", "))
 	case s.Mode != "Sign" && s.Mode != "SignAndEncrypt":
 		return strict.At("mode", "security.mode %q is neither Sign nor SignAndEncrypt", s.Mode)
 	case s.User != "" && s.UserCertificate != "":
-		return strict.At("user_certificate", "security.user_certificate and user are two ways to log in: take one of them out")
+		return strict.At("user_certificate", "security.user_certificate and security.user are two ways to log in: take one of them out")
 	case (s.User == "") != (s.PasswordFile == ""):
-		return strict.At("password_file", "security.password_file and user go together: a password never stands in this file")
+		return strict.At("password_file", "security.password_file and security.user go together: a password stands in a file of its own")
 	case (s.UserCertificate == "") != (s.UserKey == ""):
-		return strict.At("user_key", "security.user_key and user_certificate go together")
+		return strict.At("user_key", "security.user_key and security.user_certificate go together")
 	}
 	return nil
 }
@@ -105,16 +105,15 @@ func (s *Security) mode() ua.MessageSecurityMode {
 // What is asked here is not protected; the secure channel then proves it.
 func (s *session) discover(ctx context.Context) error {
 	s.offer = nil
-	var r *ua.GetEndpointsResponse
-	plain := channel.Config{Endpoint: s.endpoint, Mode: ua.MessageSecurityModeNone, DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife}
-	err := channel.With(ctx, plain, func(ch *channel.Channel) (err error) {
-		r, err = callAs[*ua.GetEndpointsResponse](ctx, ch, nil, &ua.GetEndpointsRequest{EndpointURL: s.endpoint})
+	var offers []*ua.EndpointDescription
+	err := s.plainly(ctx, func(ch *channel.Channel) (err error) {
+		offers, err = endpoints(ctx, ch, s.endpoint)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("ask for its endpoints: %w", err)
+		return err
 	}
-	offer, err := s.choose(r.Endpoints)
+	offer, err := s.choose(offers)
 	if err != nil {
 		return err
 	}
@@ -122,15 +121,8 @@ func (s *session) discover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	want := trust.Want{
-		Endpoint: s.endpoint, Host: hostOf(s.endpoint), AcceptExpired: s.security.AcceptExpired,
-		AcceptHostMismatch: s.security.AcceptHostMismatch, AcceptURIMismatch: s.security.AcceptURIMismatch,
-	}
-	if offer.Server != nil {
-		want.ApplicationURI = offer.Server.ApplicationURI
-	}
 	now := time.Now()
-	if err := store.Judge(offer.ServerCertificate, want, now); err != nil {
+	if err := store.Judge(offer.ServerCertificate, s.want(offer, s.endpoint), now); err != nil {
 		return err
 	}
 	own, err := store.Own(s.app.URI, s.app.Hosts, now)
@@ -144,50 +136,25 @@ func (s *session) discover(ctx context.Context) error {
 	return nil
 }
 
+// want is what the certificate of an offer must be, where the server is called at
+// endpoint.
+func (s *session) want(offer *ua.EndpointDescription, endpoint string) trust.Want {
+	w := trust.Want{
+		Endpoint: endpoint, Host: hostOf(endpoint), AcceptExpired: s.security.AcceptExpired,
+		AcceptHostMismatch: s.security.AcceptHostMismatch, AcceptURIMismatch: s.security.AcceptURIMismatch,
+	}
+	if offer.Server != nil {
+		w.ApplicationURI = offer.Server.ApplicationURI
+	}
+	return w
+}
+
 func hostOf(endpoint string) string {
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		return ""
 	}
 	return u.Hostname()
-}
-
-// choose takes of the server's endpoints the strongest that is asked for, and
-// of those that are alike the one with the host that was called: the ids of its
-// logins may be others than its twin's.
-func (s *session) choose(offers []*ua.EndpointDescription) (best *ua.EndpointDescription, err error) {
-	wanted := policies()
-	if s.security.Policy != "" {
-		wanted = []string{s.security.Policy}
-	}
-	rank := func(e *ua.EndpointDescription) int {
-		i := slices.Index(wanted, strings.TrimPrefix(e.SecurityPolicyURI, policyPrefix))
-		if i < 0 || e.SecurityMode != s.security.mode() || !strings.HasPrefix(e.SecurityPolicyURI, policyPrefix) {
-			return -1
-		}
-		n := 2 * (len(wanted) - i)
-		if strings.EqualFold(hostOf(e.EndpointURL), hostOf(s.endpoint)) {
-			n++
-		}
-		return n
-	}
-	var offered []string
-	for _, e := range offers {
-		if e == nil {
-			continue
-		}
-		name := strings.TrimPrefix(e.SecurityPolicyURI, policyPrefix) + " " + strings.TrimPrefix(e.SecurityMode.String(), "MessageSecurityMode")
-		if !slices.Contains(offered, name) && len(offered) < maxNamed {
-			offered = append(offered, name)
-		}
-		if n := rank(e); n >= 0 && (best == nil || n > rank(best)) {
-			best = e
-		}
-	}
-	if best == nil {
-		return nil, fmt.Errorf("the server does not offer %s with %s; it offers %.400q. Enable it at the server, or change security in this source's file", strings.Join(wanted, " or "), s.security.Mode, strings.Join(offered, ", "))
-	}
-	return best, nil
 }
 
 // leaf is the first certificate of a chain: the server's own.
@@ -224,27 +191,13 @@ const leastNonce = 32
 
 // login is the identity token, and its signature.
 func (s *session) login() (token any, signature *ua.SignatureData, err error) {
-	kind := ua.UserTokenTypeAnonymous
-	switch {
-	case s.security.User != "":
-		kind = ua.UserTokenTypeUserName
-	case s.security.UserCertificate != "":
-		kind = ua.UserTokenTypeCertificate
-	}
 	if s.offer == nil {
 		return &ua.AnonymousIdentityToken{PolicyID: s.user}, &ua.SignatureData{}, nil
 	}
-	var p *ua.UserTokenPolicy
-	for _, t := range s.offer.UserIdentityTokens {
-		if t != nil && t.TokenType == kind {
-			p = t
-			break
-		}
-	}
-	if p == nil {
-		return nil, nil, fmt.Errorf("the server takes no login %s at this endpoint", map[ua.UserTokenType]string{
-			ua.UserTokenTypeAnonymous: "without a name: set user and password_file", ua.UserTokenTypeUserName: "by user and password", ua.UserTokenTypeCertificate: "by certificate",
-		}[kind])
+	kind := s.security.login()
+	p, err := s.taken(s.offer)
+	if err != nil {
+		return nil, nil, err
 	}
 	policy := cmp.Or(p.SecurityPolicyURI, s.offer.SecurityPolicyURI)
 	if kind == ua.UserTokenTypeUserName {
@@ -262,12 +215,12 @@ func (s *session) login() (token any, signature *ua.SignatureData, err error) {
 func (s *session) byName(id, policy string) (*ua.UserNameIdentityToken, error) {
 	password, err := os.ReadFile(s.security.PasswordFile)
 	if err != nil {
-		return nil, fmt.Errorf("read the password: %w", err)
+		return nil, loginFault("the password in security.password_file can't be read on this gateway: %v", err)
 	}
 	password = bytes.TrimRight(password, "\r\n")
 	if policy == ua.SecurityPolicyURINone {
 		if s.security.mode() != ua.MessageSecurityModeSignAndEncrypt {
-			return nil, errors.New("the server wants the password in clear text, which this agent never sends: set mode to SignAndEncrypt")
+			return nil, loginFault("the server wants the password in clear text, which this agent sends only where all is encrypted: set security.mode: SignAndEncrypt")
 		}
 		return &ua.UserNameIdentityToken{PolicyID: id, UserName: s.security.User, Password: password}, nil
 	}
@@ -286,11 +239,11 @@ func (s *session) byName(id, policy string) (*ua.UserNameIdentityToken, error) {
 func (s *session) byCertificate(id, policy string) (*ua.X509IdentityToken, *ua.SignatureData, error) {
 	pair, err := tls.LoadX509KeyPair(s.security.UserCertificate, s.security.UserKey)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the user's certificate: %w", err)
+		return nil, nil, loginFault("read the user's certificate and its key, security.user_certificate and security.user_key: %v", err)
 	}
 	key, ok := pair.PrivateKey.(*rsa.PrivateKey)
 	if !ok {
-		return nil, nil, errors.New("the user's key is no RSA key")
+		return nil, nil, loginFault("security.user_key holds no RSA key, and no other fits a policy that this agent speaks: have one made for the user")
 	}
 	a, err := s.cipher(policy, key)
 	if err != nil {
@@ -305,7 +258,7 @@ func (s *session) byCertificate(id, policy string) (*ua.X509IdentityToken, *ua.S
 
 func (s *session) cipher(policy string, key *rsa.PrivateKey) (*uapolicy.EncryptionAlgorithm, error) {
 	if !slices.Contains(policies(), strings.TrimPrefix(policy, policyPrefix)) {
-		return nil, fmt.Errorf("the server wants a login protected with %.100q, which is none of %s", policy, strings.Join(policies(), ", "))
+		return nil, loginFault("the server wants a login protected with %.100q, which is none of %s: enable one of these for logins at the server", strings.TrimPrefix(policy, policyPrefix), strings.Join(policies(), ", "))
 	}
 	cert, err := x509.ParseCertificate(s.remote)
 	if err != nil {

@@ -16,7 +16,6 @@ import (
 	"github.com/gopcua/opcua/ua"
 	"github.com/gopcua/opcua/uasc"
 
-	"plantmesh/edge/source/opcua/channel"
 	"plantmesh/edge/source/opcua/trust"
 )
 
@@ -209,61 +208,6 @@ func TestSession_Logins(t *testing.T) {
 			if token.UserName != "anna" || strings.Contains(string(token.Password), "sesame") || len(token.Password) < 256 || token.EncryptionAlgorithm == "" {
 				t.Errorf("%s: %q by %s", c.name, token.UserName, token.EncryptionAlgorithm)
 			}
-		}
-	}
-}
-
-func TestSession_Choose(t *testing.T) {
-	offer := func(policy string, mode ua.MessageSecurityMode, url string) *ua.EndpointDescription {
-		return &ua.EndpointDescription{SecurityPolicyURI: policyPrefix + policy, SecurityMode: mode, EndpointURL: url}
-	}
-	const both, sign = ua.MessageSecurityModeSignAndEncrypt, ua.MessageSecurityModeSign
-	here, there := "opc.tcp://127.0.0.1:4840", "opc.tcp://plc-7:4840"
-	for _, c := range []struct {
-		name   string
-		policy string
-		offers []*ua.EndpointDescription
-		want   int // of offers; -1: none
-	}{
-		{"the strongest", "", []*ua.EndpointDescription{offer("Basic256Sha256", both, here), nil, offer("Aes256_Sha256_RsaPss", both, there)}, 2},
-		{"the host that was called", "", []*ua.EndpointDescription{offer("Basic256Sha256", both, there), offer("Basic256Sha256", both, here)}, 1},
-		{"never a weaker mode", "", []*ua.EndpointDescription{offer("Basic256Sha256", sign, here), offer("None", ua.MessageSecurityModeNone, here)}, -1},
-		{"never a broken policy", "", []*ua.EndpointDescription{offer("Basic256", both, here)}, -1},
-		{"never another policy", "Basic256Sha256", []*ua.EndpointDescription{offer("Aes256_Sha256_RsaPss", both, here)}, -1},
-		{"nothing", "", nil, -1},
-	} {
-		s := secured(t, here, Security{Policy: c.policy})
-		got, err := s.choose(c.offers)
-		if c.want < 0 {
-			if err == nil || !strings.Contains(err.Error(), "does not offer") {
-				t.Errorf("%s: %v, %v", c.name, got, err)
-			}
-			continue
-		}
-		if err != nil || got != c.offers[c.want] {
-			t.Errorf("%s: %+v, %v", c.name, got, err)
-		}
-	}
-}
-
-func TestSession_Explain(t *testing.T) {
-	s := &session{security: Security{Insecure: true}}
-	for _, c := range []struct {
-		err  error
-		want string
-	}{
-		{fmt.Errorf("open: %w", &channel.FaultError{Code: uint32(ua.StatusBadSecurityChecksFailed)}), "does not trust this gateway"},
-		{fmt.Errorf("activate the session: %w", ua.StatusBadUserAccessDenied), "refuses this login"},
-		{fmt.Errorf("dial: %w", &net.DNSError{Name: "plc-7", Err: "no such host"}), "plc-7 in this source's endpoint is not known here"},
-		{errors.New("something else"), "something else"},
-	} {
-		if got := s.explain(c.err); !strings.Contains(got, c.want) {
-			t.Errorf("%v is said as %q", c.err, got)
-		}
-	}
-	for code, a := range advices() {
-		if a.say == "" || a.fix == "" || ua.StatusCodes[code].Name == "" {
-			t.Errorf("%v: %+v", code, a)
 		}
 	}
 }

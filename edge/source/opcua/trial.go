@@ -60,7 +60,7 @@ func Try(ctx context.Context, cfg Config, now func() mesh.Nanos, log *slog.Logge
 		return err
 	})
 	if err != nil {
-		return nil, &VisitError{Text: r.sess.explain(err), Err: err}
+		return nil, r.sess.failed(err)
 	}
 	return out, nil
 }

@@ -39,7 +39,7 @@ func Visit(ctx context.Context, cfg Config, log *slog.Logger, use func(ctx conte
 		return used
 	}
 	if err != nil {
-		return &VisitError{Text: s.explain(err), Err: err}
+		return s.failed(err)
 	}
 	return nil
 }
@@ -47,7 +47,13 @@ func Visit(ctx context.Context, cfg Config, log *slog.Logger, use func(ctx conte
 // VisitError is why a server could not be visited.
 type VisitError struct {
 	Text string // in plain words, with the fix where one is known
+	Kind Kind   // empty: of the network, or of something else
 	Err  error
+}
+
+func (s *session) failed(err error) *VisitError {
+	text, kind := s.sort(err)
+	return &VisitError{Text: text, Kind: kind, Err: err}
 }
 
 func (e *VisitError) Error() string { return fmt.Sprintf("not connected: %s", e.Text) }

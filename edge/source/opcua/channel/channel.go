@@ -38,6 +38,8 @@ var (
 	// ErrProtocol: the server broke the protocol, or a limit; the channel is closed,
 	// but for an answer that alone can't be read.
 	ErrProtocol = errors.New("the server broke the protocol")
+	// ErrHello: something listens there, and says nothing that a server would.
+	ErrHello = errors.New("it does not say hello")
 	// ErrSecurity: what came is not of the server that was asked for, or not as
 	// protected as was asked for; the channel is closed.
 	ErrSecurity = errors.New("the server failed a security check")

@@ -88,7 +88,7 @@ func greet(ctx context.Context, conn net.Conn, endpoint string) (s sizes, err er
 func acknowledged(r io.Reader) (s sizes, err error) {
 	head := make([]byte, 8)
 	if _, err := io.ReadFull(r, head); err != nil {
-		return s, fmt.Errorf("it does not say hello: %w", err)
+		return s, fmt.Errorf("%w: %w", ErrHello, err)
 	}
 	n := binary.LittleEndian.Uint32(head[4:])
 	switch kind := string(head[:4]); {
@@ -99,13 +99,13 @@ func acknowledged(r io.Reader) (s sizes, err error) {
 		}
 		return s, fault(append(head, rest...))
 	case kind != "ACKF":
-		return s, fmt.Errorf("%w: it answers hello with %q: this is no OPC UA server, or not its port", ErrProtocol, kind)
+		return s, fmt.Errorf("%w: %w: it answers with %q: this is no OPC UA server, or not its port", ErrProtocol, ErrHello, kind)
 	case n != acknowledgeBytes:
 		return s, fmt.Errorf("%w: an acknowledgement of %d bytes, which has %d", ErrProtocol, n, acknowledgeBytes)
 	}
 	rest := make([]byte, acknowledgeBytes-8)
 	if _, err := io.ReadFull(r, rest); err != nil {
-		return s, fmt.Errorf("it does not say hello: %w", err)
+		return s, fmt.Errorf("%w: %w", ErrHello, err)
 	}
 	for i, field := range []*uint32{&s.version, &s.receive, &s.send, &s.message, &s.chunks} {
 		*field = binary.LittleEndian.Uint32(rest[4*i:])

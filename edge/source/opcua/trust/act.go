@@ -173,7 +173,7 @@ func (s *Store) find(fingerprint string, subs ...string) (*x509.Certificate, err
 			switch {
 			case !strings.HasPrefix(sha(i.cert.Raw), prefix), found != nil && found.Equal(i.cert):
 			case found != nil:
-				return nil, fmt.Errorf("%w: %s is that of %s and of %s: give more digits", ErrAmbiguous, prefix, portrait(found), portrait(i.cert))
+				return nil, fmt.Errorf("%w: %s is that of %s and of %s: give more digits", ErrAmbiguous, prefix, Portrait(found), Portrait(i.cert))
 			default:
 				found = i.cert
 			}

@@ -92,8 +92,8 @@ func instant(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UT
 
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// portrait is a certificate as two are laid side by side.
-func portrait(c *x509.Certificate) string {
+// Portrait is a certificate as two are laid side by side.
+func Portrait(c *x509.Certificate) string {
 	return fmt.Sprintf("%s, %s, valid %s to %s", called(c), Fingerprint(c), day(c.NotBefore), day(c.NotAfter))
 }
 
@@ -117,7 +117,7 @@ func (w Want) at() string {
 func unknown(c *x509.Certificate, w Want) *Refusal {
 	return &Refusal{
 		Reason: Unknown, New: c,
-		Say: fmt.Sprintf("New server certificate%s: %s. Nobody has trusted it on this gateway yet.", w.at(), portrait(c)),
+		Say: fmt.Sprintf("New server certificate%s: %s. Nobody has trusted it on this gateway yet.", w.at(), Portrait(c)),
 		Fix: "Compare the fingerprint with the one the server shows, then: " + trustCommand(c, w.Endpoint),
 	}
 }
@@ -125,7 +125,7 @@ func unknown(c *x509.Certificate, w Want) *Refusal {
 func changed(old, c *x509.Certificate, w Want) *Refusal {
 	return &Refusal{
 		Reason: Changed, New: c, Old: old,
-		Say: fmt.Sprintf("The server certificate%s changed. Trusted so far: %s. Shown now: %s.", w.at(), portrait(old), portrait(c)),
+		Say: fmt.Sprintf("The server certificate%s changed. Trusted so far: %s. Shown now: %s.", w.at(), Portrait(old), Portrait(c)),
 		Fix: "Find out who changed it. If that was meant, compare the new fingerprint with the one the server shows, then: " + trustCommand(c, w.Endpoint),
 	}
 }
@@ -135,7 +135,7 @@ func changed(old, c *x509.Certificate, w Want) *Refusal {
 func untrusted(c, top *x509.Certificate, w Want) *Refusal {
 	r := &Refusal{
 		Reason: UntrustedIssuer, New: c,
-		Say: fmt.Sprintf("New server certificate%s: %s. It was issued by %s, which is not trusted on this gateway.", w.at(), portrait(c), issuerOf(c)),
+		Say: fmt.Sprintf("New server certificate%s: %s. It was issued by %s, which is not trusted on this gateway.", w.at(), Portrait(c), issuerOf(c)),
 		Fix: "Compare the fingerprint with the one the server shows, then trust this certificate: " + trustCommand(c, w.Endpoint) + ". Or get the issuer's certificate from whoever runs it, and trust that file.",
 	}
 	if top != nil {
@@ -167,7 +167,7 @@ func expired(c, leaf *x509.Certificate, now time.Time) *Refusal {
 	return &Refusal{
 		Reason: Expired, New: leaf,
 		Say: fmt.Sprintf("%s was valid until %s; the gateway's clock says %s.", whose(c, leaf), instant(c.NotAfter), instant(now)),
-		Fix: "If the gateway's clock is wrong: timedatectl set-ntp true. If it is right, renew the certificate on the server's side; until then accept_expired: true allows it for this source.",
+		Fix: "If the gateway's clock is wrong: timedatectl set-ntp true. If it is right, renew the certificate on the server's side; until then security.accept_expired: true allows it.",
 	}
 }
 
@@ -183,12 +183,12 @@ func wrongHost(c *x509.Certificate, w Want) *Refusal {
 	names := hostsOf(c)
 	has, fix := "names no host at all", "Make"
 	if len(names) > 0 {
-		has, fix = "is for "+clean(strings.Join(names, ", ")), "Call the server in the source's endpoint by a name that its certificate has, make"
+		has, fix = "is for "+clean(strings.Join(names, ", ")), "Call the server by a name that its certificate has, make"
 	}
 	return &Refusal{
 		Reason: WrongHost, New: c,
 		Say: fmt.Sprintf("The server's certificate %s %s; this gateway calls it as %q.", called(c), has, clean(w.Host)),
-		Fix: fix + " a certificate on the server that names this host, or allow it for this source: accept_host_mismatch: true",
+		Fix: fix + " a certificate on the server that names this host, or allow it: security.accept_host_mismatch: true",
 	}
 }
 
@@ -203,7 +203,7 @@ func wrongURI(c *x509.Certificate, has string, w Want) *Refusal {
 	return &Refusal{
 		Reason: WrongURI, New: c,
 		Say: fmt.Sprintf("The server's certificate %s %s; %s.", called(c), certified, says),
-		Fix: "Make the server's certificate anew: most servers need that after their name was changed. If the server can't do better, allow it for this source: accept_uri_mismatch: true",
+		Fix: "Make the server's certificate anew: most servers need that after their name was changed. If the server can't do better, allow it: security.accept_uri_mismatch: true",
 	}
 }
 

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"plantmesh/edge/source/opcua"
+)
+
+// What a source's file can say of security, a flag says for browse: advice names it.
+func TestAsFlags_EachKeyHasItsFlag(t *testing.T) {
+	parser, err := kong.New(&cli{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := map[string]bool{}
+	for _, command := range parser.Model.Leaves(false) {
+		if command.Path() == "browse" || strings.HasPrefix(command.Path(), "browse ") {
+			for _, f := range command.Flags {
+				flags["--"+f.Name] = true
+			}
+		}
+	}
+	for f := range reflect.TypeFor[opcua.Security]().Fields() {
+		key := f.Tag.Get("yaml")
+		if flag := asFlags("set security." + key + " there"); !strings.HasPrefix(flag, "set --") || !flags[strings.Fields(flag)[1]] {
+			t.Errorf("%s is said as %q; browse has %v", key, flag, flags)
+		}
+	}
+	for in, want := range map[string]string{
+		"or allow it: security.accept_uri_mismatch: true":                                       "or allow it: --accept-uri-mismatch",
+		"take security.policy: Basic256Sha256 with security.mode: Sign, or security.mode: Sign": "take --policy Basic256Sha256 with --mode Sign, or --mode Sign",
+		"security.mode: SignAndEncrypt":                                                         "--mode SignAndEncrypt",
+		"security.user: it is missing":                                                          "--user: it is missing",
+		"security of all":                                                                       "security of all",
+	} {
+		if got := asFlags(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Flags that call a server are all said again where a command for it is proposed.
+func TestVisitFlags_Again(t *testing.T) {
+	var f visitFlags
+	v := reflect.ValueOf(&f).Elem()
+	for _, field := range v.Fields() {
+		if field.Kind() == reflect.Bool {
+			field.SetBool(true)
+		} else {
+			field.SetString("x")
+		}
+	}
+	words := f.again("opc.tcp://plc-7")
+	said := 0
+	for _, w := range words {
+		if strings.HasPrefix(w, "--") {
+			said++
+		}
+	}
+	if said != v.NumField() || words[0] != "opc.tcp://plc-7" {
+		t.Errorf("%d of %d flags: %q", said, v.NumField(), words)
+	}
+	for key, value := range reflect.ValueOf(f.security()).Fields() {
+		if value.IsZero() {
+			t.Errorf("%s is left out", key.Name)
+		}
+	}
+}
+
+func TestOnlyHost(t *testing.T) {
+	for name, want := range map[string]bool{
+		"plc-7": true, "plc-7.plant.local": true, "plc_7:4840": true, "192.168.10.21": true, "192.168.10.21:4841": true, "fe80::1": true, "[fe80::1]:4840": true,
+		"opc.tcp://plc-7": false, "plc-7/path": false, "plc 7": false, "": false, "plc-7:": false, "plc-7:port": false,
+	} {
+		if got := onlyHost(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
+
+// A name of the server's must not run where the list is opened.
+func TestCell(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "speed": "speed", "-5.5": "-5.5", "+1e9": "+1e9", "=1+1": "'=1+1", "-x": "'-x", "@a": "'@a", "+cmd|x": "'+cmd|x", "a=b": "a=b",
+	} {
+		if got := cell(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+}
