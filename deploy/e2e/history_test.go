@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	edgeua "plantmesh/edge/source/opcua"
 	simua "plantmesh/firmware-sim/opcua"
@@ -11,20 +12,23 @@ import (
 
 // gapped is a plant whose values of some seconds nobody has heard: the agent's file
 // was changed while it stood, so its subscription is given up with what it kept.
-func gapped(t *testing.T, edit func(c *edgeua.Config)) (*plantUnderTest, *agent) {
+func gapped(t *testing.T, edit func(c *edgeua.Config), extra ...string) (*plantUnderTest, *agent) {
 	t.Helper()
 	p := newPlant(t, false)
 	a := &agent{t: t, d: newDiary(t), cfg: p.config(p.server.URL())}
+	for _, x := range extra {
+		a.cfg.Signals = append(a.cfg.Signals, edgeua.Signal{Name: x, Node: "nsu=" + simua.Namespace + ";s=" + x, Type: "string"})
+	}
 	a.cfg.Signals = append(a.cfg.Signals, edgeua.Signal{Name: "gone", Node: "nsu=" + simua.Namespace + ";s=no.such.node", Type: "int"})
 	a.start()
 	p.burst(1000)
 	p.settled(a.d)
 	a.kill()
 	p.burst(3000)
-	a.cfg.Signals = a.cfg.Signals[:len(p.signals)]
+	a.cfg.Signals = a.cfg.Signals[:len(p.signals)+len(extra)]
 	edit(&a.cfg)
 	a.start()
-	wait(t, "it is read again", func() bool { return a.d.count() >= 1000+1+len(p.signals) })
+	wait(t, "it is read again", func() bool { return a.d.count() >= 1000+1+len(a.cfg.Signals)+len(extra) })
 	p.burst(500)
 	p.settled(a.d)
 	a.kill()
@@ -66,11 +70,51 @@ func TestOPCUA_WithoutHistoryTheGapStays(t *testing.T) {
 	}
 }
 
+// vendor is a node that has no history.
+const vendor = "line1.filler.Identification.Manufacturer"
+
+// TestOPCUA_HistoryOfAnotherNode: what a node was in the gap is not what the signal
+// was that is read from it since. That signal alone is unknown, and so is a new one.
+func TestOPCUA_HistoryOfAnotherNode(t *testing.T) {
+	p, a := gapped(t, func(c *edgeua.Config) {
+		c.Signals[0].Node = c.Signals[1].Node
+		c.Signals = append(c.Signals, edgeua.Signal{Name: "new", Node: c.Signals[2].Node, Type: "int"})
+	})
+	p.compare(a.d)
+	for key, n := range p.pushed {
+		if name, _, _ := strings.Cut(key, " "); name != p.signals[0].Name && n != 1 {
+			t.Errorf("%s came %d times", key, n)
+		}
+	}
+	if spans := a.d.proofs(); len(spans) != 1 {
+		t.Errorf("proofs %v", spans)
+	}
+	for _, v := range a.d.voids {
+		if !v.Parts[0].Times.Empty() {
+			t.Errorf("void %+v", v)
+		}
+	}
+	restart := p.clock.Add(-2*disorder - 500*time.Millisecond) // the bursts since, and what settled takes
+	var unknown, early int
+	for _, b := range a.d.batches {
+		for _, s := range b.Samples {
+			switch {
+			case s.Signal != 0 && s.Signal != uint32(len(p.signals)):
+			case s.Status == mesh.StatusBadNoData:
+				unknown++
+			case s.Time > start.Add(time.Second) && s.Time < restart:
+				early++
+			}
+		}
+	}
+	if unknown < 2 || early > 0 {
+		t.Errorf("%d samples say that nothing is known, and %d have a value in the gap", unknown, early)
+	}
+}
+
 // TestOPCUA_GapOfASignalWithoutHistory stays one, named, and has the others' values.
 func TestOPCUA_GapOfASignalWithoutHistory(t *testing.T) {
-	p, a := gapped(t, func(c *edgeua.Config) {
-		c.Signals = append(c.Signals, edgeua.Signal{Name: "vendor", Node: "nsu=" + simua.Namespace + ";s=line1.filler.Identification.Manufacturer", Type: "string"})
-	})
+	p, a := gapped(t, func(*edgeua.Config) {}, vendor)
 	if lost, doubled, _ := p.compare(a.d); lost+doubled > 0 {
 		t.Errorf("of %d samples %d are lost, %d doubled", len(p.pushed), lost, doubled)
 	}
@@ -78,7 +122,7 @@ func TestOPCUA_GapOfASignalWithoutHistory(t *testing.T) {
 	if len(spans) != 2 || len(a.d.voids) != 1 {
 		t.Fatalf("proofs %v, voids %+v", spans, a.d.voids)
 	}
-	if v := a.d.voids[0]; v.Parts[0].Times != (mesh.Span{From: spans[0].To, To: spans[1].From}) || !strings.Contains(v.Note, "it offers no history of vendor") {
+	if v := a.d.voids[0]; v.Parts[0].Times != (mesh.Span{From: spans[0].To, To: spans[1].From}) || !strings.Contains(v.Note, "it offers no history of "+vendor) {
 		t.Errorf("void %+v between %v", v, spans)
 	}
 }

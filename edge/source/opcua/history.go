@@ -35,7 +35,7 @@ const (
 )
 
 // gap is a stretch that nobody heard, and its signals' nodes; nil: a signal that
-// the server refuses.
+// the server refuses, or that had another node then.
 type gap struct {
 	span  mesh.Span
 	nodes []*ua.NodeID
@@ -72,7 +72,7 @@ func (r *Reader) asksPast(at mesh.Nanos) bool {
 	g.nodes = make([]*ua.NodeID, len(r.items))
 	without, some := r.withoutItem(), false
 	for i := range r.items {
-		if !without[i] {
+		if !without[i] && !r.state.Apart.has(i) {
 			g.nodes[i], some = r.items[i].at, true
 		}
 	}

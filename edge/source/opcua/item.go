@@ -13,6 +13,7 @@ import (
 
 	"github.com/gopcua/opcua/ua"
 
+	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 )
 
@@ -102,6 +103,7 @@ func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateReq
 	if len(c.Results) != len(items) {
 		return fmt.Errorf("the server answered %d items with %d results", len(items), len(c.Results))
 	}
+	r.madeAt(mesh.NanosOf(c.ResponseHeader.Timestamp))
 	for k, res := range c.Results {
 		asked := items[k].RequestedParameters
 		if res.StatusCode != ua.StatusOK && uint32(res.StatusCode)&0xC0000000 != 0 {
@@ -164,6 +166,7 @@ func (r *Reader) isMade(handle, id uint32) {
 // must not be carried on: begin gives it a sample of this status.
 func (r *Reader) refuse(i int, why error) {
 	r.initial[i] = false
+	r.keeps(i, "")
 	r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i }) // asked for twice, after a crash
 	r.state.Refused = append(r.state.Refused, refused{i, statusOf(why)})
 	r.log.Warn("the server refuses a signal", "signal", r.table[i].Name, "node", r.where(i), "error", why.Error())

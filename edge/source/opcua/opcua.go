@@ -68,6 +68,10 @@ type Reader struct {
 	drifts     []bool       // signals whose values count for nothing
 	checked    map[int]bool // signals whose change of meaning was looked into
 	adopted    bool         // items knows what the state's subscription has
+	sameFile   bool         // names and addresses are those of the state that was restored
+	before     mesh.Nanos   // event time of the latest sample of the run before
+	made       mesh.Nanos   // the server's clock when items were made last, or at the last round of reads
+	unnoted    bool         // the state's sketch is to be made anew
 	again      []uint16     // how often the item of each signal was made again
 	order      *sequence
 	gone       bool         // the subscription can't be continued
@@ -186,7 +190,8 @@ func (r *Reader) restore(resume []byte) (err error) {
 	if r.state, err = decodeState(resume); err != nil {
 		return err
 	}
-	if r.state.Named == r.named {
+	r.sameFile, r.before, r.made = r.state.Named == r.named, r.state.Last, r.state.Made
+	if r.sameFile {
 		r.recall()
 	}
 	if r.sealer, err = source.NewSealer(r.cfg.Window, r.cfg.ID, r.table); err != nil {

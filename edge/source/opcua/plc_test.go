@@ -36,6 +36,7 @@ type plc struct {
 	says   map[uint32]uint32 // limits it says, by their node
 	refuse func(ua.Request) error
 	hangs  func(ua.Request) bool                                               // requests that it does not answer
+	still  bool                                                                // it sends no values
 	down   bool                                                                // no connection comes about
 	item   func(*ua.MonitoredItemCreateRequest, *ua.MonitoredItemCreateResult) // has its say of each item
 	sub    func(*ua.CreateSubscriptionResponse)                                // likewise of a subscription
@@ -273,7 +274,7 @@ func (p *plc) cut() {
 // flush sends what is queued, as far as somebody asks.
 func (p *plc) flush() {
 	for n, s := range p.subs {
-		if len(s.queue) == 0 || len(p.wait) == 0 {
+		if len(s.queue) == 0 || len(p.wait) == 0 || p.still {
 			continue
 		}
 		s.seq++

@@ -123,6 +123,7 @@ func (r *Reader) locate(ctx context.Context, signals []int) error {
 	r.sieves()
 	if !r.adopted {
 		r.resumePolls()
+		r.goesOn()
 	}
 	without := r.withoutItem()
 	for _, i := range signals {
@@ -140,7 +141,12 @@ func (r *Reader) locate(ctx context.Context, signals []int) error {
 			fallthrough
 		default:
 			r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i })
-			it.moved, r.initial[i] = r.adopted || without[i], true
+			r.initial[i] = true
+			if r.adopted || without[i] {
+				r.moves(i)
+			} else if !it.moved {
+				r.keeps(i, r.whereabouts(i))
+			}
 		}
 		it.made, it.cleared, r.polls[i] = it.where(), false, polled{}
 	}
@@ -154,7 +160,9 @@ func (r *Reader) resumePolls() {
 	now := r.fingerprint(func(i int) string { return r.items[i].where() })
 	if r.state.Polled == 0 || r.state.Table != r.hash || r.state.Nodes != now {
 		// What was kept may be of other nodes: nothing is known since.
-		r.state.Fresh, r.state.Polled, r.state.Table = true, 0, r.hash
+		r.state.Fresh, r.state.Polled = true, 0
+		r.part()
+		r.state.Table = r.hash
 	}
 }
 
@@ -235,6 +243,7 @@ func (r *Reader) readValues(ctx context.Context, some []int) (*channel.Answer, e
 func (r *Reader) follows(at, now mesh.Nanos) {
 	believed := at != 0 && !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind
 	r.doubt(!believed, at)
+	r.madeAt(at)
 	since := at.Sub(r.state.Polled) // behind a restart; in one run machine time counts
 	if !r.looked.IsZero() {
 		since = time.Since(r.looked)

@@ -122,7 +122,7 @@ func TestReader_PollsGoOnAfterARestart(t *testing.T) {
 	p.add("ns=2;s=a2", "0:Objects/2:press/2:speed", int32(100))
 	p.pass(5 * time.Second)
 	r = p.run(t, cfg, r)
-	r.says(t, "0@74 100")
+	r.says(t, "0@79 100")
 }
 
 func TestReader_AServerWithoutSubscriptionsIsPolled(t *testing.T) {

@@ -108,7 +108,7 @@ func (r *Reader) probe(ctx context.Context) error {
 // differs reports whether a value that was read should have come by itself.
 func (r *Reader) differs(i int, v *publish.Value) bool {
 	w := &r.watched[i]
-	if r.initial[i] {
+	if r.initial[i] && !r.items[i].placed {
 		return true // not even the first one came
 	}
 	sum := r.digest(v)

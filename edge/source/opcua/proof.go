@@ -51,7 +51,7 @@ func (r *Reader) missing() (mesh.Cause, string) {
 // nothing is known from here on.
 func (r *Reader) begun(now mesh.Nanos, why string, filled bool) {
 	at, proof := r.state.Heard, r.sealer.Proof()
-	r.state.Fresh, r.state.Heard, r.state.Asked = false, 0, 0
+	r.state.Fresh, r.state.Heard, r.state.Asked, r.state.Apart = false, 0, 0, nil
 	if !filled {
 		if proof > 0 && at > proof && !r.unsure {
 			cause, note := r.missing()

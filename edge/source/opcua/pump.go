@@ -386,8 +386,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 		r.initial[i] = false
 		s.Flags |= mesh.FlagInitial
 		if r.items[i].moved {
-			r.items[i].moved = false
-			notBefore(s, r.last[i]+1, now)
+			r.arrives(i, s, mesh.Status(v.Status), now)
 		}
 	} else if r.echo && s.Time == r.last[i] {
 		s.Flags |= mesh.FlagInitial
@@ -450,6 +449,7 @@ func (r *Reader) commit(ctx context.Context) (uint64, error) {
 	if v, ok := r.unread.flush(r.cfg.ID); ok {
 		r.sealer.Void(v)
 	}
+	r.note()
 	b, err := r.state.encode(r.sealer)
 	if err != nil {
 		return 0, &fatalError{err}

@@ -23,13 +23,15 @@ const (
 
 // item is what this run knows of a signal's node and monitored item.
 type item struct {
-	at    *ua.NodeID // where the node is now; nil: nowhere
-	lost  error      // why nowhere
-	made  string     // the node that its item was made for; empty: it has no item
-	id    uint32     // of the monitored item; 0: made by a run before
-	moved bool       // its first value says nothing of before
-	facts facts
-	drift string // in which way the signal is not what was agreed
+	at     *ua.NodeID // where the node is now; nil: nowhere
+	lost   error      // why nowhere
+	made   string     // the node that its item was made for; empty: it has no item
+	id     uint32     // of the monitored item; 0: made by a run before
+	moved  bool       // its first value says nothing of before
+	placed bool       // and one came, perhaps a bad one
+	kept   string     // the node that its values are of, with the namespace by URI; empty: of none yet
+	facts  facts
+	drift  string // in which way the signal is not what was agreed
 	// cleared: it is again, and what came meanwhile counts for nothing.
 	cleared bool
 	bare    bool // its server takes no filter for it
@@ -177,6 +179,7 @@ func (r *Reader) adopt() error {
 		}
 	}
 	r.adopted = true
+	r.goesOn()
 	return nil
 }
 
@@ -231,7 +234,7 @@ func (r *Reader) retire(moved []int) error {
 		it := &r.items[i]
 		r.state.Again[i]++
 		r.again[i] = r.state.Again[i]
-		it.moved = true
+		r.moves(i)
 		if it.made == "" || it.cleared {
 			continue // it is unknown already
 		}
@@ -253,9 +256,15 @@ func (r *Reader) retire(moved []int) error {
 
 // unknown says that nothing is known of a signal from the proof on.
 func (r *Reader) unknown(i int, status mesh.Status) {
+	heard := r.last[i] > 0
 	if from := max(r.sealer.Proof(), r.last[i]); from > 0 {
 		r.sealer.Add(mesh.Sample{Signal: r.table[i].ID, Time: from, Agent: r.now(), Status: status})
 		r.last[i] = from
+	}
+	// What a run before kept may lie beyond the proof: nothing of it holds either.
+	if !heard && r.before > r.last[i] {
+		r.sealer.Add(mesh.Sample{Signal: r.table[i].ID, Time: r.before, Agent: r.now(), Status: status})
+		r.last[i] = r.before
 	}
 }
 

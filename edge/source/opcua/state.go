@@ -39,6 +39,11 @@ type state struct {
 	Events       []eventState      `json:"events,omitempty"`     // of the notifiers that items were made for
 	Conditions   conditions        `json:"conditions,omitempty"` // as last seen
 	Shapes       []shaped          `json:"shapes,omitempty"`     // what the server said values are made of, at the last connect
+	Kept         sketch            `json:"kept,omitempty"`       // of which nodes the signals' values are; empty: of a program that didn't know
+	Moved        marks             `json:"moved,omitempty"`      // signals whose first value is still to come, and says nothing of before
+	Apart        marks             `json:"apart,omitempty"`      // signals that had another node in the gap before, while Fresh
+	Made         mesh.Nanos        `json:"made,omitempty"`       // the server's clock when items were made or read, while Moved
+	Last         mesh.Nanos        `json:"last,omitempty"`       // event time of the latest sample
 }
 
 // refused is a signal that the server gives no item for.

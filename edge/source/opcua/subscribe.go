@@ -212,7 +212,8 @@ func (r *Reader) drop(ctx context.Context) error {
 	clear(r.again)
 	clear(r.state.Dead)
 	for i := range r.items {
-		r.items[i].made, r.items[i].id, r.items[i].moved, r.items[i].cleared = "", 0, false, false
+		it := &r.items[i]
+		it.made, it.id, it.moved, it.placed, it.cleared = "", 0, false, false, false
 	}
 	r.taken, r.pushed, r.committed = nil, nil, 0
 	r.acks.reset()
@@ -249,8 +250,9 @@ func (r *Reader) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.state.Subscription, r.state.Incarnation, r.state.Table = s.SubscriptionID, incarnation, r.hash
 	r.order, r.state.Fresh = newSequence(1), true
+	r.part()
+	r.state.Subscription, r.state.Incarnation, r.state.Table = s.SubscriptionID, incarnation, r.hash
 	if err := r.commitNow(ctx); err != nil {
 		return err
 	}
