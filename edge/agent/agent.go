@@ -12,12 +12,12 @@ package agent
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,6 +64,7 @@ type agent struct {
 	link    *forward.NATS
 	forward *forward.Forward
 	sources []*source.Supervisor
+	mu      sync.Mutex // protects cfg.Sources: one that is resumed is read anew
 	// undeclared: the log has no room to say which rules are active now. It
 	// belongs to keep.
 	undeclared bool
@@ -128,9 +129,9 @@ func (a *agent) open(ctx context.Context) (err error) {
 	sending.Quarantine = a.buffer.Quarantine
 	a.forward = forward.New(sending, a.buffer, a.link, a.judge.Verdict, time.Now, a.log)
 	for _, s := range a.cfg.Sources {
-		orders, err := json.Marshal(job{File: s.File, Raw: s.Raw, Window: a.cfg.Window, PlantClock: a.cfg.PlantClock, Application: a.cfg.application()})
+		orders, err := a.orders(s)
 		if err != nil {
-			return fmt.Errorf("write a worker's orders: %w", err)
+			return err
 		}
 		spawn := func(context.Context) (source.Process, error) {
 			return source.Exec(a.self, []string{"worker"}, nil, os.Stderr)
@@ -218,7 +219,7 @@ func (a *agent) answer(ctx context.Context) error {
 		a.log.Warn("no status: the socket's path is too long for this system, set status in edge.yaml", "path", a.cfg.Status)
 		return nil
 	}
-	if err := status.Serve(ctx, a.cfg.Status, a.snapshot, keeper{a.buffer}); err != nil {
+	if err := status.Serve(ctx, a.cfg.Status, a.snapshot, keeper{a.buffer}, resumer{a}); err != nil {
 		a.log.Warn("no status", "err", err)
 	}
 	return nil
@@ -235,27 +236,9 @@ func (a *agent) snapshot() status.Snapshot {
 		Hub:    status.Hub{URL: a.cfg.Hub.URL, Connected: f.Connected, LastError: f.LastError},
 		Buffer: a.filled(),
 	}
-	windows := map[string]source.Window{}
-	for _, f := range a.cfg.Sources {
-		windows[f.ID()] = f.window()
-	}
-	s.Disk = diskCosts(b.Commits, time.Now(), windows)
+	s.Disk = diskCosts(b.Commits, time.Now(), a.windows())
 	for _, src := range a.sources {
-		x := src.Status()
-		v := status.Source{Source: x.Source, State: x.State, Since: stamp(x.Since), Says: x.Told, Restarts: x.Restarts, LastError: x.LastError, Samples: x.Samples, Bytes: x.Bytes}
-		if x.Proof != 0 {
-			v.ProvenTo = x.Proof.String()
-		}
-		if !x.LastCommit.IsZero() {
-			v.LastCommit = stamp(x.LastCommit)
-		}
-		for cause, w := range x.Voids {
-			if v.Voids == nil {
-				v.Voids = map[string]status.Voided{}
-			}
-			v.Voids[string(cause)] = status.Voided(w)
-		}
-		s.Sources = append(s.Sources, v)
+		s.Sources = append(s.Sources, a.told(src.Status()))
 	}
 	return s
 }

@@ -26,6 +26,7 @@ type Status struct {
 	Told       string    // the reader's own latest word, such as "connected"; empty while it has none
 	Restarts   int       // since the agent started
 	LastError  string
+	Aside      *Aside     // why it is set aside; nil: it isn't
 	LastCommit time.Time  // machine time; zero: none since the agent started
 	Proof      mesh.Nanos // plant time through which the source is proven; 0: never
 	Samples    uint64     // made durable since the agent started
@@ -45,6 +46,11 @@ type Voided struct {
 func (s *Supervisor) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.copied()
+}
+
+// copied is the status; mu is held.
+func (s *Supervisor) copied() Status {
 	out := s.status
 	out.Voids = maps.Clone(out.Voids)
 	return out
@@ -93,6 +99,16 @@ func (s *Supervisor) told(text string) {
 func (s *Supervisor) enter(state string) {
 	if s.status.State != state {
 		s.status.State, s.status.Since = state, time.Now()
+	}
+	switch state {
+	case StateRestarting, StateQuarantined: // of another cause, or something came through
+		s.status.Aside = nil
+	case StateRunning:
+		s.status.Aside = nil
+		select {
+		case <-s.wake: // Resume was called while it was being tried
+		default:
+		}
 	}
 }
 

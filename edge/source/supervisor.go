@@ -98,15 +98,16 @@ type Supervisor struct {
 	doubted bool       // the state this life began with may be older than what the device was told
 	crashes []time.Time
 	deaths  deaths
+	wake    chan struct{} // Resume was called
 
-	mu     sync.Mutex // protects status
+	mu     sync.Mutex // protects status, and cfg.Worker
 	status Status
 }
 
 // NewSupervisor makes the supervisor of one source. spawn starts a worker
 // process that calls Work; now is the plant clock.
 func NewSupervisor(cfg Config, spawn func(ctx context.Context) (Process, error), buffer Buffer, now func() mesh.Nanos, log *slog.Logger) *Supervisor {
-	s := &Supervisor{cfg: cfg, spawn: spawn, buffer: buffer, now: now, log: log.With("source", cfg.ID)}
+	s := &Supervisor{cfg: cfg, spawn: spawn, buffer: buffer, now: now, log: log.With("source", cfg.ID), wake: make(chan struct{}, 1)}
 	s.status = Status{Source: cfg.ID, State: StateStopped, Since: time.Now()}
 	return s
 }
@@ -122,15 +123,30 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 		case s.deaths.note(err, s.Status().Samples > had, time.Now()):
 			s.setAside(ctx)
-			pause(ctx, asideEvery)
+			delay = s.rest(ctx, asideEvery, delay)
 		default:
 			delay = s.ended(err, time.Since(began), delay)
-			pause(ctx, delay)
-			delay = min(2*delay, backoffLongest)
+			delay = s.rest(ctx, delay, min(2*delay, backoffLongest))
 		}
 	}
 	s.set(StateStopped)
 	return nil
+}
+
+// rest waits for d before the next try, and says how long to wait after that one:
+// next, or as at first where Resume was called.
+func (s *Supervisor) rest(ctx context.Context, d, next time.Duration) time.Duration {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-s.wake:
+		s.deaths, s.crashes = deaths{}, nil
+		s.anew()
+		return backoffFirst
+	}
+	return next
 }
 
 // ended notes why a worker ended and says how long to wait before the next.
@@ -181,7 +197,7 @@ func (s *Supervisor) once(ctx context.Context) error {
 	}
 	r := &run{
 		s: s, p: p, offers: make(chan mesh.Offer, Credit), heard: make(chan struct{}, 1), ended: make(chan struct{}),
-		start: start{resume: resume, doubted: s.doubted, config: s.cfg.Worker},
+		start: start{resume: resume, doubted: s.doubted, config: s.orders()},
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.listen(gctx) })

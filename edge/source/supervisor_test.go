@@ -41,6 +41,11 @@ func (m *memory) Kill() error           { m.killed(); return nil }
 
 // worker runs Work for one reader.
 func worker(reader Reader) *memory {
+	return opening(func([]byte) (Reader, error) { return reader, nil })
+}
+
+// opening runs Work for the reader that open makes of its configuration.
+func opening(open func(config []byte) (Reader, error)) *memory {
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -51,7 +56,7 @@ func worker(reader Reader) *memory {
 		outW.CloseWithError(io.EOF)
 	}
 	go func() {
-		err := Work(ctx, inR, outW, func([]byte) (Reader, error) { return reader, nil })
+		err := Work(ctx, inR, outW, open)
 		cancel()
 		inR.Close()
 		outW.Close()

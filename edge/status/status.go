@@ -73,8 +73,19 @@ type Source struct {
 	Bytes      uint64 `json:"bytes"`
 	ProvenTo   string `json:"proven_to,omitempty"`
 	LastCommit string `json:"last_commit,omitempty"`
+	// Aside says why the source is set aside; null: it isn't.
+	Aside *Aside `json:"aside,omitempty"`
 	// Voids says by cause what could not be kept since this run began.
 	Voids map[string]Voided `json:"voids,omitempty"`
+}
+
+// Aside is why a source is set aside, and how it comes back.
+type Aside struct {
+	Reason string `json:"reason"`
+	Since  string `json:"since"`
+	Deaths int    `json:"deaths"` // of its worker in a row, of that cause
+	Next   string `json:"next"`   // when it is tried again by itself
+	Resume string `json:"resume"` // the command that has it tried at once
 }
 
 // Voided is what one cause has taken.
@@ -114,7 +125,11 @@ func (s Snapshot) Print(w io.Writer) error {
 func (s Source) print(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "source   %-20s %s since %s, %d samples, proven to %s, %d restarts\n",
 		s.Source, s.State, s.Since, s.Samples, cmp.Or(s.ProvenTo, "nothing yet"), s.Restarts)
-	for _, line := range [][2]string{{"says", s.Says}, {"error", s.LastError}} {
+	lines := [][2]string{{"says", s.Says}, {"error", s.LastError}}
+	if a := s.Aside; a != nil {
+		lines = append(lines, [2]string{"aside", "since " + a.Since + ", tried again at " + a.Next + "; or at once by: " + a.Resume})
+	}
+	for _, line := range lines {
 		if line[1] != "" && err == nil {
 			_, err = fmt.Fprintf(w, "  %-6s %s\n", line[0], line[1])
 		}
@@ -144,7 +159,7 @@ func Check(path string) error {
 
 // Serve answers on the socket at path until ctx ends. A socket left behind by
 // a killed agent is replaced; nothing else is.
-func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Keeper) error {
+func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Keeper, resumer Resumer) error {
 	if err := replace(ctx, path); err != nil {
 		return fmt.Errorf("open the status socket: %w", err)
 	}
@@ -161,6 +176,7 @@ func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Ke
 		_ = json.NewEncoder(w).Encode(snapshot()) // the asker went away: nobody to tell
 	})
 	serveBuffer(mux, keeper)
+	serveResume(mux, resumer)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: headWithin}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

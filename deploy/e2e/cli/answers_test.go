@@ -72,6 +72,8 @@ func calls(dir, at string) []call {
 		{edge, "source test", []string{"--config", in("edge.yaml"), in("away.yaml")}, exitNetwork, "net.unreachable", false},
 		{edge, "source test", []string{"--config", in("edge.yaml"), in("sources.d/b.yaml")}, exitUsage, "usage", false},
 		{edge, "source test", []string{"--config", in("edge.yaml"), none}, exitConfig, "config.invalid", false},
+		{edge, "source resume", []string{"--config", in("edge.yaml"), "press"}, exitState, "daemon.not_running", true},
+		{edge, "source resume", []string{"--config", none, "press"}, exitConfig, "config.invalid", false},
 		{edge, "cert list", []string{"--config", in("edge.yaml")}, 0, "", false},
 		{edge, "cert trust", []string{"--config", in("edge.yaml"), "0123456789abcdef"}, exitIdentity, "opcua.cert_unknown", false},
 		{edge, "cert distrust", []string{"--config", in("edge.yaml"), "0123456789abcdef"}, exitIdentity, "opcua.cert_unknown", false},

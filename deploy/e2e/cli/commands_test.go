@@ -204,7 +204,13 @@ type status struct {
 		State    string `json:"state"`
 		Restarts int    `json:"restarts"`
 		Samples  uint64 `json:"samples"`
-		Voids    map[string]struct {
+		Aside    *struct {
+			Reason string `json:"reason"`
+			Since  string `json:"since"`
+			Next   string `json:"next"`
+			Deaths int    `json:"deaths"`
+		} `json:"aside"`
+		Voids map[string]struct {
 			Voids  uint64 `json:"voids"`
 			Count  uint64 `json:"count"`
 			Latest string `json:"latest"`

@@ -53,8 +53,9 @@ func offersOfSources(t *testing.T, edge, url string) {
 	e := answered(t, r.out)
 	var got struct {
 		Servers []struct {
-			Source, Endpoint, Error, Refused string
-			Offers                           []struct {
+			Source, Endpoint, Error string
+			Obstacles               []string
+			Offers                  []struct {
 				Policy, Mode, Why string
 				Taken             bool
 				Logins            []string
@@ -68,7 +69,7 @@ func offersOfSources(t *testing.T, edge, url string) {
 	if len(got.Servers) != 2 || len(got.NotReady) != 1 {
 		t.Fatalf("%s", r.out)
 	}
-	if s := got.Servers[0]; s.Source != "filler" || s.Endpoint != url || s.Error != "" || !strings.HasSuffix(s.Refused, ": security.insecure: true") || len(s.Offers) != 1 || s.Offers[0].Taken || s.Offers[0].Policy != "None" || !slices.Equal(s.Offers[0].Logins, []string{"anonymous"}) {
+	if s := got.Servers[0]; s.Source != "filler" || s.Endpoint != url || s.Error != "" || len(s.Obstacles) != 1 || !strings.HasSuffix(s.Obstacles[0], ": security.insecure: true") || len(s.Offers) != 1 || s.Offers[0].Taken || s.Offers[0].Policy != "None" || !slices.Equal(s.Offers[0].Logins, []string{"anonymous"}) {
 		t.Errorf("%+v", s)
 	}
 	if s := got.Servers[1]; s.Source != "gone" || !strings.Contains(s.Error, "127.0.0.1 is there, and nothing listens at this port") {

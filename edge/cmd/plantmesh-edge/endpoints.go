@@ -159,7 +159,9 @@ func (o *offering) ask(ctx context.Context) {
 		o.Error = o.err.Error()
 	}
 	if s.byFlags {
-		o.Refused = asFlags(o.Refused)
+		for i := range o.Obstacles {
+			o.Obstacles[i] = asFlags(o.Obstacles[i])
+		}
 		for i := range o.Offers {
 			o.Offers[i].Why = asFlags(o.Offers[i].Why)
 		}
@@ -195,10 +197,10 @@ func (o *offering) print(b *strings.Builder) {
 		}
 		line("", "%s %-21s  %-14s  %-32s  %s", mark, e.Policy, e.Mode, strings.Join(e.Logins, ", "), why)
 	}
-	switch {
-	case o.Refused != "":
-		line("but", "%s", o.Refused)
-	case o.Trusted != nil:
+	for _, text := range o.Obstacles {
+		line("but", "%s", text)
+	}
+	if o.Trusted != nil && *o.Trusted {
 		line("trust", "this gateway trusts the certificate; whether the server trusts this gateway's shows a connection")
 	}
 	for _, a := range o.Others {
@@ -219,7 +221,7 @@ func (c *browseCmd) after(o *offering) string {
 		return answer.Command(append(append([]string{"plantmesh-edge", "browse"}, c.again(at)...), more...)...)
 	}
 	switch {
-	case o.Call == "" || o.Refused != "": // what helps is said
+	case o.Call == "" || len(o.Obstacles) > 0: // what helps is said
 		return ""
 	case !o.server.Security.Insecure && o.server.edge == nil:
 		return words("--config", "edge.yaml")

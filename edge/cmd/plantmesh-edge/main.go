@@ -29,7 +29,7 @@ type cli struct {
 	Status  statusCmd  `cmd:"" help:"Ask the running agent how it is."`
 	Buffer  bufferCmd  `cmd:"" help:"Look at what waits on this gateway's disk, through the running agent."`
 	Browse  browseCmd  `cmd:"" help:"Look at what an OPC UA server has: nodes, types, values, units."`
-	Source  sourceCmd  `cmd:"" help:"Try a source file before the agent reads it."`
+	Source  sourceCmd  `cmd:"" help:"Try a source file before the agent reads it; bring back a source that was set aside."`
 	Cert    certCmd    `cmd:"" help:"The certificates of OPC UA: this gateway's, and the servers it trusts."`
 	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
 	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
@@ -185,7 +185,7 @@ func run(ctx context.Context, args []string) int {
 
 // asked is the configuration of the command that asks a running agent.
 func (c *cli) asked() string {
-	return cmp.Or(c.Status.Config, c.Buffer.Status.Config, c.Buffer.Verify.Config, c.Buffer.Export.Config, c.Buffer.Compact.Config)
+	return cmp.Or(c.Status.Config, c.Buffer.Status.Config, c.Buffer.Verify.Config, c.Buffer.Export.Config, c.Buffer.Compact.Config, c.Source.Resume.Config)
 }
 
 // rules are the agent's errors by their slugs.
@@ -195,6 +195,7 @@ func (c *cli) rules() []answer.Rule {
 		{Is: agent.ErrLocked, Code: answer.Locked},
 		{Is: agent.ErrNetwork, Code: answer.Network},
 		{Is: agent.ErrNotYet, Code: answer.Usage},
+		{Is: agent.ErrNoSource, Code: answer.Usage},
 		{Is: errDamaged, Code: answer.Damaged},
 		{Is: errExists, Code: answer.FileExists},
 	}

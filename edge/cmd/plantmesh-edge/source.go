@@ -16,7 +16,8 @@ import (
 )
 
 type sourceCmd struct {
-	Test sourceTestCmd `cmd:"" help:"Read each signal of a source file once, and show its value's whole way: raw, mapped, rules, subject. Sends nothing."`
+	Resume sourceResumeCmd `cmd:"" help:"Have the running agent try a source at once that is set aside, with its file as it is now."`
+	Test   sourceTestCmd   `cmd:"" help:"Read each signal of a source file once, and show its value's whole way: raw, mapped, rules, subject. Sends nothing."`
 }
 
 // sourceTestCmd reads once and sends nothing.
@@ -132,4 +133,34 @@ func stamps(j agent.Journey) string {
 		out += ", server time " + j.Raw.Server
 	}
 	return out
+}
+
+type sourceResumeCmd struct {
+	Config string `required:"" type:"path" help:"edge.yaml"`
+	Source string `arg:"" help:"The source's name, as status shows it."`
+}
+
+func (c *sourceResumeCmd) Run(ctx context.Context, p *answer.Printer) error {
+	cfg, err := agent.OpenConfig(c.Config, agent.Data)
+	if err != nil {
+		return err
+	}
+	r, err := agent.ResumeSource(ctx, cfg, c.Source)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("%s is %s since %s and was left alone: only a source that waits to be tried again is resumed\n", r.Source, r.Was.State, r.Was.Since)
+	switch a := r.Was.Aside; {
+	case r.Done && a != nil:
+		text = fmt.Sprintf("%s is tried now. It was set aside since %s, after its worker died %d times: %s\n", r.Source, a.Since, a.Deaths, browse.Printable(a.Reason))
+	case r.Done:
+		text = fmt.Sprintf("%s is tried now. It was %s since %s: %s\n", r.Source, r.Was.State, r.Was.Since, browse.Printable(r.Was.LastError))
+	}
+	switch {
+	case r.Done && r.Changed:
+		text += "Its file was changed meanwhile, and counts as it is now.\n"
+	case r.Changed:
+		text += "Its file was changed meanwhile: that counts when the agent starts.\n"
+	}
+	return p.Print(answer.Result{Data: r, Text: text, Next: answer.Command("plantmesh-edge", "status", "--config", c.Config)})
 }

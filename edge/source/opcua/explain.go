@@ -159,6 +159,9 @@ func (s *session) advice(err error) (a advice, known bool) {
 		code = ua.StatusCode(fault.Code)
 	}
 	if a, known = s.security.asked(code); known {
+		if errors.Is(err, errAsking) && a.kind == "" {
+			a = advice{say: "the server lets nobody ask what it offers without protection", fix: "switch that on at the server (discovery, or policy None for discovery alone): before this gateway has its certificate it can protect nothing"}
+		}
 		return a, true
 	}
 	if a, known = advices()[code]; known {

@@ -23,11 +23,11 @@ type Survey struct {
 	URI      string `json:"application_uri"`
 	Kind     string `json:"kind"` // Server, Client, ClientAndServer or DiscoveryServer
 
-	Offers  []Offer         `json:"offers"`
-	Call    string          `json:"call,omitempty"`    // the endpoint to call for the offer that is taken
-	Refused string          `json:"refused,omitempty"` // why none is taken, or can't be used now, and what helps
-	Trusted *bool           `json:"trusted,omitempty"` // the certificate of the one that is taken; left out where that was not asked
-	Others  []AnotherServer `json:"others,omitempty"`  // that it knows of
+	Offers    []Offer         `json:"offers"`
+	Call      string          `json:"call,omitempty"`      // the endpoint to call for the offer that is taken
+	Obstacles []string        `json:"obstacles,omitempty"` // why none is taken, or what keeps that one from being used, and what helps
+	Trusted   *bool           `json:"trusted,omitempty"`   // the certificate of the one that is taken; left out where that was not asked
+	Others    []AnotherServer `json:"others,omitempty"`    // that it knows of
 }
 
 // Offer is one endpoint of a server, as this client sees it.
@@ -87,7 +87,7 @@ func Look(ctx context.Context, cfg Config, log *slog.Logger) (out Survey, err er
 	}
 	best, err := s.choose(offers)
 	if err != nil {
-		out.Refused = s.explain(err)
+		out.Obstacles = append(out.Obstacles, s.explain(err))
 	}
 	for _, e := range offers {
 		if e == nil || len(out.Offers) == maxSurveyed {
@@ -112,7 +112,7 @@ func (s *session) settle(out *Survey, best *ua.EndpointDescription) {
 		return
 	}
 	if _, err := s.taken(best); err != nil {
-		out.Refused = s.explain(err)
+		out.Obstacles = append(out.Obstacles, s.explain(err))
 	}
 	if s.app.Store == "" {
 		return
@@ -124,7 +124,7 @@ func (s *session) settle(out *Survey, best *ua.EndpointDescription) {
 	trusted := err == nil
 	out.Trusted = &trusted
 	if err != nil {
-		out.Refused = s.explain(err)
+		out.Obstacles = append(out.Obstacles, s.explain(err))
 	}
 }
 

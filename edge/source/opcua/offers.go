@@ -2,6 +2,7 @@ package opcua
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,14 +16,20 @@ import (
 // itself may be asked, and has it used.
 func (s *session) plainly(ctx context.Context, use func(ch *channel.Channel) error) error {
 	cfg := channel.Config{Endpoint: s.endpoint, Mode: ua.MessageSecurityModeNone, DialTimeout: dialTimeout, SendTimeout: callTimeout, Lifetime: channelLife}
-	return channel.With(ctx, cfg, use)
+	if err := channel.With(ctx, cfg, use); err != nil {
+		return fmt.Errorf("%w: %w", errAsking, err)
+	}
+	return nil
 }
+
+// errAsking is what went wrong before anything of the server was known.
+var errAsking = errors.New("ask for its endpoints")
 
 // endpoints asks a server what it offers.
 func endpoints(ctx context.Context, ch *channel.Channel, endpoint string) ([]*ua.EndpointDescription, error) {
 	r, err := callAs[*ua.GetEndpointsResponse](ctx, ch, nil, &ua.GetEndpointsRequest{EndpointURL: endpoint})
 	if err != nil {
-		return nil, fmt.Errorf("ask for its endpoints: %w", err)
+		return nil, err
 	}
 	return r.Endpoints, nil
 }

@@ -107,7 +107,7 @@ func TestLook(t *testing.T) {
 		"Basic256Sha256 Sign: not encrypted: only security.mode: Sign takes that", "Basic256Sha256 SignAndEncrypt: weaker than the one that is taken",
 		"None None: neither signed nor encrypted: only security.insecure: true takes that",
 	}
-	if has := whys(got); !slices.Equal(has, want) || got.Trusted != nil || got.Refused != "" || got.Call != endpoint {
+	if has := whys(got); !slices.Equal(has, want) || got.Trusted != nil || len(got.Obstacles) > 0 || got.Call != endpoint {
 		t.Errorf("%q\n%+v", has, got)
 	}
 	if has := whys(look(Security{Insecure: true}, Application{})); has[6] != "None None: unprotected, as security.insecure: true asks for" || has[0] != "Aes128_Sha256_RsaOaep Sign: security.insecure: true asks for no protection" {
@@ -119,7 +119,7 @@ func TestLook(t *testing.T) {
 	// The certificate is judged as a connection would, and can be trusted then.
 	app := Application{Store: filepath.Join(t.TempDir(), "pki"), URI: "urn:test:agent", Hosts: []string{"gw-1"}}
 	got = look(Security{}, app)
-	if got.Trusted == nil || *got.Trusted || !strings.Contains(got.Refused, "Nobody has trusted it on this gateway yet") {
+	if got.Trusted == nil || *got.Trusted || len(got.Obstacles) != 1 || !strings.Contains(got.Obstacles[0], "Nobody has trusted it on this gateway yet") {
 		t.Errorf("%+v", got)
 	}
 	store, err := trust.Open(app.Store)
@@ -129,7 +129,7 @@ func TestLook(t *testing.T) {
 	if _, err := store.Trust(got.Offers[0].Certificate.Fingerprint, got.Call); err != nil {
 		t.Fatal(err)
 	}
-	if got = look(Security{}, app); got.Trusted == nil || !*got.Trusted || got.Refused != "" {
+	if got = look(Security{}, app); got.Trusted == nil || !*got.Trusted || len(got.Obstacles) > 0 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -152,6 +152,17 @@ func TestLook_CallsByTheAddressThatWasGiven(t *testing.T) {
 		{ApplicationURI: "urn:other", ApplicationName: ua.NewLocalizedText("Press"), DiscoveryURLs: []string{"https://a", "opc.tcp://a:4841", "opc.tcp://a:4841"}},
 	}
 	if got := others(known, "urn:own"); len(got) != 1 || got[0].Name != "Press" || !slices.Equal(got[0].URLs, []string{"opc.tcp://a:4841"}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// All that is in the way is told at once.
+func TestSession_SettleNamesEachObstacle(t *testing.T) {
+	s := secured(t, "opc.tcp://127.0.0.1", Security{})
+	own := identityOf(t, serverURI)
+	var got Survey
+	s.settle(&got, &ua.EndpointDescription{EndpointURL: "opc.tcp://plc-7/UA", ServerCertificate: own.DER, UserIdentityTokens: []*ua.UserTokenPolicy{{TokenType: ua.UserTokenTypeUserName}}})
+	if len(got.Obstacles) != 2 || !strings.Contains(got.Obstacles[0], "no login without a name") || !strings.Contains(got.Obstacles[1], "Nobody has trusted it") || got.Call != "opc.tcp://127.0.0.1/UA" {
 		t.Errorf("%+v", got)
 	}
 }
