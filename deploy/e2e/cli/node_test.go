@@ -195,17 +195,31 @@ func TestBrowse_MachinesOfNodeOPCUA(t *testing.T) {
 	for _, m := range b.Machines {
 		got[m.Name] = m
 	}
-	for name, specs := range map[string][]string{
-		"Hall2-Press": {"Machinery"}, "Mill": {"Machinery", "MachineTool"}, "Packer": {"PackML"}, "Filler": {"Weihenstephan", "Machinery"},
+	for name, c := range map[string]struct {
+		specs []string
+		score int // at least
+		why   string
+	}{
+		"Hall2-Press": {[]string{"Machinery"}, 50, "has MachineryItemState of MachineryItemState_StateMachineType"},
+		"Mill":        {[]string{"Machinery", "MachineTool", "IA"}, 90, "Stacklight is of BasicStacklightType"},
+		"Packer":      {[]string{"PackML"}, 50, "Packer is of PackMLBaseObjectType"},
+		"Filler":      {[]string{"Weihenstephan", "Machinery"}, 50, "Filler is of WSMachineType"},
+		"Hall3-Oven":  {[]string{"DI"}, 30, "stands under DeviceSet of DI"},
+		"Hall3-Dryer": {[]string{"DI"}, 20, "Hall3-Dryer is of DeviceType"},
+		"Hall3-Lathe": {[]string{"IA"}, 13, "Light is of BasicStacklightType"},
 	} {
-		if m, ok := got[name]; !ok || !slices.Equal(m.Specs, specs) || m.Score < 50 {
+		if m, ok := got[name]; !ok || !slices.Equal(m.Specs, c.specs) || m.Score < c.score || !strings.Contains(strings.Join(m.Why, ", "), c.why+" (") {
 			t.Errorf("%s: %+v", name, m)
 		}
 	}
-	if len(got) != 4 {
+	if len(got) != 7 {
 		t.Errorf("%d machines", len(got))
 	}
-	for _, want := range []string{"name: hall2.press.oil_temperature, type: double, unit: \"CEL\"", "name: hall2.press.item_state, type: uint", "name: line1.packer.state, type: int", "name: line1.packer.mode, type: int"} {
+	for _, want := range []string{
+		"name: hall2.press.oil_temperature, type: double, unit: \"CEL\"", "name: hall2.press.item_state, type: uint", "name: line1.packer.state, type: int", "name: line1.packer.mode, type: int",
+		"name: hall3.oven.device_health, type: int", "name: hall3.oven.temperature, type: double, unit: \"CEL\"", "name: hall3.dryer.device_health, type: int",
+		"name: hall3.lathe.produced, type: int", "name: hall3.lathe.lamp1_on, type: bool", "name: hall2.press.heater_device_health, type: int", "name: hall2.press.operation, type: double",
+	} {
 		if !strings.Contains(b.Source, want) {
 			t.Errorf("the file lacks %q:\n%s", want, b.Source)
 		}
@@ -221,7 +235,8 @@ func TestBrowse_MachinesOfNodeOPCUA(t *testing.T) {
 	for _, j := range trial.Journeys {
 		said[j.Mapped.Name] = j.Raw.Type + " " + j.Mapped.Value
 	}
-	if code != 0 || trial.Good != len(trial.Journeys) || said["line1.mill.tool_mode"] != "Int32 0 (Manual)" || said["hall2.press.item_state"] != "UInt32 3" {
+	if code != 0 || trial.Good != len(trial.Journeys) || said["line1.mill.tool_mode"] != "Int32 0 (Manual)" || said["hall2.press.item_state"] != "UInt32 3" ||
+		said["hall3.oven.device_health"] != "Int32 2 (CHECK_FUNCTION)" || said["hall3.lathe.lamp1_on"] != "Boolean true" || said["hall2.press.operation"] != "Double 3.6e+06" {
 		t.Errorf("exit code %d: %+v", code, trial)
 	}
 	r := run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--watch", "--for", "1500ms", "--every", "100ms", "--filter", "^energy$", "--class", "variable")

@@ -112,16 +112,19 @@ func (f *finder) entries() {
 	}
 }
 
-// typed finds machines, and what stands in them, by type.
+// typed finds machines, and what stands in them, by type; those that a part alone
+// tells of last, when it is known what stands in which machine.
 func (f *finder) typed() {
-	for i := range f.nodes {
-		n := &f.nodes[i]
-		if n.Class != classObject || !strings.HasPrefix(n.Type, "nsu=") {
-			continue
-		}
-		for _, t := range typeds() {
-			if f.types.is(n.Type, "nsu="+t.typ) && (t.browse == "" || t.browse == n.Name && (t.browseURI == n.Namespace || f.instance(n))) {
-				f.take(i, t)
+	for _, last := range []bool{false, true} {
+		for i := range f.nodes {
+			n := &f.nodes[i]
+			if n.Class != classObject || !strings.HasPrefix(n.Type, "nsu=") {
+				continue
+			}
+			for _, t := range typeds() {
+				if f.types.is(n.Type, "nsu="+t.typ) && (t.browse == "" || t.browse == n.Name && (t.browseURI == n.Namespace || f.instance(n))) {
+					f.take(i, t, last)
+				}
 			}
 		}
 	}
@@ -129,18 +132,8 @@ func (f *finder) typed() {
 
 // take counts an object of a type that says something for the machine it is, or
 // stands in.
-func (f *finder) take(i int, t typed) {
-	m := f.above(i)
-	switch {
-	case t.machine:
-		m = f.machine(i)
-	case m == nil && t.spec == "Machinery" && f.nodes[i].Parent >= 0: // it stands in a machine, under no entry point
-		at := f.nodes[i].Parent
-		for slices.Contains([]string{"MachineryBuildingBlocks", "Monitoring"}, f.nodes[at].Name) && f.nodes[at].Parent >= 0 {
-			at = f.nodes[at].Parent
-		}
-		m = f.machine(at)
-	}
+func (f *finder) take(i int, t typed, last bool) {
+	m := f.whose(i, t, last)
 	switch {
 	case m == nil:
 	case t.browse == "":
@@ -148,6 +141,38 @@ func (f *finder) take(i int, t typed) {
 	default:
 		m.say(t.spec, t.points, "has %s of %s", f.nodes[i].Name, t.name)
 	}
+}
+
+// whose is the machine that an object of a type speaks for; nil: none.
+func (f *finder) whose(i int, t typed, last bool) *Machine {
+	m := f.above(i)
+	switch {
+	case t.is == always:
+		return f.machine(i)
+	case m != nil && t.is == unlessPart && f.owner[i] != m: // a device in a machine says nothing of that
+		return nil
+	case m != nil:
+		return m
+	case t.is == unlessPart && last:
+		return f.machine(i)
+	case t.is == within && t.spec == "IA" && last:
+		if at := f.around(i); at >= 0 && f.nodes[at].Type != typeFolder {
+			return f.machine(at)
+		}
+		return f.machine(i) // a light by itself
+	case t.is == within && t.spec == "Machinery" && f.nodes[i].Parent >= 0: // it stands in a machine, under no entry point
+		return f.machine(f.around(i))
+	}
+	return nil
+}
+
+// around is the object that has another as its part; -1: none that was told.
+func (f *finder) around(i int) int {
+	at := f.nodes[i].Parent
+	for at >= 0 && f.nodes[at].Parent >= 0 && slices.Contains([]string{"MachineryBuildingBlocks", "Monitoring"}, f.nodes[at].Name) {
+		at = f.nodes[at].Parent
+	}
+	return at
 }
 
 // instance reports whether a browse name stands in a namespace of the server's

@@ -110,6 +110,7 @@ const (
 	object   = "i=58"
 	folder   = "i=61"
 	variable = "i=63"
+	property = "i=68"
 )
 
 func plant() space {
@@ -123,7 +124,7 @@ func plant() space {
 		{"m:Machines/v:Line4-Press/m:MachineryBuildingBlocks/m:MachineryItemState/:CurrentState", "i=2760", id.LocalizedText},
 		{"m:Machines/v:Line4-Press/m:MachineryBuildingBlocks/m:MachineryItemState/:CurrentState/:Number", "i=68", id.UInt32},
 		{"m:Machines/v:Line4-Press/m:MachineryBuildingBlocks/di:OperationCounters", "m;i=1009", 0},
-		{"m:Machines/v:Line4-Press/m:MachineryBuildingBlocks/di:OperationCounters/di:OperationCycleCounter", variable, id.UInt64},
+		{"m:Machines/v:Line4-Press/m:MachineryBuildingBlocks/di:OperationCounters/di:OperationCycleCounter", property, id.UInt64}, // so in the nodeset of DI
 		{"m:Machines/v:Line4-Press/v:OilTemperature", variable, id.Float},
 		{"m:Machines/v:Line4-Press/v:energy", variable, id.Double},
 		{"m:Machines/v:Line4-Press/v:Lamp", "ia;i=1002", 0},
@@ -249,5 +250,60 @@ func TestSnake(t *testing.T) {
 		if got := snake(in); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)
 		}
+	}
+}
+
+// A device of DI is a machine wherever it stands, but in another machine; a stack light
+// of IA makes one of what it stands on, where nothing else does.
+func TestMachines_OfParts(t *testing.T) {
+	s := space{uris: specs(), super: map[string]string{"v;i=9": "di;i=1002"}, lines: []line{
+		{"di:DeviceSet", object, 0},
+		{"di:DeviceSet/v:Oven", "v;i=9", 0},
+		{"di:DeviceSet/v:Oven/v:Burner", "v;i=9", 0},
+		{"di:DeviceSet/v:Oven/v:Burner/v:energy", variable, id.Double},
+		{"di:DeviceSet/v:Oven/v:Burner/di:DeviceHealth", variable, id.Enumeration},
+		{"di:DeviceSet/v:Oven/v:Lamp", "ia;i=1010", 0},
+		{"v:Hall", folder, 0},
+		{"v:Hall/v:Dryer", "v;i=9", 0},
+		{"v:Hall/v:Dryer/di:DeviceHealth", variable, id.Enumeration},
+		{"v:Hall/v:Lathe", object, 0},
+		{"v:Hall/v:Lathe/v:produced", variable, id.UInt32},
+		{"v:Hall/v:Lathe/v:Monitoring", object, 0},
+		{"v:Hall/v:Lathe/v:Monitoring/v:Light", "ia;i=1002", 0},
+		{"v:Hall/v:Tower", "ia;i=1010", 0},
+		{"v:Hall/v:Tower/v:Red", "ia;i=1006", 0},
+		{"v:Hall/v:Tower/v:Red/ia:SignalOn", property, id.Boolean},
+		{"v:Hall/v:Tower/v:Red/ia:SignalMode", variable, id.Enumeration},
+		{"v:Hall/v:Tower/v:Red/ia:NumberInList", property, id.UInt32},
+		{"v:Hall/v:Tower/v:Green", "ia;i=1006", 0},
+		{"v:Hall/v:Tower/v:Green/ia:SignalOn", property, id.Boolean},
+		{"v:Hall/v:Press", object, 0},
+		{"v:Hall/v:Press/v:Drive", "v;i=9", 0}, // before it is known that this is a machine
+		{"v:Hall/v:Press/v:Light", "ia;i=1002", 0},
+		{"v:Hall/v:Press/di:Identification", "m;i=1012", 0},
+		{"v:Top", "ia;i=1002", 0},
+	}}
+	got := map[string]string{}
+	for _, m := range recognised(t, s, []string{"v", "di", "m", "ia"}) {
+		got[m.Name] = strings.Join(m.Specs, "+") + " " + strings.Join(m.Why[:len(m.Why)-1], ", ")
+		for _, x := range m.Signals {
+			got[m.Name] += " " + x.Name
+		}
+	}
+	want := map[string]string{
+		"Oven":  "DI+IA stands under DeviceSet of DI (10), Oven is of DeviceType (20), Lamp is of StacklightType (10) line1.oven.energy line1.oven.burner_device_health",
+		"Dryer": "DI Dryer is of DeviceType (20) line1.dryer.device_health",
+		"Lathe": "IA Light is of BasicStacklightType (10) line1.lathe.produced",
+		"Tower": "IA Tower is of StacklightType (10) line1.tower.red_on line1.tower.red_mode line1.tower.green_on",
+		"Press": "Machinery+IA has Identification of MachineIdentificationType (25), Light is of BasicStacklightType (10)",
+		"Top":   "IA Top is of BasicStacklightType (10)",
+	}
+	for name := range want {
+		if got[name] != want[name] {
+			t.Errorf("%s: %s\nwant %s", name, got[name], want[name])
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%v", got)
 	}
 }

@@ -74,7 +74,8 @@ func (f *finder) below(m *Machine, at int, visit func(i int, path []string)) {
 			}
 			path := append(slices.Clone(p.path), n.Name)
 			number := n.Name == "Number" && n.Type == typeProperty && f.nodes[p.i].Name == "CurrentState"
-			if n.Class == classVariable && (number || n.Type != typeProperty && (n.Namespace != nsFoundation || n.Name == "CurrentState")) {
+			_, ruled := ruleOf(n, f.nodes[p.i].Name) // some specifications have values as properties
+			if n.Class == classVariable && (number || ruled || n.Type != typeProperty && (n.Namespace != nsFoundation || n.Name == "CurrentState")) {
 				visit(k, path)
 			}
 			todo = append(todo, place{k, path})
@@ -92,12 +93,13 @@ func (f *finder) signal(n *Node, path []string) (s Signal, known bool) {
 	if len(path) > 1 {
 		parent = path[len(path)-2]
 	}
-	for _, r := range rules() {
-		if r.uri == n.Namespace && r.name == n.Name && (r.parent == "" || r.parent == parent) {
-			s.Name, s.Why = r.role, strings.TrimPrefix(r.parent+"/", "/")+r.name+" of "+r.spec
-			s.Role = product(r.role)
-			return f.typedAs(s), true
+	if r, ok := ruleOf(n, parent); ok {
+		s.Name, s.Why = r.role, strings.TrimPrefix(r.parent+"/", "/")+r.name+" of "+r.spec
+		if r.ofParent && parent != "" {
+			s.Name = snake(parent) + "_" + r.role
 		}
+		s.Role = product(s.Name)
+		return f.typedAs(s), true
 	}
 	if n.Name == "Number" && len(path) > 2 { // of a state machine's CurrentState: independent of language
 		for _, r := range [][2]string{{"MachineryItemState", "item_state"}, {"MachineryOperationMode", "operation_mode"}} {
@@ -114,6 +116,16 @@ func (f *finder) signal(n *Node, path []string) (s Signal, known bool) {
 		return f.typedAs(s), false
 	}
 	return s, false
+}
+
+// ruleOf is the rule for a variable in an object of that browse name.
+func ruleOf(n *Node, parent string) (rule, bool) {
+	for _, r := range rules() {
+		if r.uri == n.Namespace && r.name == n.Name && (r.parent == "" || r.parent == parent) {
+			return r, true
+		}
+	}
+	return rule{}, false
 }
 
 // typedAs counts whole numbers as int where products count them.

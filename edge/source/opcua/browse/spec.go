@@ -21,7 +21,7 @@ type entry struct {
 // entries are found by the namespace URI of the browse name, the name and the
 // type definition, wherever they stand; an index or a node id is never looked at.
 func entries() []entry {
-	folder := []string{"i=61"} // FolderType
+	folder := []string{typeFolder}
 	return []entry{
 		{"Machinery", nsMachinery, "Machines", folder, 25},                // OPC 40001-1 §6
 		{"PackML", nsPackML, "PackMLObjects", append(folder, "i=58"), 20}, // OPC 30050 §7: BaseObjectType in its nodeset
@@ -37,21 +37,34 @@ type typed struct {
 	browse          string // browse name its objects must have; empty: any
 	browseURI       string // and its namespace
 	points          int
-	machine         bool // the object is itself a machine
+	is              part
 }
+
+// part is what an object of a type is to a machine.
+type part int
+
+const (
+	within     part = iota // it stands in one
+	always                 // it is one
+	unlessPart             // it is one, unless it stands in another
+)
+
+// typeFolder is the type definition of folders.
+const typeFolder = "i=61"
 
 // typeds are the types that are recognised; numbers from the nodesets of 2024.
 func typeds() []typed {
 	return []typed{
-		{"Machinery", nsMachinery + ";i=1012", "MachineIdentificationType", "Identification", nsDI, 25, false},
-		{"Machinery", nsMachinery + ";i=1002", "MachineryItemState_StateMachineType", "MachineryItemState", nsMachinery, 10, false},
-		{"Machinery", nsMachinery + ";i=1008", "MachineryOperationModeStateMachineType", "MachineryOperationMode", nsMachinery, 5, false},
-		{"Machinery", nsMachinery + ";i=1009", "MachineryOperationCounterType", "OperationCounters", nsDI, 5, false},
-		{"MachineTool", nsMachineTool + ";i=13", "MachineToolType", "", "", 30, true},
-		{"PackML", nsPackML + ";i=6", "PackMLBaseObjectType", "", "", 30, true},
-		{"Weihenstephan", nsWeihenstephan + ";i=1000", "WSMachineType", "", "", 30, true},
-		{"IA", nsIA + ";i=1002", "BasicStacklightType", "", "", 10, false},
-		{"IA", nsIA + ";i=1010", "StacklightType", "", "", 10, false},
+		{"Machinery", nsMachinery + ";i=1012", "MachineIdentificationType", "Identification", nsDI, 25, within},
+		{"Machinery", nsMachinery + ";i=1002", "MachineryItemState_StateMachineType", "MachineryItemState", nsMachinery, 10, within},
+		{"Machinery", nsMachinery + ";i=1008", "MachineryOperationModeStateMachineType", "MachineryOperationMode", nsMachinery, 5, within},
+		{"Machinery", nsMachinery + ";i=1009", "MachineryOperationCounterType", "OperationCounters", nsDI, 5, within},
+		{"MachineTool", nsMachineTool + ";i=13", "MachineToolType", "", "", 30, always},
+		{"PackML", nsPackML + ";i=6", "PackMLBaseObjectType", "", "", 30, always},
+		{"Weihenstephan", nsWeihenstephan + ";i=1000", "WSMachineType", "", "", 30, always},
+		{"DI", nsDI + ";i=1002", "DeviceType", "", "", 20, unlessPart},
+		{"IA", nsIA + ";i=1002", "BasicStacklightType", "", "", 10, within},
+		{"IA", nsIA + ";i=1010", "StacklightType", "", "", 10, within},
 	}
 }
 
@@ -62,28 +75,34 @@ type rule struct {
 	parent string // browse name of what it stands in; empty: any
 	name   string
 	role   string
+
+	ofParent bool // of what it stands in, where that is not the machine: of several lamps each has one
 }
 
 // rules are the variables whose meaning a specification fixes, and that products
 // are made of.
 func rules() []rule {
 	return []rule{
-		{"PackML", nsPackML, "Status", "StateCurrent", "state"},
-		{"PackML", nsPackML, "Status", "UnitModeCurrent", "mode"},
-		{"PackML", nsPackML, "Status", "CurMachSpeed", "speed"},
-		{"PackML", nsPackML, "Status", "EquipmentBlocked", "blocked"},
-		{"PackML", nsPackML, "Status", "EquipmentStarved", "starved"},
-		{"PackML", nsPackML, "Admin", "ProdProcessedCount", "produced"},
-		{"PackML", nsPackML, "Admin", "ProdDefectiveCount", "scrap"},
-		{"PackML", nsPackML, "Admin", "StopReason", "stop_reason"},
-		{"PackML", nsPackML, "Admin", "MachDesignSpeed", "design_speed"},
-		{"MachineTool", nsMachineTool, "OperationCounters", "PartsProducedInLifetime", "produced"},
-		{"DI", nsDI, "OperationCounters", "PowerOnDuration", "power_on"},
-		{"DI", nsDI, "OperationCounters", "OperationDuration", "operation"},
-		{"DI", nsDI, "OperationCounters", "OperationCycleCounter", "cycles"},
-		{"DI", nsDI, "", "DeviceHealth", "device_health"},
-		{"MachineTool", nsMachineTool, "MachineTool", "OperationMode", "tool_mode"},
-		{"MachineTool", nsMachineTool, "ActiveProgram", "State", "program_state"},
+		{"PackML", nsPackML, "Status", "StateCurrent", "state", false},
+		{"PackML", nsPackML, "Status", "UnitModeCurrent", "mode", false},
+		{"PackML", nsPackML, "Status", "CurMachSpeed", "speed", false},
+		{"PackML", nsPackML, "Status", "EquipmentBlocked", "blocked", false},
+		{"PackML", nsPackML, "Status", "EquipmentStarved", "starved", false},
+		{"PackML", nsPackML, "Admin", "ProdProcessedCount", "produced", false},
+		{"PackML", nsPackML, "Admin", "ProdDefectiveCount", "scrap", false},
+		{"PackML", nsPackML, "Admin", "StopReason", "stop_reason", false},
+		{"PackML", nsPackML, "Admin", "MachDesignSpeed", "design_speed", false},
+		{"MachineTool", nsMachineTool, "OperationCounters", "PartsProducedInLifetime", "produced", false},
+		{"MachineTool", nsMachineTool, "Statistics", "PartsProducedInLifetime", "produced", false},
+		{"DI", nsDI, "OperationCounters", "PowerOnDuration", "power_on", false},
+		{"DI", nsDI, "OperationCounters", "OperationDuration", "operation", false},
+		{"DI", nsDI, "OperationCounters", "OperationCycleCounter", "cycles", false},
+		{"DI", nsDI, "", "DeviceHealth", "device_health", true},
+		{"MachineTool", nsMachineTool, "MachineTool", "OperationMode", "tool_mode", false},
+		{"MachineTool", nsMachineTool, "ActiveProgram", "State", "program_state", false},
+		{"IA", nsIA, "", "SignalOn", "on", true},
+		{"IA", nsIA, "", "SignalColor", "color", true},
+		{"IA", nsIA, "", "SignalMode", "mode", true},
 	}
 }
 

@@ -19,12 +19,14 @@ function machines(space) {
   const blocks = own.addObject({ browseName: { name: "MachineryBuildingBlocks", namespaceIndex: machinery }, componentOf: press, typeDefinition: "FolderType" });
   const state = type("MachineryItemState_StateMachineType", ua("Machinery")).instantiate({ browseName: { name: "MachineryItemState", namespaceIndex: machinery }, addInOf: blocks, optionals: ["CurrentState.Number"] });
   state.getComponentByName("CurrentState", 0).getPropertyByName("Number", 0)?.setValueFromSource({ dataType: DataType.UInt32, value: 3 });
+  const counters = type("MachineryOperationCounterType", ua("Machinery")).instantiate({ browseName: { name: "OperationCounters", namespaceIndex: di }, addInOf: blocks, optionals: ["PowerOnDuration", "OperationDuration"] });
+  counters.getPropertyByName("OperationDuration", di).setValueFromSource({ dataType: DataType.Double, value: 3.6e6 });
   own.addAnalogDataItem({ componentOf: press, browseName: "OilTemperature", nodeId: "s=oil", dataType: "Double", engineeringUnitsRange: { low: 0, high: 120 }, engineeringUnits: standardUnits.degree_celsius, value: { dataType: DataType.Double, value: 41.5 } });
   let energy = 0;
   const meter = own.addVariable({ componentOf: press, browseName: "energy", nodeId: "s=energy", dataType: "Double", value: { dataType: DataType.Double, value: 0 } });
   setInterval(() => meter.setValueFromSource({ dataType: DataType.Double, value: ++energy }), 250);
 
-  type("MachineToolType", ua("MachineTool")).instantiate({ browseName: "Mill", organizedBy: folder });
+  type("MachineToolType", ua("MachineTool")).instantiate({ browseName: "Mill", organizedBy: folder, optionals: ["Monitoring.Stacklight"] });
 
   const line = space.rootFolder.objects.getFolderElementByName("PackMLObjects", packml);
   const packer = type("PackMLBaseObjectType", ua("PackML")).instantiate({ browseName: "Packer", organizedBy: line, optionals: ["Status.EquipmentBlocked"] });
@@ -33,6 +35,27 @@ function machines(space) {
 
   const ws = type("WSMachineType", ua("Weihenstephan"));
   ws.instantiate({ browseName: "Filler", organizedBy: own.addFolder("ObjectsFolder", { browseName: "Cellar" }) });
+  devices(space, own, type, ua, press);
+}
+
+// Machines of DI: one in its DeviceSet, one elsewhere; a device in the press is none.
+// Of IA: one by its stack light alone.
+function devices(space, own, type, ua, press) {
+  const di = space.getNamespaceIndex(ua("DI")), ia = space.getNamespaceIndex(ua("IA"));
+  const oven = own.addObjectType({ browseName: "OvenType", subtypeOf: type("DeviceType", ua("DI")) });
+  const set = space.rootFolder.objects.getFolderElementByName("DeviceSet", di);
+  const hall = own.addFolder("ObjectsFolder", { browseName: "Hall3" });
+  for (const [name, at] of [["Hall3-Oven", { componentOf: set }], ["Hall3-Dryer", { organizedBy: hall }]]) {
+    const device = oven.instantiate({ browseName: name, ...at, optionals: ["DeviceHealth", "ParameterSet"] });
+    device.getComponentByName("DeviceHealth", di).setValueFromSource({ dataType: DataType.Int32, value: 2 });
+    own.addAnalogDataItem({ componentOf: device.getComponentByName("ParameterSet", di), browseName: "Temperature", nodeId: `s=${name}.temperature`, dataType: "Double", engineeringUnitsRange: { low: 0, high: 300 }, engineeringUnits: standardUnits.degree_celsius, value: { dataType: DataType.Double, value: 180 } });
+  }
+  oven.instantiate({ browseName: "Heater", componentOf: press, optionals: ["DeviceHealth"] }).getComponentByName("DeviceHealth", di).setValueFromSource({ dataType: DataType.Int32, value: 0 });
+  const lathe = own.addObject({ browseName: "Hall3-Lathe", organizedBy: hall });
+  own.addVariable({ componentOf: lathe, browseName: "produced", nodeId: "s=lathe.produced", dataType: "UInt32", value: { dataType: DataType.UInt32, value: 12 } });
+  const light = type("BasicStacklightType", ua("IA")).instantiate({ browseName: "Light", componentOf: lathe });
+  const lamp = type("StackElementLightType", ua("IA")).instantiate({ browseName: "Lamp1", componentOf: light, optionals: ["SignalOn"] });
+  lamp.getPropertyByName("SignalOn", ia).setValueFromSource({ dataType: DataType.Boolean, value: true });
 }
 
 (async () => {
