@@ -66,6 +66,8 @@ func calls(dir, at string) []call {
 		{edge, "browse", []string{"--endpoints", "--config", in("edge.yaml"), "opc.tcp://" + at}, exitNetwork, "net.unreachable", false},
 		{edge, "browse", []string{"--endpoints", "--config", in("edge.yaml"), "filler"}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--config", in("away/edge.yaml")}, exitNetwork, "net.unreachable", false},
+		{edge, "browse", []string{"--config", in("away/edge.yaml"), "--insecure"}, exitUsage, "usage", false},
+		{edge, "browse", []string{"--config", in("away/edge.yaml"), "--mode", "Sign", "press"}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--endpoints", "--csv", "opc.tcp://" + at}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--csv", "--propose", "--insecure", "opc.tcp://" + at}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--insecure", "--user-certificate", in("agent.jwt"), "opc.tcp://" + at}, exitUsage, "usage", false},

@@ -120,6 +120,8 @@ func (c *browseCmd) servers(edge *agent.Config) (out []offering, err error) {
 		one.byFlags = false
 		one.Config, err = c.source(edge, c.Server)
 		return []offering{{server: one, Source: c.Server}}, err
+	case edge != nil && c.security() != (opcua.Security{}):
+		return nil, &answer.Error{Code: answer.Usage, Message: "sources are called as their files say: leave out the flags of security, or name a server"}
 	case edge != nil:
 		for _, s := range edge.Sources {
 			if s.OPCUA != nil {

@@ -169,6 +169,9 @@ func (f *visitFlags) source(edge *agent.Config, name string) (cfg opcua.Config, 
 		if s.OPCUA == nil {
 			return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("source %q is an MQTT broker: only OPC UA servers can be browsed so far", name)}
 		}
+		if f.security() != (opcua.Security{}) {
+			return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("source %q is called as %s says: leave out the flags of security, or name its endpoint instead", name, s.File)}
+		}
 		return *s.OPCUA, nil
 	}
 	if err := edge.Need(agent.Sources); err != nil {

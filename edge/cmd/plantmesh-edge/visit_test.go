@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -8,6 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"plantmesh/edge/source/opcua"
+	"plantmesh/edge/source/opcua/trust"
+	"plantmesh/proto/answer"
 )
 
 // What a source's file can say of security, a flag says for browse: advice names it.
@@ -90,5 +93,27 @@ func TestCell(t *testing.T) {
 		if got := cell(in); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)
 		}
+	}
+}
+
+// What a visit failed of is a slug of its own where a script would act on it.
+func TestVisited_HasASlug(t *testing.T) {
+	for want, err := range map[answer.Code]error{
+		answer.Network:        &opcua.VisitError{Text: "security.mode"},
+		answer.UserDenied:     &opcua.VisitError{Kind: opcua.OfLogin, Text: "security.mode"},
+		answer.OwnCertRefused: &opcua.VisitError{Kind: opcua.OfOwnCertificate, Text: "security.mode"},
+		answer.CertUntrusted:  &opcua.VisitError{Err: &trust.Refusal{}, Text: "security.mode"},
+	} {
+		for byFlags, says := range map[bool]string{true: "x: not connected: --mode", false: "x: not connected: security.mode"} {
+			s := server{Config: opcua.Config{Endpoint: "x"}, byFlags: byFlags}
+			got, ok := errors.AsType[*answer.Error](s.visited(err))
+			if !ok || got.Code != want || got.Message != says {
+				t.Errorf("%+v, want %s: %s", got, want, says)
+			}
+		}
+	}
+	s := server{byFlags: true}
+	if err := s.visited(nil); err != nil {
+		t.Errorf("a visit that went well: %v", err)
 	}
 }
