@@ -137,19 +137,22 @@ type Sealer struct {
 	holes    []mesh.Span
 	closed   []part // ended by Begin or a hole, not sealed yet
 	open     part
-	spare    []mesh.Sample // the largest part sealed so far, for the next one
+	spare    *wire.Gather // of a part that was sealed, for one to come
 	voids    []mesh.Void
-	count    int
-	bytes    int
+	closing  int       // samples of closed
+	held     int       // bytes of closed
 	first    time.Time // when Due first saw something waiting
 }
 
 // part is a run of samples with one claim.
 type part struct {
-	samples []mesh.Sample
+	samples *wire.Gather
 	proven  mesh.Span
 	table   *table // the samples refer to it; set when the part is closed
 }
+
+// bytes are what a part counts in a window.
+func (p *part) bytes() int { return p.samples.Len()*sampleBytes + p.samples.Bytes() }
 
 // NewSealer makes a sealer for the source called name, whose samples refer to
 // signals. Zero fields of w get their defaults.
@@ -168,7 +171,7 @@ func NewSealer(w Window, name string, signals []mesh.Signal) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{window: w, source: name, table: d, enc: enc}, nil
+	return &Sealer{window: w, source: name, table: d, enc: enc, open: part{samples: &wire.Gather{}}}, nil
 }
 
 // table is a signal table as it travels.
@@ -207,29 +210,11 @@ func (s *Sealer) Retable(signals []mesh.Signal) error {
 
 // Add takes one sample into the open commit. The sample's bytes belong to the
 // sealer afterwards.
-func (s *Sealer) Add(m mesh.Sample) {
-	*s.Next() = m
-	s.Took()
-}
+func (s *Sealer) Add(m mesh.Sample) { s.open.samples.Add(&m) }
 
-// Next is the place of the next sample of the open commit, for who makes many and
-// would only copy them here. It holds until Took, which must follow before anything
-// else is asked of the sealer but Void; what was there before is to be overwritten.
-func (s *Sealer) Next() *mesh.Sample {
-	n := len(s.open.samples)
-	if n == cap(s.open.samples) {
-		s.open.samples = slices.Grow(s.open.samples, 1)
-	}
-	return &s.open.samples[:n+1][n]
-}
-
-// Took takes the sample at Next.
-func (s *Sealer) Took() {
-	n := len(s.open.samples)
-	s.open.samples = s.open.samples[:n+1]
-	s.count++
-	s.bytes += sampleBytes + len(s.open.samples[n].Value.Bytes)
-}
+// Open takes the samples of the open commit from who has many: through Add, as wire's
+// Gather has it. It holds until anything else is asked of the sealer but Void.
+func (s *Sealer) Open() *wire.Gather { return s.open.samples }
 
 // Begin starts a fresh proof at the instant at: nothing between the proof
 // before and at is claimed. It never moves back behind what is proven.
@@ -316,7 +301,7 @@ func (s *Sealer) say(v mesh.Void) {
 }
 
 // Len is the number of samples waiting for Seal.
-func (s *Sealer) Len() int { return s.count }
+func (s *Sealer) Len() int { return s.closing + s.open.samples.Len() }
 
 // Proof is where the next claim starts: everything before was claimed, or was
 // given up by Begin. 0: nothing was ever proven or begun. A reader keeps it in
@@ -335,11 +320,11 @@ func (s *Sealer) Due(now time.Time) bool {
 	if s.first.IsZero() {
 		s.first = now
 	}
-	return s.bytes >= int(s.window.Bytes) || s.count >= s.window.MaxSamples || now.Sub(s.first) >= time.Duration(s.window.Latency)
+	return s.held+s.open.bytes() >= int(s.window.Bytes) || s.Len() >= s.window.MaxSamples || now.Sub(s.first) >= time.Duration(s.window.Latency)
 }
 
 func (s *Sealer) waiting() bool {
-	return s.count > 0 || len(s.closed) > 0 || len(s.voids) > 0 || !s.open.proven.Empty()
+	return s.Len() > 0 || len(s.closed) > 0 || len(s.voids) > 0 || !s.open.proven.Empty()
 }
 
 // Seal closes the commit: batches in order, then voids, the signal table, and
@@ -359,7 +344,8 @@ func (s *Sealer) Seal(state []byte) (mesh.Offer, error) {
 			return mesh.Offer{}, fmt.Errorf("seal a batch of source %q: %w", s.source, err)
 		}
 		o.Sealed = append(o.Sealed, sealed...)
-		s.keep(p.samples)
+		p.samples.Reset()
+		s.spare = p.samples
 	}
 	for _, v := range s.voids {
 		sealed, err := wire.SealVoid(v)
@@ -368,44 +354,47 @@ func (s *Sealer) Seal(state []byte) (mesh.Offer, error) {
 		}
 		o.Sealed = append(o.Sealed, sealed)
 	}
-	s.closed, s.voids, s.count, s.bytes, s.first = nil, nil, 0, 0, time.Time{}
+	s.closed, s.voids, s.closing, s.held, s.first = nil, nil, 0, 0, time.Time{}
 	return o, nil
-}
-
-// keep keeps a sealed part's room: grown anew for every commit it was the largest
-// cost of a worker that reads much.
-func (s *Sealer) keep(samples []mesh.Sample) {
-	if s.bytes > s.count*sampleBytes {
-		clear(samples) // they hold texts
-	}
-	if cap(samples) > cap(s.spare) {
-		s.spare = samples[:0]
-	}
 }
 
 // sealPart seals one part, as several batches where one would not fit into a
 // message. Only the last one claims: what is claimed must not stand before
 // samples that belong to it.
 func (s *Sealer) sealPart(p part) ([][]byte, error) {
-	b := mesh.Batch{Source: s.source, Table: p.table.hash, Proven: mesh.Span{From: s.complete, To: s.complete}, Complete: s.complete, Samples: p.samples}
+	b := mesh.Batch{Source: s.source, Table: p.table.hash, Proven: mesh.Span{From: s.complete, To: s.complete}, Complete: s.complete}
 	if !p.proven.Empty() {
 		b.Proven, b.Complete = p.proven, p.proven.To
 	}
-	sealed, err := s.enc.Seal(&b)
-	n := len(p.samples)
-	if n > 1 && (errors.Is(err, wire.ErrLimit) || err == nil && len(sealed) > maxSealed) {
-		head, err := s.sealPart(part{samples: p.samples[:n/2], table: p.table})
-		if err != nil {
-			return nil, err
-		}
-		tail, err := s.sealPart(part{samples: p.samples[n/2:], proven: p.proven, table: p.table})
-		return append(head, tail...), err
+	sealed, err := s.enc.SealGather(&b, p.samples)
+	if n := p.samples.Len(); n > 1 && (errors.Is(err, wire.ErrLimit) || err == nil && len(sealed) > maxSealed) {
+		return s.halved(p)
 	}
 	if err != nil {
 		return nil, err
 	}
 	s.complete = b.Complete
 	return [][]byte{sealed}, nil
+}
+
+// halved seals a part as two.
+func (s *Sealer) halved(p part) ([][]byte, error) {
+	all := p.samples.Samples()
+	var halves [2][][]byte
+	for i, of := range [2][]mesh.Sample{all[:len(all)/2], all[len(all)/2:]} {
+		half := part{samples: &wire.Gather{}, table: p.table}
+		for k := range of {
+			half.samples.Add(&of[k])
+		}
+		if i == 1 {
+			half.proven = p.proven
+		}
+		var err error
+		if halves[i], err = s.sealPart(half); err != nil {
+			return nil, err
+		}
+	}
+	return append(halves[0], halves[1]...), nil
 }
 
 // closeClaim ends the open part if it claims something: what is claimed next
@@ -418,10 +407,10 @@ func (s *Sealer) closeClaim() {
 
 // closePart ends the open part if there is anything in it.
 func (s *Sealer) closePart() {
-	if len(s.open.samples) > 0 || !s.open.proven.Empty() {
+	if s.open.samples.Len() > 0 || !s.open.proven.Empty() {
 		s.open.table = s.table
-		s.closed = append(s.closed, s.open)
-		s.open, s.spare = part{samples: s.spare}, nil
+		s.closed, s.closing, s.held = append(s.closed, s.open), s.Len(), s.held+s.open.bytes()
+		s.open, s.spare = part{samples: cmp.Or(s.spare, &wire.Gather{})}, nil
 	}
 }
 

@@ -29,7 +29,10 @@ type Encoder struct {
 	zw     *zstd.Encoder
 	plain  []byte
 	packed []byte
-	w      writer
+	g      Gather
+
+	scattering scattering
+	w          writer
 }
 
 // NewEncoder makes an encoder of level "fastest": level "best" saves 1 % of a
@@ -46,12 +49,31 @@ func NewEncoder() (*Encoder, error) {
 // order of arrival within one: that is the order a verdict's marks count in.
 func (e *Encoder) Seal(b *mesh.Batch) ([]byte, error) {
 	if len(b.Samples) > MaxSamples {
-		return nil, fmt.Errorf("%w: %d samples in a batch, at most %d", ErrLimit, len(b.Samples), MaxSamples)
+		return nil, tooMany(len(b.Samples))
 	}
-	h := mesh.Header{Kind: mesh.KindBatch, About: b.Source, Proven: b.Proven, Complete: b.Complete, Count: uint32(len(b.Samples)), Needs: []mesh.Hash{b.Table}}
+	if len(b.Samples) > 0 && e.w.scatter(&e.scattering, b.Samples) {
+		return e.seal(b, len(b.Samples))
+	}
+	defer e.g.Reset() // it holds bytes of the samples
+	e.g.addAll(b.Samples)
+	return e.SealGather(b, &e.g)
+}
+
+// SealGather is Seal of the samples that g has; b has none.
+func (e *Encoder) SealGather(b *mesh.Batch, g *Gather) ([]byte, error) {
+	if g.Len() > MaxSamples {
+		return nil, tooMany(g.Len())
+	}
+	e.w.group(g)
+	return e.seal(b, g.Len())
+}
+
+// seal seals the n samples that are laid out.
+func (e *Encoder) seal(b *mesh.Batch, n int) ([]byte, error) {
+	h := mesh.Header{Kind: mesh.KindBatch, About: b.Source, Proven: b.Proven, Complete: b.Complete, Count: uint32(n), Needs: []mesh.Hash{b.Table}}
 	p := packed{packing: packedRaw}
-	if len(b.Samples) > 0 {
-		h.Times = e.w.batch(b.Samples)
+	if n > 0 {
+		h.Times = e.w.batch(n)
 		e.plain, p.bits = e.w.parts(e.plain[:0])
 		p.rawLen, p.plain = len(e.plain), e.plain
 		if len(e.plain)+len(p.bits) > MaxRaw {
@@ -63,6 +85,10 @@ func (e *Encoder) Seal(b *mesh.Batch) ([]byte, error) {
 		}
 	}
 	return seal(h, p), nil
+}
+
+func tooMany(n int) error {
+	return fmt.Errorf("%w: %d samples in a batch, at most %d", ErrLimit, n, MaxSamples)
 }
 
 // Decoder opens batches. It keeps its buffers. Not safe for concurrent use.

@@ -24,82 +24,116 @@ const (
 // clocks are the source's, the server's and the agent's.
 const clocks = 3
 
-// clockCode turns one clock of a batch into codes, one a sample.
+// clockCode turns one clock of a batch into codes.
 type clockCode struct {
 	mode  byte
+	each  bool // codes has one for each sample, else one for each side
 	unit  int
 	table table
 	codes []uint64
 }
 
-// choose looks at a clock's readings beside the event times.
-func (c *clockCode) choose(readings []mesh.Nanos, s []mesh.Sample, base mesh.Nanos) {
-	far := false
-	for i, r := range readings {
-		far = far || r-s[i].Time == math.MinInt64 // its code would be none's
-	}
+// choose looks at the readings of clock k beside the event times.
+func (c *clockCode) choose(w *grouping, k int) {
 	switch {
-	case far || c.fewOf(readings):
+	case w.none[k]:
+		c.mode = clockNone
+	case w.time[k]:
+		c.mode = clockTime
+	case c.tabled(w, k, 4+len(w.times)/32): // far smaller than the readings
 		c.mode = clockTable
-		c.table.reset()
-		c.codes = slices.Grow(c.codes[:0], len(s))[:len(s)]
-		for i, r := range readings {
-			if i > 0 && r == readings[i-1] { // as what came in one message has
-				c.codes[i] = c.codes[i-1]
-				continue
-			}
-			c.codes[i] = uint64(c.table.place(uint64(r - base)))
-		}
-	default:
+	case c.near(w, k):
 		c.mode = clockNear
-		c.near(readings, s)
+	default:
+		c.mode = clockTable
+		c.tabled(w, k, len(w.times))
 	}
 }
 
-// fewOf reports whether a table of readings is far smaller than the readings.
-func (c *clockCode) fewOf(readings []mesh.Nanos) bool {
+// tabled gives each reading a place in a table, of at most so many. It reports
+// whether they were no more.
+func (c *clockCode) tabled(w *grouping, k, most int) bool {
 	c.table.reset()
-	most := 4 + len(readings)/32
-	for i, r := range readings {
-		if i > 0 && r == readings[i-1] {
-			continue
+	c.codes = grow(c.codes, len(w.sides))
+	for i := range w.sides {
+		if s := &w.sides[i]; s.isTime[k] == 0 {
+			at := c.table.place(uint64(s.clock[k] - w.from))
+			if at >= most {
+				return false
+			}
+			c.codes[i] = uint64(at)
 		}
-		if c.table.place(uint64(r)) >= most {
-			return false
+	}
+	if c.each = w.mixed[k]; !c.each {
+		return true
+	}
+	sides := slices.Clone(c.codes)
+	c.codes = grow(c.codes, len(w.times))
+	h := 0
+	for _, of := range w.columns {
+		for _, e := range of.entries {
+			c.codes[h] = sides[e.rest.side()]
+			if w.sides[e.rest.side()].isTime[k] != 0 {
+				at := c.table.place(uint64(e.time - w.from))
+				if at >= most {
+					return false
+				}
+				c.codes[h] = uint64(at)
+			}
+			h++
 		}
 	}
 	return true
 }
 
-func (c *clockCode) near(readings []mesh.Nanos, s []mesh.Sample) {
+// near writes the readings as distances from the event times. It reports whether
+// that can be done.
+func (c *clockCode) near(w *grouping, k int) bool {
 	all := units()
-	c.unit = len(all) - 1
-	for i, r := range readings {
-		if d := int64(r - s[i].Time); r != 0 {
-			for c.unit > 0 && d%int64(all[c.unit]) != 0 {
+	c.unit, c.each = len(all)-1, true
+	c.codes = grow(c.codes, len(w.times))
+	for _, of := range w.columns {
+		for i, e := range of.entries {
+			r := w.sides[e.rest.side()].at(k, e.time)
+			d := int64(r - e.time)
+			if d == math.MinInt64 { // its code would be none's
+				return false
+			}
+			c.codes[int(of.from)+i] = uint64(d)
+			for r != 0 && c.unit > 0 && d%int64(all[c.unit]) != 0 {
 				c.unit--
 			}
 		}
 	}
 	unit := int64(all[c.unit])
-	c.codes = slices.Grow(c.codes[:0], len(s))[:len(s)]
-	for i, r := range readings {
-		switch d := int64(r - s[i].Time); {
-		case d == 0:
-			c.codes[i] = nearTime
-		case r == 0:
-			c.codes[i] = nearNone
-		default:
-			c.codes[i] = zigzag(d/unit) + 1
+	for _, of := range w.columns {
+		for i, e := range of.entries {
+			code := &c.codes[int(of.from)+i]
+			switch d := int64(*code); {
+			case d == 0:
+				*code = nearTime
+			case w.sides[e.rest.side()].at(k, e.time) == 0:
+				*code = nearNone
+			default:
+				*code = zigzag(d/unit) + 1
+			}
 		}
 	}
+	return true
 }
 
 // take copies the codes of a signal's samples and reports whether any is not 0.
-func (c *clockCode) take(out []uint64, order []uint32) bool {
+func (c *clockCode) take(out []uint64, of run) bool {
 	var all uint64
-	for i, o := range order {
-		out[i] = c.codes[o]
+	if c.each {
+		copy(out, c.codes[of.from:of.to])
+		for _, code := range out {
+			all |= code
+		}
+		return all != 0
+	}
+	for i := range of.entries {
+		out[i] = c.codes[of.entries[i].rest.side()]
 		all |= out[i]
 	}
 	return all != 0

@@ -85,12 +85,38 @@ func TestBatch_DecodeOfEncodeIsIdentity(t *testing.T) {
 	})
 }
 
-// identical checks that a batch is read as it was sealed, but for the order of signals.
+// identical checks that a batch is read as it was sealed, but for the order of signals:
+// sealed as a whole, and gathered, the second time in the room of the first.
 func identical(t interface{ Fatalf(string, ...any) }, e *Encoder, d *Decoder, b mesh.Batch) {
+	sealed, err := e.Seal(&b)
+	read(t, d, sealed, err, b)
+	g, none := &Gather{}, b
+	none.Samples = nil
+	for range 2 {
+		for i := range b.Samples {
+			x := &b.Samples[i]
+			if x.Value.Type <= mesh.TypeDouble && x.Source == x.Time && x.Seq == 0 && x.Status == 0 && x.Flags == 0 {
+				g.Number(x.Signal, x.Time, x.Server, x.Agent, x.Value.Type, x.Value.Bits)
+			} else {
+				g.Add(x)
+			}
+		}
+		sealed, err = e.SealGather(&none, g)
+		read(t, d, sealed, err, b)
+		if again, err := e.Seal(&mesh.Batch{Source: b.Source, Table: b.Table, Proven: b.Proven, Complete: b.Complete, Samples: g.Samples()}); err != nil || g.Len() != len(b.Samples) {
+			t.Fatalf("%d of %d samples were gathered: %v", g.Len(), len(b.Samples), err)
+		} else {
+			read(t, d, again, err, b)
+		}
+		g.Reset()
+	}
+}
+
+// read checks that sealed is b.
+func read(t interface{ Fatalf(string, ...any) }, d *Decoder, sealed []byte, err error, b mesh.Batch) {
 	want := b
 	want.Samples = slices.Clone(b.Samples)
 	slices.SortStableFunc(want.Samples, func(x, y mesh.Sample) int { return cmp.Compare(x.Signal, y.Signal) })
-	sealed, err := e.Seal(&b)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -49,24 +49,22 @@ type writer struct {
 	clocks   [clocks]clockCode
 	texts    texts
 
-	a, b     []uint64
-	readings []mesh.Nanos
+	a, b []uint64
 }
 
-// batch writes samples and says what time they span.
-func (w *writer) batch(s []mesh.Sample) mesh.Span {
+// batch writes the samples that are laid out and says what time they span.
+func (w *writer) batch(samples int) mesh.Span {
 	w.reset()
 	w.extra, w.kinds, w.hows, w.step = w.extra[:0], w.kinds[:0], w.hows[:0], 0
 	w.statuses.reset()
 	w.statuses.place(0)
 	w.texts.reset()
-	w.group(s)
-	unit := w.divideTimes()
 	for k := range w.clocks {
-		w.chooseClock(k, s)
+		w.clocks[k].choose(&w.grouping, k)
 	}
-	w.a = slices.Grow(w.a[:0], len(s))
-	w.b = slices.Grow(w.b[:0], len(s))
+	unit := w.divideTimes()
+	w.a = slices.Grow(w.a[:0], samples)
+	w.b = slices.Grow(w.b[:0], samples)
 	n := len(w.columns)
 	a := w.a[:n]
 	for i, c := range w.columns {
@@ -82,7 +80,7 @@ func (w *writer) batch(s []mesh.Sample) mesh.Span {
 	}
 	w.ints(a)
 	for _, c := range w.columns {
-		w.column(s, c)
+		w.column(c)
 	}
 
 	w.extra = append(w.extra, byte(unit))
@@ -103,38 +101,12 @@ func (w *writer) parts(b []byte) (plain, bits []byte) {
 	return append(b, w.shape...), w.out.bytes()
 }
 
-// chooseClock gathers a clock's readings where they are worth a look.
-func (w *writer) chooseClock(k int, s []mesh.Sample) {
-	c := &w.clocks[k]
-	switch {
-	case w.none[k]:
-		c.mode = clockNone
-	case w.time[k]:
-		c.mode = clockTime
-	default:
-		r := grow(w.readings, len(s))
-		w.readings = r
-		for i := range s {
-			r[i] = [clocks]mesh.Nanos{s[i].Source, s[i].Server, s[i].Agent}[k]
-		}
-		c.choose(r, s, w.from)
-	}
-}
-
-// divideTimes counts event times from the first, in the largest unit that
-// divides all of them.
+// divideTimes counts event times in the largest unit that divides all of them.
 func (w *writer) divideTimes() (unit int) {
-	var all uint64 // a bit of jitter shows in the low bits
-	for _, c := range w.columns {
-		t := w.times[c.from:c.to]
-		for i := range t {
-			t[i] -= uint64(w.from)
-			all |= t[i]
-		}
-	}
 	each := units()
 	for unit = len(each) - 1; unit > 0; unit-- {
-		if all&(each[unit]&-each[unit]-1) == 0 && w.divide(each[unit]) {
+		// A bit of jitter shows in the low bits.
+		if w.all&(each[unit]&-each[unit]-1) == 0 && w.divide(each[unit]) {
 			return unit
 		}
 	}
@@ -176,27 +148,24 @@ func (w *writer) multiply(k, i int, by uint64) {
 	}
 }
 
-func (w *writer) column(s []mesh.Sample, c run) {
-	order, times := w.order[c.from:c.to], w.times[c.from:c.to]
-	kind, more := byte(kindMixed), byte(0)
-	if t, ok := c.kinds.one(); ok {
-		kind = byte(t)
-	}
-	status, flags, seq := w.sides(s, order)
+func (w *writer) column(c run) {
+	times := w.times[c.from:c.to]
+	more := byte(0)
+	status, flags, seq := w.has(c)
 	at := len(w.kinds)
-	w.kinds = append(w.kinds, kind)
-	if len(order) > 1 && w.timeSteps(times) {
+	w.kinds = append(w.kinds, c.kind)
+	if len(times) > 1 && w.timeSteps(times) {
 		w.kinds[at] |= kindStep
 	}
 	if status {
 		w.kinds[at] |= kindStatus
 	}
-	more |= w.writeSides(s, order, status, flags, seq)
+	more |= w.writeSides(c, status, flags, seq)
 	if more != 0 {
 		w.kinds[at] |= kindMore
 		w.kinds = append(w.kinds, more)
 	}
-	w.values(s, c, kind)
+	w.values(c)
 }
 
 // timeSteps writes the times of a signal after its first as what they are off
@@ -266,30 +235,30 @@ func round(x uint64) uint64 {
 
 // writeSides writes what stands beside times and values, and says what of it
 // there is but statuses.
-func (w *writer) writeSides(s []mesh.Sample, order []uint32, status, flags, seq bool) (more byte) {
-	a := w.a[:len(order)]
+func (w *writer) writeSides(c run, status, flags, seq bool) (more byte) {
+	a := w.a[:c.to-c.from]
 	if status {
-		for i, o := range order {
-			a[i] = uint64(w.statuses.place(uint64(s[o].Status)))
+		for i, e := range c.entries {
+			a[i] = uint64(w.statuses.place(uint64(w.sides[e.rest.side()].status)))
 		}
 		w.ints(a)
 	}
 	if flags {
 		more |= moreFlags
-		for i, o := range order {
-			a[i] = uint64(s[o].Flags)
+		for i, e := range c.entries {
+			a[i] = uint64(w.sides[e.rest.side()].flags)
 		}
 		w.ints(a)
 	}
 	if seq {
 		more |= moreSeq
-		for i, o := range order {
-			a[i] = s[o].Seq
+		for i, e := range c.entries {
+			a[i] = w.sides[e.rest.side()].seq
 		}
 		w.ints(a)
 	}
 	for k := range w.clocks {
-		if c := &w.clocks[k]; c.mode >= clockTable && c.take(a, order) {
+		if code := &w.clocks[k]; code.mode >= clockTable && code.take(a, c) {
 			more |= moreClock << k
 			w.ints(a)
 		}
@@ -297,42 +266,51 @@ func (w *writer) writeSides(s []mesh.Sample, order []uint32, status, flags, seq 
 	return more
 }
 
-// sides reports what a signal's samples have beside times and values.
-func (w *writer) sides(s []mesh.Sample, order []uint32) (status, flags, seq bool) {
+// has reports what a signal's samples have beside times and values.
+func (w *writer) has(c run) (status, flags, seq bool) {
 	if !w.status && !w.flags && !w.seq {
 		return false, false, false
 	}
-	for _, o := range order {
-		status = status || s[o].Status != 0
-		flags = flags || s[o].Flags != 0
-		seq = seq || s[o].Seq != 0
+	for _, e := range c.entries {
+		s := &w.sides[e.rest.side()]
+		status, flags, seq = status || s.status != 0, flags || s.flags != 0, seq || s.seq != 0
 	}
 	return status, flags, seq
 }
 
-func (w *writer) values(s []mesh.Sample, c run, kind byte) {
-	if kind != kindMixed {
-		w.valuesOf(s, c, mesh.Type(kind))
+func (w *writer) values(c run) {
+	if c.kind != kindMixed {
+		bits := w.b[:c.to-c.from]
+		if c.entries == nil {
+			bits = w.bits[c.from:c.to]
+		}
+		for i := range c.entries {
+			bits[i] = c.entries[i].bits
+		}
+		w.valuesOf(c.signal, bits, mesh.Type(c.kind))
 		return
 	}
-	order := w.order[c.from:c.to]
-	a := w.a[:len(order)]
-	for i, o := range order {
-		a[i] = uint64(s[o].Value.Type)
+	a := w.a[:len(c.entries)]
+	for i, e := range c.entries {
+		a[i] = uint64(e.rest.kind())
 	}
 	w.ints(a)
-	for c.from < c.to {
-		t, same := s[w.order[c.from]].Value.Type, c
-		for same.to = c.from + 1; same.to < c.to && s[w.order[same.to]].Value.Type == t; same.to++ {
-			continue
+	for all := c.entries; len(all) > 0; {
+		n, kind := 1, all[0].rest.kind()
+		for n < len(all) && all[n].rest.kind() == kind {
+			n++
 		}
-		w.valuesOf(s, same, t)
-		c.from = same.to
+		bits := w.b[:n]
+		for i := range bits {
+			bits[i] = all[i].bits
+		}
+		w.valuesOf(c.signal, bits, kind)
+		all = all[n:]
 	}
 }
 
-func (w *writer) valuesOf(s []mesh.Sample, c run, t mesh.Type) {
-	bits := w.bits[c.from:c.to]
+func (w *writer) valuesOf(signal uint32, bits []uint64, t mesh.Type) {
+	a := w.a[:len(bits)]
 	switch t {
 	case mesh.TypeNone:
 		return
@@ -340,17 +318,15 @@ func (w *writer) valuesOf(s []mesh.Sample, c run, t mesh.Type) {
 		w.ints(bits)
 		return
 	case mesh.TypeDouble:
-		a := w.a[:len(bits)]
-		likely := &w.likely[c.signal%uint32(len(w.likely))]
+		likely := &w.likely[signal%uint32(len(w.likely))]
 		*likely = scaled(a, bits, *likely)
 		w.hows = append(w.hows, *likely)
 		w.ints(a)
 		return
 	case mesh.TypeString, mesh.TypeBytes, mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent:
 	}
-	a := w.a[:len(bits)]
-	for i, o := range w.order[c.from:c.to] {
-		a[i] = w.texts.place(s[o].Value.Bytes)
+	for i, at := range bits {
+		a[i] = w.texts.place(w.bodies[at])
 	}
 	w.ints(a)
 }

@@ -267,7 +267,7 @@ func choicesText(c *mesh.Choices, most int) string {
 // announce, as those of abstract types. It comes before anything of the message
 // is taken: where the connection breaks here, the message is asked for again.
 func (r *Reader) prepare(ctx context.Context, in *channel.Answer) error {
-	if r.types.book == nil {
+	if r.types.book == nil || !in.Extensions {
 		return nil
 	}
 	for i := range in.Values {

@@ -248,8 +248,12 @@ func (r *Reader) recall() {
 }
 
 // meansAnew reports whether a message has values whose meaning changed and was not
-// looked into since: nothing of it may be taken before that.
-func (r *Reader) meansAnew(values []publish.Value) bool {
+// looked into since: nothing of it may be taken before that. The statuses are the
+// values', or'ed.
+func (r *Reader) meansAnew(values []publish.Value, statuses uint32) bool {
+	if statuses&semanticsChanged == 0 && len(r.checked) == 0 {
+		return false
+	}
 	anew := false
 	for k := range values {
 		if values[k].Status&semanticsChanged == 0 {

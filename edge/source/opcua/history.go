@@ -123,7 +123,7 @@ func (r *Reader) pastValue(ctx context.Context, i int, v *ua.DataValue, now mesh
 	if err := r.learn(ctx, i, &value); err != nil {
 		return err
 	}
-	s := r.sealer.Next()
+	s := &r.sampled
 	err = r.sample(s, r.wants[i], &value, now)
 	s.Status = rawStatus(s.Status)
 	s.Flags |= mesh.FlagHistorical
@@ -134,7 +134,7 @@ func (r *Reader) pastValue(ctx context.Context, i int, v *ua.DataValue, now mesh
 		r.unread.add(r.table[i].Name, s.Time, err)
 	}
 	r.last[i] = max(r.last[i], s.Time)
-	r.sealer.Took()
+	r.sealer.Open().Add(s)
 	return nil
 }
 

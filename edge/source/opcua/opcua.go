@@ -91,14 +91,16 @@ type Reader struct {
 	acks       acks
 	ears       ears
 	past       past
-	text       []byte // of samples since the last block was full
+	text       []byte      // of samples since the last block was full
+	sampled    mesh.Sample // what is made of a value that has more to it than a number
 	types      types
 }
 
 // wanted is what a sample needs of its signal.
 type wanted struct {
-	id   uint32
-	kind mesh.Type
+	id     uint32
+	kind   mesh.Type
+	number mesh.Type // kind, where each number is taken as it comes; else 0
 }
 
 // mark is a commit on its way and the messages in it.
@@ -126,8 +128,12 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 		h.Write(fmt.Appendf(nil, "%s\x00%s\x00%q\x00%d\x00", e.Name, e.Node, e.Types, e.MinSeverity))
 	}
 	r.hash = hex.EncodeToString(h.Sum(nil)[:8])
-	for _, t := range r.table {
-		r.wants = append(r.wants, wanted{t.ID, t.Type})
+	for i, t := range r.table {
+		w := wanted{id: t.ID, kind: t.Type}
+		if i < len(cfg.Signals) && cfg.Signals[i].MaxSilence == 0 && cfg.Signals[i].Deadband == "" && t.Type <= mesh.TypeDouble {
+			w.number = t.Type
+		}
+		r.wants = append(r.wants, w)
 	}
 	r.named, r.drifts, r.checked = r.hash, make([]bool, len(r.nodes)), map[int]bool{}
 	r.revised = newRevised()

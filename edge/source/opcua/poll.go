@@ -259,7 +259,7 @@ func (r *Reader) take(some []int, values []publish.Value, now mesh.Nanos) (unwel
 	for k, i := range some {
 		values[k].Handle = r.state.handle(i, r.again[i])
 	}
-	if r.meansAnew(values) {
+	if r.meansAnew(values, semanticsChanged) {
 		return false, errSemantics
 	}
 	for k, i := range some {

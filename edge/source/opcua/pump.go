@@ -19,7 +19,7 @@ import (
 
 const (
 	// lookEvery is how often the pump looks at its clocks.
-	lookEvery = 50 * time.Millisecond
+	lookEvery = 100 * time.Millisecond
 	// keptAtMost is how many messages a server is taken to keep for Republish
 	// until it shows otherwise: the thousand of servers of some size. Half of it
 	// closes a commit.
@@ -314,7 +314,7 @@ func (r *Reader) deliver(ctx context.Context) error {
 
 // accept gives one notice in order to the sealer.
 func (r *Reader) accept(n notice) error {
-	if r.meansAnew(n.in.Values) {
+	if r.meansAnew(n.in.Values, n.in.Statuses) {
 		return errSemantics
 	}
 	now := r.now()
@@ -324,10 +324,8 @@ func (r *Reader) accept(n notice) error {
 	if r.state.Fresh && believed {
 		r.begin(at, now)
 	}
-	for i := range n.in.Values {
-		if err := r.value(&n.in.Values[i], now); err != nil {
-			return err
-		}
+	if err := r.values(n.in.Values, now); err != nil {
+		return err
 	}
 	for i := range n.in.Events {
 		if err := r.event(n.in, i, now); err != nil {
@@ -368,7 +366,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	if again != r.again[i] {
 		return nil // of a node that the signal had
 	}
-	s := r.sealer.Next()
+	s := &r.sampled
 	err := r.sample(s, r.wants[i], v, now)
 	if s.Status&mesh.StatusOverflow == mesh.StatusOverflow {
 		r.overflow(i, min(s.Time, now))
@@ -400,7 +398,7 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	if s.Flags&mesh.FlagSuspect == 0 {
 		r.last[i] = max(r.last[i], s.Time)
 	}
-	r.sealer.Took()
+	r.sealer.Open().Add(s)
 	return nil
 }
 

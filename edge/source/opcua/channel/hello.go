@@ -53,7 +53,7 @@ func (c *Channel) connect(ctx context.Context) error {
 		_ = conn.Close() // the error that counts is why
 		return fmt.Errorf("dial %s: %w", c.cfg.Endpoint, err)
 	}
-	c.conn = conn
+	c.conn = quieten(conn)
 	c.chunk, c.sendBytes, c.sendParts = int(min(s.receive, chunkBytes)), s.message, s.chunks
 	return nil
 }

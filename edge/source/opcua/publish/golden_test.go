@@ -71,7 +71,7 @@ func golden() []goldenMessage {
 			02000000 00000000 00007a80 00000000`,
 			want: Message{
 				Handle: 7, Sent: noon, Subscription: 5, Available: []uint32{8, 9}, More: true, Sequence: 9, Time: later, Data: 2, Results: []uint32{0, uint32(ua.StatusBadSequenceNumberUnknown)},
-				Status: []uint32{uint32(ua.StatusBadTimeout)},
+				Status: []uint32{uint32(ua.StatusBadTimeout)}, Statuses: uint32(ua.StatusBadNoCommunication) | 0x480,
 				Values: []Value{
 					{Status: uint32(ua.StatusBadNoCommunication)},
 					{Handle: 1, Type: TypeFloat, Status: 0x480, Source: noon, Server: noon, Bits: math.Float64bits(-0.5)},

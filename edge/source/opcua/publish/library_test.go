@@ -100,10 +100,16 @@ func messageDiffers(m *Message, want *ua.NotificationMessage) string {
 	case len(m.Values) != len(items):
 		return fmt.Sprintf("%d values, want %d", len(m.Values), len(items))
 	}
+	statuses, extensions := uint32(0), false
 	for i := range items {
 		if d := valueDiffers(&m.Values[i], items[i]); d != "" {
 			return fmt.Sprintf("value %d: %s", i, d)
 		}
+		statuses |= m.Values[i].Status
+		extensions = extensions || m.Values[i].Type >= TypeExtension
+	}
+	if m.Statuses != statuses || m.Extensions != extensions {
+		return fmt.Sprintf("statuses %x, extensions %t; want %x, %t", m.Statuses, m.Extensions, statuses, extensions)
 	}
 	for i := range events {
 		if d := eventDiffers(&m.Events[i], events[i]); d != "" {

@@ -68,6 +68,8 @@ type Message struct {
 	Time         int64    // PublishTime, in 100 ns since 1601-01-01 UTC; 0: none. See Nanos.
 	Data         int      // notifications that it carried, of any type; 0: a keep-alive
 	Values       []Value  // of all DataChangeNotifications, in order
+	Statuses     uint32   // theirs, or'ed
+	Extensions   bool     // some are of type ExtensionObject or a later one
 	Status       []uint32 // StatusCodes of StatusChangeNotifications, in order
 	Events       []Event  // of all EventNotificationLists, in order
 	Foreign      int      // notifications skipped: of other types, in XML, or without a body
@@ -235,9 +237,12 @@ func (m *Message) dataChange(r *reader) {
 	for i := range items {
 		if size := quick(r.b[r.pos:], &items[i]); size > 0 {
 			r.pos += size
+			m.Statuses |= items[i].Status
 			continue
 		}
 		r.item(&items[i])
+		m.Statuses |= items[i].Status
+		m.Extensions = m.Extensions || items[i].Type >= TypeExtension
 		if r.err != nil {
 			r.at("value", i)
 			return
