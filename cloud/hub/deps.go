@@ -29,6 +29,9 @@ func (h *hub) deps() porthttp.Deps {
 			}
 			return out, err
 		},
+		Stands: func(ctx context.Context, product string) (mesh.Nanos, error) {
+			return runner.Stands(ctx, h.store, product)
+		},
 		Site: h.view, PlantNow: h.now, Changed: h.store.ChangedOut, Agents: h.agents,
 		PlantSpeed: func() float64 {
 			if p := h.plant(); p.Machine != 0 && (p.Stop == 0 || h.now() < p.Stop) {

@@ -153,6 +153,9 @@ type Deps struct {
 	// Sources are those of the site, with how far a product knows each. nil:
 	// nobody asks.
 	Sources func(ctx context.Context, product string) ([]SourceEnd, error)
+	// Stands is the instant through which a product's rows say what is known, where
+	// some of before it are still to be made. nil: all are.
+	Stands func(ctx context.Context, product string) (mesh.Nanos, error)
 	// Parquet begins a file of a product's rows. nil: there is no such format.
 	Parquet  func(w io.Writer, p Product, columns []port.Column) (port.Table, error)
 	Site     func() SiteView

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -421,5 +422,69 @@ func TestFeed_StandsBehindItsRows(t *testing.T) {
 		if want := hub.now.Time().Format(port.Stamp); oee.PlantNow != want {
 			t.Errorf("the state is of %s, now is %s", oee.PlantNow, want)
 		}
+	}
+}
+
+// While a fold takes several passes the sources are known further than the rows say:
+// nobody is told more than the rows, neither at /status nor behind the rows of a pass.
+func TestStatus_StandsWhereTheRowsDo(t *testing.T) {
+	hub := newFake(noon())
+	hub.progress = hub.now
+	deps, stands := hub.deps(), hub.now.Add(-3*time.Hour)
+	deps.Sources = func(context.Context, string) ([]SourceEnd, error) {
+		return []SourceEnd{{"line1-opcua", hub.now}, {"line4-opcua", 0}}, nil
+	}
+	deps.Stands = func(_ context.Context, product string) (mesh.Nanos, error) {
+		if product != "oee" {
+			return math.MaxInt64, nil
+		}
+		return stands, nil
+	}
+	h := New(Config{}, deps, slog.New(slog.DiscardHandler))
+	told := func(product string) mesh.Nanos {
+		t.Helper()
+		var st state
+		if err := json.Unmarshal(get(t, h, "/api/v1/products/"+product+"/status").Body.Bytes(), &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Progress == nil {
+			return 0
+		}
+		at, err := time.Parse(port.Stamp, *st.Progress)
+		if err != nil || st.CatchingUp != (hub.now.Sub(mesh.NanosOf(at)) > time.Minute) {
+			t.Errorf("%s: %+v, %v", product, st, err)
+		}
+		return mesh.NanosOf(at)
+	}
+	for _, c := range []struct{ stands, want mesh.Nanos }{{stands, stands}, {math.MinInt64, 0}, {math.MaxInt64, hub.now}} {
+		if stands = c.stands; told("oee") != c.want || told("coverage") != hub.now {
+			t.Errorf("oee stands at %s and is told at %s, coverage at %s", c.stands, told("oee"), told("coverage"))
+		}
+	}
+
+	s := h.server
+	next, _, err := s.feed.join(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A pass withdraws rows after the feed has asked where the product stands, and before it reads them.
+	hub.put("oee", mesh.Row{Entity: "line1-filler", Key: "hour/x", From: hub.now, State: mesh.RowWithdrawn}, map[string]any{})
+	asked := 0
+	s.deps.Stands = func(_ context.Context, product string) (mesh.Nanos, error) {
+		if product != "oee" {
+			return math.MaxInt64, nil
+		}
+		if asked++; asked == 1 {
+			return math.MaxInt64, nil
+		}
+		return hub.now.Add(-time.Hour), nil
+	}
+	s.feed.pumped = time.Time{}
+	if err := s.feed.pump(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	n, _ := s.feed.after(next)
+	if st := n.stands["oee"]; len(n.frames) != 1 || st.through != hub.now.Add(-time.Hour) || !st.CatchingUp || n.stands["coverage"].CatchingUp {
+		t.Errorf("behind %d frames oee is told at %s, coverage at %s", len(n.frames), st.through, n.stands["coverage"].through)
 	}
 }

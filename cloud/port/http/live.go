@@ -160,6 +160,12 @@ func (f *feed) pump(ctx context.Context, s *server) error {
 		if was, ok := f.stands[p.ID]; !all && ok {
 			f.behind, stands[p.ID] = true, s.aged(was)
 		}
+		// Among the rows may be those of a fold that goes on.
+		st := stands[p.ID]
+		if st.through, err = s.standing(ctx, p.ID, st.through); err != nil {
+			return err
+		}
+		stands[p.ID] = s.aged(st)
 	}
 	f.stands = stands
 	return nil

@@ -160,13 +160,31 @@ func lagging(now, t mesh.Nanos, speed float64) bool {
 }
 
 // nearest takes a product's progress from the sources that are heard: one that
-// is silent says nothing of the others. Where all are silent, it stays.
+// is silent says nothing of the others. Where all are silent, it stays; and it never
+// is beyond rows that are still to be made.
 func (s *server) nearest(ctx context.Context, product string, progress mesh.Nanos, lagging func(mesh.Nanos) bool) ([]sourceState, mesh.Nanos, error) {
 	sources, through, err := s.sources(ctx, product, lagging)
+	if err != nil {
+		return nil, 0, err
+	}
 	if through != 0 {
 		progress = through
 	}
+	// Asked last: a step that comes between is bounded by what it left out itself.
+	progress, err = s.standing(ctx, product, progress)
 	return sources, progress, err
+}
+
+// standing is progress, or as much of it as rows are made of.
+func (s *server) standing(ctx context.Context, product string, progress mesh.Nanos) (mesh.Nanos, error) {
+	if s.deps.Stands == nil {
+		return progress, nil
+	}
+	stands, err := s.deps.Stands(ctx, product)
+	if err != nil {
+		return 0, fmt.Errorf("read where %s stands: %w", product, err)
+	}
+	return min(progress, max(0, stands)), nil
 }
 
 // stamp is an instant in JSON; nil where there is none.

@@ -22,22 +22,43 @@ func (r *Runner) draft(ctx context.Context, x *run, d *diff) error {
 	if err := r.remember(ctx, x, over.since, over.stop); err != nil {
 		return err
 	}
-	if r.def.Fold == product.FoldIntervals {
-		if over.cut = never; over.stop != never && x.state.Started() {
-			over.stays = product.TimeText(x.state.From) // it goes on as it stands
-		}
-		d.compare(x.entity, over, r.intervals(x))
-	} else {
-		drafts, err := r.windows(ctx, x, over)
-		if err != nil {
-			return err
-		}
-		d.compare(x.entity, over, drafts)
+	drafts, left, err := r.drafts(ctx, x, &over)
+	if err != nil {
+		return err
 	}
+	d.compare(x.entity, over, drafts)
+	x.stand(left)
 	if over.stop != never {
 		x.forgetRows(x.upto.Add(-keepRows))
 	}
 	return nil
+}
+
+// drafts are the rows of what a run folded; left is where the first one begins that
+// must wait for more, never: none must.
+func (r *Runner) drafts(ctx context.Context, x *run, over *stretch) (out []product.Draft, left mesh.Nanos, err error) {
+	if r.def.Fold != product.FoldIntervals {
+		return r.windows(ctx, x, *over)
+	}
+	over.cut, left = never, never
+	if over.stop != never && x.state.Started() {
+		over.stays = product.TimeText(x.state.From) // it goes on as it stands
+		if !x.met {
+			left = x.state.From
+		}
+	}
+	return r.intervals(x), left, nil
+}
+
+// stand notes through where the rows of a run stand, the first of those left out
+// begins at left. Those that begin before what was folded anew stand up to there.
+func (x *run) stand(left mesh.Nanos) {
+	switch {
+	case left != never:
+		x.stands = max(min(x.stands, x.since), left)
+	case !x.met:
+		x.stands = x.upto
+	}
 }
 
 // cache has the states of a run stored, and drops those they take the place of.
@@ -86,20 +107,20 @@ func (r *Runner) intervals(x *run) (out []product.Draft) {
 	return out
 }
 
-// windows are those of which a run folded anything. One that an unfinished run
-// came into waits for the rest of it, and one that reaches over the tip for the
-// tip.
-func (r *Runner) windows(ctx context.Context, x *run, over stretch) (out []product.Draft, err error) {
+// windows are those of which a run folded anything. One that reaches over what is
+// folded waits for the rest of it, and one that reaches over the tip for the tip.
+func (r *Runner) windows(ctx context.Context, x *run, over stretch) (out []product.Draft, left mesh.Nanos, err error) {
 	k0, _ := product.Extent(x.view.spans)
-	if !x.state.Started() {
-		return nil, nil
+	if left = never; !x.state.Started() {
+		return nil, left, nil
 	}
 	var all []product.Window
 	meet := mesh.Span{From: max(min(over.since, x.upto-1), k0), To: min(over.stop, x.upto)}
 	need := mesh.Span{From: never, To: always}
 	for _, kind := range r.def.Windows {
 		for _, w := range r.sites.Windows(kind, meet) {
-			if over.stop != never && !x.met && w.To > over.stop || x.tip == nil && w.To > r.lastEdge(x) {
+			if x.upto < x.view.end && w.To > x.upto || x.tip == nil && w.To > r.lastEdge(x) {
+				left = min(left, w.From)
 				continue
 			}
 			all = append(all, w)
@@ -107,11 +128,11 @@ func (r *Runner) windows(ctx context.Context, x *run, over stretch) (out []produ
 		}
 	}
 	if len(all) == 0 {
-		return nil, nil
+		return nil, left, nil
 	}
 	cells, err := r.cells(ctx, x, mesh.Span{From: max(need.From, k0), To: need.To})
 	if err != nil {
-		return nil, err
+		return nil, left, err
 	}
 	for _, w := range all {
 		at, _ := slices.BinarySearchFunc(cells, w.From, func(c product.Cell, t mesh.Nanos) int {
@@ -124,7 +145,7 @@ func (r *Runner) windows(ctx context.Context, x *run, over stretch) (out []produ
 			out = append(out, r.def.WindowDraft(p.site, p.eq, w, cells[at:], x.upto))
 		}
 	}
-	return out, nil
+	return out, left, nil
 }
 
 // lastEdge is the end of the last finished cell before what is folded ends.

@@ -25,6 +25,7 @@ type entity struct {
 
 	edges  []product.Edge // the newest states at the ends of cells, without a hole
 	upto   mesh.Nanos     // through here it is folded; always: it never was
+	stands mesh.Nanos     // through here its rows say what is known: upto, but on the way of a fold of several passes
 	waits  mesh.Nanos     // from here on it is to be folded again, at the next step; never: nothing is
 	mended []product.Edge // edges further back that this pass makes anew
 	tip    *product.State // at upto; nil: to be made from the last edge
@@ -44,10 +45,14 @@ type entity struct {
 
 func newEntity(id string, f feed) *entity {
 	return &entity{
-		id: id, feed: f, held: nowhere(), dirty: never, settled: always, upto: always, waits: never, floor: always,
+		id: id, feed: f, held: nowhere(), dirty: never, settled: always, upto: always, stands: always, waits: never, floor: always,
 		rows: map[string]*kept{}, rowsFrom: never, open: map[string]*kept{},
 	}
 }
+
+// halfway reports whether something before the end of what is known is left for the
+// next step.
+func (e *entity) halfway(end mesh.Nanos) bool { return min(e.upto, e.waits) < end }
 
 // differs notes that inputs of a stretch are others than those that were folded.
 func (e *entity) differs(s mesh.Span) {

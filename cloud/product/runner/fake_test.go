@@ -174,6 +174,7 @@ type fakeOut struct {
 	progress  map[string]mesh.Nanos
 	watermark map[string]mesh.Nanos
 	fail      error
+	committed func(mesh.Step)
 }
 
 func newFakeOut() *fakeOut {
@@ -264,6 +265,9 @@ func (o *fakeOut) Commit(_ context.Context, st mesh.Step) (mesh.Position, error)
 	o.ends[st.Product], o.places[st.Product] = end, st.Place
 	o.progress[st.Product], o.watermark[st.Product] = st.Progress, st.Watermark
 	o.commits++
+	if o.committed != nil {
+		o.committed(st)
+	}
 	return end, nil
 }
 

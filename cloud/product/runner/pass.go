@@ -219,7 +219,7 @@ func (p *pass) rest() {
 			x.reach(x.state.At, false)
 			p.finish(x)
 		case n == 0 && x.state.At == x.since && len(p.done) > 0:
-			x.waits = x.since
+			x.waits, x.stands = x.since, min(x.stands, x.since)
 			p.active = slices.DeleteFunc(p.active, func(o *run) bool { return o == x })
 		}
 	}

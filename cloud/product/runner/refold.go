@@ -118,9 +118,10 @@ func (r *Runner) fold(ctx context.Context, d *diff) error {
 		}
 	}
 	for i, e := range r.entities {
-		if upto := min(e.upto, e.waits); upto < views[i].end { // it goes on at the next step
-			d.more, d.through = true, min(d.through, upto)
+		if e.halfway(views[i].end) { // it goes on at the next step
+			d.more, d.through = true, min(d.through, e.stands)
 		} else {
+			e.stands = e.upto
 			d.final, d.end, d.hole = e.feed.final, e.upto, r.holed(e.feed)
 			d.sweep(e)
 		}

@@ -308,6 +308,27 @@ func TestRunner_AnotherDefinitionFoldsFromNothing(t *testing.T) {
 	sameStates(t, b.out, want)
 }
 
+// A fold that stops in the middle of an hour, where a shift ends, leaves the hours of
+// before as they are.
+func TestRunner_AnHourStandsWhereAFoldStopsWithinTheNext(t *testing.T) {
+	b := newBench(t, Config{Eager: true})
+	b.hub.entries = nil
+	b.hub.site(otherSites()[0].Replace(testSite))
+	for i := range 14 * 6 {
+		at := time.Duration(i) * 10 * time.Minute
+		b.hub.arrive(b.heard(at+10*time.Minute, b.sample(at, "state", mesh.Int(int64([]int{6, 11, 9, 2}[i%4]))), b.sample(at, "produced", mesh.Int(int64(100*i)))), nil)
+	}
+	want := newFakeOut()
+	flushed(t, b.hub, want)
+	b.hub.compacted = len(b.hub.entries)
+	for _, most := range []int{3, 6, 12, 24} { // so many events are read back at once
+		b.out = newFakeOut()
+		b.open(Config{Eager: true, bounds: bounds{bytes: 32 << 20, events: most, read: most, made: 1 << 14}})
+		b.step()
+		compare(t, fmt.Sprint(most, " a piece"), b.out, want)
+	}
+}
+
 // What an older program stored says nothing of how it was made: all of it is looked
 // at once more, in pieces, and stands where it is right.
 func TestRunner_WhatAnOlderProgramStoredIsFoldedOnceMore(t *testing.T) {

@@ -75,6 +75,9 @@ func (r *Runner) standing(ctx context.Context) error {
 		if m.Upto != nil {
 			e.upto, e.ended = *m.Upto, false
 		}
+		if e.stands = e.upto; m.Stands != nil {
+			e.stands = *m.Stands
+		}
 		e.folded = within(v.spans, mesh.Span{From: always, To: e.upto})
 	}
 	q := mesh.RowQuery{Product: r.def.ID, Open: true, Limit: rowsPage, Withdrawn: true}
@@ -89,6 +92,8 @@ func (r *Runner) standing(ctx context.Context) error {
 type mark struct {
 	Floor *mesh.Nanos `json:"floor,omitempty"` // nothing before it is folded
 	Upto  *mesh.Nanos `json:"upto,omitempty"`  // it is folded through here only
+	// Stands: its rows say what is known through here only.
+	Stands *mesh.Nanos `json:"stands,omitempty"`
 }
 
 func (r *Runner) readMarks(ctx context.Context) (marks map[string]mark, err error) {
@@ -96,17 +101,23 @@ func (r *Runner) readMarks(ctx context.Context) (marks map[string]mark, err erro
 	if err != nil {
 		return nil, err
 	}
-	st, ok, err := r.out.State(ctx, r.def.ID, marksKey, stateFrom)
+	r.made = string(made.Bytes)
+	marks, r.marks, err = marksOf(ctx, r.out, r.def.ID)
+	return marks, err
+}
+
+// marksOf are the marks of a product's entities, as they were committed last.
+func marksOf(ctx context.Context, out Output, product string) (marks map[string]mark, b []byte, err error) {
+	st, ok, err := out.State(ctx, product, marksKey, stateFrom)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	r.made, r.marks = string(made.Bytes), st.Bytes
 	if ok {
 		if err := json.Unmarshal(st.Bytes, &marks); err != nil {
-			return nil, mesh.Permanent(fmt.Errorf("decode %s: %w", marksKey, err))
+			return nil, nil, mesh.Permanent(fmt.Errorf("decode %s: %w", marksKey, err))
 		}
 	}
-	return marks, nil
+	return marks, st.Bytes, nil
 }
 
 // marking is what must be known of the entities as they stand.
@@ -117,8 +128,12 @@ func (r *Runner) marking() ([]byte, error) {
 		if e.floor != always {
 			m.Floor = &e.floor
 		}
-		if upto := min(e.upto, e.waits, e.heldFrom()); upto < look(e, horizon).end {
+		end := look(e, horizon).end
+		if upto := min(e.upto, e.waits, e.heldFrom()); upto < end {
 			m.Upto = &upto
+		}
+		if e.halfway(end) {
+			m.Stands = &e.stands
 		}
 		if m != (mark{}) {
 			marks[e.id] = m

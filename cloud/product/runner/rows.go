@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"plantmesh/cloud/product"
@@ -68,7 +69,7 @@ func (d *diff) compare(e *entity, over stretch, drafts []product.Draft) {
 	for key, k := range e.rows {
 		stands := k.from < e.floor && k.to != 0
 		beyond := k.from >= over.stop || k.to > over.cut || k.to == 0 && over.cut != never
-		if k.state != mesh.RowWithdrawn && k.touches(since) && !stay[key] && !stands && !beyond && k.vanishes(since, drafts) {
+		if k.state != mesh.RowWithdrawn && k.touches(since) && !stay[key] && !stands && !beyond && k.vanishes(key, since, drafts) {
 			gone = append(gone, key)
 		}
 	}
@@ -84,13 +85,17 @@ func (d *diff) compare(e *entity, over stretch, drafts []product.Draft) {
 }
 
 // vanishes reports whether a row that no draft continues is in the stretch the
-// drafts speak of. A row that ends where the stretch begins is not, unless it
-// was cut there by what is folded anew.
-func (k *kept) vanishes(since mesh.Nanos, drafts []product.Draft) bool {
+// drafts speak of. A row that ends where the stretch begins is not, unless a draft
+// takes its place: of windows one of the same kind, for a shift says nothing of an
+// hour.
+func (k *kept) vanishes(key string, since mesh.Nanos, drafts []product.Draft) bool {
 	if k.to == 0 || k.to > since {
 		return true
 	}
-	return len(drafts) > 0 && k.from >= drafts[0].From
+	kind, _, windows := strings.Cut(key, "/")
+	return slices.ContainsFunc(drafts, func(x product.Draft) bool {
+		return x.From <= k.from && (!windows || strings.HasPrefix(x.Key, kind+"/"))
+	})
 }
 
 func (d *diff) put(e *entity, x *product.Draft) {

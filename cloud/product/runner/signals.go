@@ -128,6 +128,22 @@ func Ends(ctx context.Context, out Output, product string, site *product.Site) (
 	return ends, nil
 }
 
+// Stands is the instant through which a product's rows say all that it knows: the end
+// of time, but on the way of a fold of several passes.
+func Stands(ctx context.Context, out Output, product string) (stands mesh.Nanos, err error) {
+	marks, _, err := marksOf(ctx, out, product)
+	if err != nil {
+		return 0, fmt.Errorf("look through where rows are made: %w", err)
+	}
+	stands = never
+	for _, m := range marks {
+		if m.Stands != nil {
+			stands = min(stands, *m.Stands)
+		}
+	}
+	return stands, nil
+}
+
 // view reads one equipment.
 type view struct {
 	signals *Signals

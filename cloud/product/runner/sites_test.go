@@ -176,16 +176,21 @@ func definitionOf(t *testing.T, id string) *product.Definition {
 	return defs[slices.IndexFunc(defs, func(d *product.Definition) bool { return d.ID == id })]
 }
 
-// Live with the site changed under way, stopped and begun anew at any moment,
-// gives the rows that a new database gives which has it all from the start.
-func TestRunner_ChangedSitesGiveTheSameRowsOnAnyRoad(t *testing.T) {
-	zone := strings.NewReplacer(`start: "14:00", end: "22:00"`, `start: "13:30", end: "21:15"`, `production_day_start: "06:00"`, `production_day_start: "05:30"`,
-		`{start: "10:00", end: "10:30"}`, `{start: "09:15", end: "09:40"}`)
+// otherSites make another site of testSite, of which none is refused.
+func otherSites() []*strings.Replacer {
+	zone := strings.NewReplacer(`start: "06:00", end: "14:00"`, `start: "05:30", end: "13:30"`, `start: "14:00", end: "22:00"`, `start: "13:30", end: "21:15"`,
+		`start: "22:00", end: "06:00"`, `start: "21:15", end: "05:30"`, `production_day_start: "06:00"`, `production_day_start: "05:30"`, `{start: "10:00", end: "10:30"}`, `{start: "09:15", end: "09:40"}`)
 	mapped := strings.NewReplacer("signals_prefix: l1.filler.", "signals_prefix: l1.other.", "signals_prefix: l1.capper.", "signals_prefix: l1.filler.", "l1.other.", "l1.capper.")
 	moved := strings.NewReplacer("source: s2", "source: s1")
 	gone := strings.NewReplacer("  - {id: l1-capper, line: l1, name: Capper, kind: filler, source: s1, signals_prefix: l1.capper.}\n", "")
 	rates := strings.NewReplacer("a: 0.5", "a: 0.4", "b: 0.25", "b: 0.3, c: 1")
-	files := []*strings.Replacer{zone, mapped, moved, gone, rates}
+	return []*strings.Replacer{zone, mapped, moved, gone, rates}
+}
+
+// Live with the site changed under way, stopped and begun anew at any moment,
+// gives the rows that a new database gives which has it all from the start.
+func TestRunner_ChangedSitesGiveTheSameRowsOnAnyRoad(t *testing.T) {
+	files := otherSites()
 	seeds := uint64(8)
 	if testing.Short() {
 		seeds = 2
