@@ -220,6 +220,13 @@ func (s *Server) Waiting() int {
 	return s.waiting
 }
 
+// Connections is how many are open; of those that ended no request is left.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // now is the server's clock.
 func (s *Server) now() time.Time {
 	_, now := s.times()

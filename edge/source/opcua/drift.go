@@ -201,13 +201,13 @@ func (r *Reader) report(news []string) {
 	if more := len(news) - maxNamed; more > 0 {
 		text += fmt.Sprintf("; and %d more", more)
 	}
-	r.remark("mapping drift: " + text)
+	r.remark(mesh.CauseUnreadable, "mapping drift: "+text)
 }
 
 // remark keeps a note. It takes no time back: the other signals were heard.
-func (r *Reader) remark(note string) {
+func (r *Reader) remark(cause mesh.Cause, note string) {
 	at := r.sealer.Proof()
-	r.sealer.Void(mesh.Void{Cause: mesh.CauseUnreadable, Parts: []mesh.Part{{Source: r.cfg.ID, Times: mesh.Span{From: at, To: at}}}, Note: note})
+	r.sealer.Void(mesh.Void{Cause: cause, Parts: []mesh.Part{{Source: r.cfg.ID, Times: mesh.Span{From: at, To: at}}}, Note: note})
 }
 
 // describe has what is sealed from now on refer to another signal table.

@@ -111,7 +111,7 @@ func (h *historian) fill(ctx context.Context, g gap) (f found, err error) {
 	h.nodes, h.size, h.calls, h.count = g.nodes, pastNodes, 0, 0
 	h.until = time.Now().Add(maxPastTime)
 	h.lacks = lacks{of: map[int]bool{}}
-	if h.deaf != "" {
+	if h.deaf != "" && !g.some {
 		h.lacks.add(h.deaf)
 	}
 	f.end = true

@@ -39,6 +39,7 @@ const (
 type gap struct {
 	span  mesh.Span
 	nodes []*ua.NodeID
+	some  bool // of the others nothing is missing
 }
 
 // found is something of a gap's history.
@@ -70,15 +71,16 @@ func (r *Reader) asksPast(at mesh.Nanos) bool {
 		return true
 	}
 	g.nodes = make([]*ua.NodeID, len(r.items))
-	without, some := r.withoutItem(), false
+	without, some, lacks := r.withoutItem(), false, r.lacking()
 	for i := range r.items {
-		if !without[i] && !r.state.Apart.has(i) {
+		if _, lacking := lacks[i]; !without[i] && !r.state.Apart.has(i) && (lacking || lacks == nil) {
 			g.nodes[i], some = r.items[i].at, true
 		}
 	}
 	if !some {
 		return false
 	}
+	g.some = lacks != nil
 	r.past.asked = true
 	r.state.Asked++
 	r.past.asks <- g // of one, and asked once

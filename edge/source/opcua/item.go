@@ -111,6 +111,7 @@ func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateReq
 			continue
 		}
 		r.isMade(asked.ClientHandle, res.MonitoredItemID)
+		r.deep(r.index(asked), res.RevisedQueueSize)
 		r.revised.item(r.index(asked), asked, res)
 	}
 	return nil
@@ -179,6 +180,9 @@ func (r *Reader) where(i int) string {
 	}
 	return cmp.Or(r.cfg.Signals[i].Node, r.cfg.Signals[i].Path)
 }
+
+// fewer stands in the state of programs that noted no queues.
+const fewer = "keep fewer values than asked"
 
 // revised gathers where a server does less than was asked.
 type revised struct {
@@ -258,7 +262,10 @@ func (v *revised) text() string {
 		out = append(out, fmt.Sprintf("%d signals are sampled less often than asked, down to each %s", n, v.slowest))
 	}
 	if n := len(v.shorter); n > 0 {
-		text := fmt.Sprintf("%d signals keep fewer values than asked, down to %d of %d", n, v.fewest, v.most)
+		text := fmt.Sprintf("%d signals "+fewer+", down to %d of %d", n, v.fewest, v.most)
+		if v.fewest <= 1 {
+			text += ", where changes in an outage are a gap"
+		}
 		if v.bridged > 0 {
 			text += fmt.Sprintf(", %s of an outage", v.bridged)
 		}

@@ -209,7 +209,7 @@ func (r *Reader) part() {
 	}
 	text := strings.Join(texts, ", ")
 	r.log.Warn("signals are read from other nodes than before, or are new", "signals", text)
-	r.remark("signals are read from other nodes than before, or are new, and what they were until their first value is not known: " + text)
+	r.remark(mesh.CauseUnreadable, "signals are read from other nodes than before, or are new, and what they were until their first value is not known: "+text)
 }
 
 // elsewhere are the signals whose node is not the one whose values were kept last.

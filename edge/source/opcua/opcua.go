@@ -91,6 +91,7 @@ type Reader struct {
 	acks       acks
 	ears       ears
 	past       past
+	shallow    shallow
 	text       []byte      // of samples since the last block was full
 	sampled    mesh.Sample // what is made of a value that has more to it than a number
 	types      types
@@ -251,6 +252,17 @@ func statusName(s mesh.Status) string {
 		return fmt.Sprintf("0x%08X", uint32(s))
 	}
 	return strings.ReplaceAll(strings.TrimPrefix(d.Name, "Status"), "ID", "Id")
+}
+
+// fatalError ends the reader: the log can't be reached any more.
+type fatalError struct{ err error }
+
+func (e *fatalError) Error() string { return e.err.Error() }
+func (e *fatalError) Unwrap() error { return e.err }
+
+func fatal(err error) bool {
+	var f *fatalError
+	return errors.As(err, &f)
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

@@ -36,6 +36,7 @@ type plc struct {
 	says   map[uint32]uint32 // limits it says, by their node
 	refuse func(ua.Request) error
 	hangs  func(ua.Request) bool                                               // requests that it does not answer
+	drops  int                                                                 // answers with values that get lost
 	still  bool                                                                // it sends no values
 	down   bool                                                                // no connection comes about
 	item   func(*ua.MonitoredItemCreateRequest, *ua.MonitoredItemCreateResult) // has its say of each item
@@ -68,6 +69,7 @@ type plcItem struct {
 	cell   *cell
 	handle uint32
 	asked  *ua.MonitoringParameters
+	queue  uint32 // values it keeps
 }
 
 type waiting struct {
@@ -242,10 +244,21 @@ func (p *plc) queueOf(c *cell) {
 	for _, s := range p.subs {
 		for _, it := range s.items {
 			if it.cell == c {
-				s.queue = append(s.queue, &ua.MonitoredItemNotification{ClientHandle: it.handle, Value: c.value})
+				s.push(it, c.value)
 			}
 		}
 	}
+}
+
+// push puts a value into an item's queue, over the one before where it holds one.
+func (s *plcSub) push(it *plcItem, v *ua.DataValue) {
+	for _, n := range s.queue {
+		if n.ClientHandle == it.handle && it.queue <= 1 {
+			n.Value = v
+			return
+		}
+	}
+	s.queue = append(s.queue, &ua.MonitoredItemNotification{ClientHandle: it.handle, Value: v})
 }
 
 // pulse sends what waits, or a keep-alive.
@@ -298,6 +311,10 @@ func (p *plc) answer(n uint32, s *plcSub, m *ua.NotificationMessage) {
 		a.AvailableSequenceNumbers = append(a.AvailableSequenceNumbers, seq)
 	}
 	a.ResponseHeader.RequestHandle = w.req.RequestHeader.RequestHandle
+	if p.drops > 0 && len(m.NotificationData) > 0 {
+		p.drops--
+		return
+	}
 	_ = w.sc.SendResponseWithContext(p.t.Context(), w.id, a) // it may be cut
 }
 
@@ -475,7 +492,7 @@ func (p *plc) monitor(r ua.Request) (ua.Response, error) {
 		}
 		p.last++
 		res.MonitoredItemID = p.last
-		s.items[p.last] = &plcItem{cell: c, handle: ask.ClientHandle, asked: ask}
+		s.items[p.last] = &plcItem{cell: c, handle: ask.ClientHandle, asked: ask, queue: res.RevisedQueueSize}
 		first := *c.value
 		first.ServerTimestamp = p.clock.Time() // it is sampled now
 		s.queue = append(s.queue, &ua.MonitoredItemNotification{ClientHandle: ask.ClientHandle, Value: &first})

@@ -24,6 +24,16 @@ func (r *Reader) doubt(doubted bool, at mesh.Nanos) {
 	source.Tell(r.out, r.connected())
 }
 
+// proves claims what a message proves that nothing waits behind.
+func (r *Reader) proves(at, now mesh.Nanos) {
+	if r.shallow.on {
+		r.weighed(at, now)
+	}
+	if !r.state.Fresh {
+		r.sealer.Prove(at - mesh.Nanos(r.cfg.Disorder))
+	}
+}
+
 // begin starts a new proof, where the server's history can't be asked for what
 // lies between the one before and now.
 func (r *Reader) begin(at, now mesh.Nanos) {
@@ -52,7 +62,7 @@ func (r *Reader) missing() (mesh.Cause, string) {
 func (r *Reader) begun(now mesh.Nanos, why string, filled bool) {
 	at, proof := r.state.Heard, r.sealer.Proof()
 	r.state.Fresh, r.state.Heard, r.state.Asked, r.state.Apart = false, 0, 0, nil
-	if !filled {
+	if !filled && !r.lost(why) {
 		if proof > 0 && at > proof && !r.unsure {
 			cause, note := r.missing()
 			if why != "" {
@@ -62,7 +72,11 @@ func (r *Reader) begun(now mesh.Nanos, why string, filled bool) {
 		}
 		r.sealer.Begin(at)
 	}
-	r.unsure, r.spoilt = false, spoilt{}
+	alone := r.lacking() != nil
+	r.unsure, r.spoilt, r.shallow.lacks = false, spoilt{}, nil
+	if alone {
+		return // the others go on
+	}
 	for _, x := range r.state.Refused {
 		r.sealer.Add(mesh.Sample{Signal: r.table[x.Signal].ID, Time: max(r.sealer.Proof(), r.last[x.Signal]), Server: at, Agent: now, Status: x.Status, Flags: mesh.FlagInitial})
 	}

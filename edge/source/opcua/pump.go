@@ -31,17 +31,6 @@ const (
 	leastAlive = 2 * time.Second
 )
 
-// fatalError ends the reader: the log can't be reached any more.
-type fatalError struct{ err error }
-
-func (e *fatalError) Error() string { return e.err.Error() }
-func (e *fatalError) Unwrap() error { return e.err }
-
-func fatal(err error) bool {
-	var f *fatalError
-	return errors.As(err, &f)
-}
-
 // pump publishes, delivers and commits until the connection breaks.
 func (r *Reader) pump(ctx context.Context) error {
 	limit := max(leastAlive, 3*r.state.KeepAlive)
@@ -88,6 +77,9 @@ type pipeline struct {
 	alive   time.Time         // machine time of the last answer
 	regular int               // publish requests that go out again and again
 	extra   int               // publish requests beside them, which carry acknowledgements at once
+	turned  time.Time         // machine time since when turn is at what it does
+	stalled bool              // it was at that for longer than queues of one value bridge
+	sent    int               // answers to come of before the server had nothing to answer to
 }
 
 // posted is a publish request on its way.
@@ -167,7 +159,7 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 			return err
 		}
 	}
-	for {
+	for p.turned = time.Now(); ; p.turn(max(r.state.Bridged, 4*lookEvery)) {
 		var err error
 		select {
 		case <-ctx.Done():
@@ -201,12 +193,18 @@ func (r *Reader) posted(ctx context.Context, p *pipeline, a channel.Posted) erro
 	if p.refused(a, q.once) {
 		return nil
 	}
+	if err := r.starved(ctx, p); err != nil {
+		return err
+	}
 	if !q.once && a.Err == nil {
 		if err := p.post(false); err != nil {
 			return err
 		}
 	}
-	return r.answered(ctx, a)
+	if err := r.answered(ctx, a); err != nil {
+		return err
+	}
+	return r.fed(ctx, p)
 }
 
 // refused counts an answer, and reports whether it only says that the server
@@ -321,7 +319,10 @@ func (r *Reader) accept(n notice) error {
 	at := stamp(n.in.Instant())
 	believed := at != 0 && !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind
 	r.doubt(!believed, at)
-	if r.state.Fresh && believed {
+	switch {
+	case r.shallow.on:
+		r.weigh(n, at, now, believed)
+	case r.state.Fresh && believed:
 		r.begin(at, now)
 	}
 	if err := r.values(n.in.Values, now); err != nil {
@@ -333,11 +334,8 @@ func (r *Reader) accept(n notice) error {
 		}
 	}
 	for _, status := range n.in.Status {
-		// That it was transferred is meant for the session before (OPC 10000-4
-		// §5.14.7); a server may keep it as one of the subscription's messages. Where
-		// another client has taken it, publish says so.
-		if code := ua.StatusCode(status); code != ua.StatusGoodSubscriptionTransferred {
-			return fmt.Errorf("%w: %w", errGone, code)
+		if err := ended(ua.StatusCode(status)); err != nil {
+			return err
 		}
 	}
 	if !n.alive() {
@@ -347,8 +345,8 @@ func (r *Reader) accept(n notice) error {
 	if !n.more && len(n.in.Values) > 0 {
 		r.echo = false
 	}
-	if !n.more && believed && !r.state.Fresh {
-		r.sealer.Prove(at - mesh.Nanos(r.cfg.Disorder))
+	if !n.more && believed {
+		r.proves(at, now)
 	}
 	return nil
 }

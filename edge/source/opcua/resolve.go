@@ -179,6 +179,7 @@ func (r *Reader) adopt() error {
 		}
 	}
 	r.adopted = true
+	r.presume()
 	r.goesOn()
 	return nil
 }
@@ -249,7 +250,7 @@ func (r *Reader) retire(moved []int) error {
 		}
 	}
 	if len(texts) > 0 {
-		r.remark("nodes have moved: " + strings.Join(texts, "; "))
+		r.remark(mesh.CauseUnreadable, "nodes have moved: "+strings.Join(texts, "; "))
 	}
 	return nil
 }

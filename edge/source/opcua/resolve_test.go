@@ -32,6 +32,8 @@ type paper struct {
 	tells []string
 	state []byte
 	table []mesh.Signal
+	full  bool // it takes nothing
+	held  bool // and something waits for that
 }
 
 func (l *paper) Tell(text string) {
@@ -40,9 +42,18 @@ func (l *paper) Tell(text string) {
 	l.tells = append(l.tells, text)
 }
 
-func (l *paper) Append(_ context.Context, o mesh.Offer) (uint64, error) {
+func (l *paper) Append(ctx context.Context, o mesh.Offer) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for l.full {
+		l.held = true
+		l.mu.Unlock()
+		more := pause(ctx, time.Millisecond)
+		l.mu.Lock()
+		if !more {
+			return 0, ctx.Err()
+		}
+	}
 	for _, d := range o.Descriptors {
 		table, err := wire.Signals(d)
 		if err != nil {

@@ -8,8 +8,9 @@ import (
 
 // notice is one notification message or keep-alive on its way.
 type notice struct {
-	in   *channel.Answer
-	more bool // more is waiting at the server: this message proves nothing
+	in    *channel.Answer
+	more  bool // more is waiting at the server: this message proves nothing
+	again bool // it was asked for again
 }
 
 // alive reports whether n is a keep-alive: it carries the number of the next message.

@@ -39,6 +39,9 @@ type state struct {
 	Events       []eventState      `json:"events,omitempty"`     // of the notifiers that items were made for
 	Conditions   conditions        `json:"conditions,omitempty"` // as last seen
 	Shapes       []shaped          `json:"shapes,omitempty"`     // what the server said values are made of, at the last connect
+	Shallow      marks             `json:"shallow,omitempty"`    // signals of which the server keeps one value
+	Bridged      time.Duration     `json:"bridged,omitempty"`    // the outage in which that is no loss: the publishing interval, as the server revised it
+	Unweighed    bool              `json:"unweighed,omitempty"`  // the first values behind an outage are still to come, or to be looked at
 	Kept         sketch            `json:"kept,omitempty"`       // of which nodes the signals' values are; empty: of a program that didn't know
 	Moved        marks             `json:"moved,omitempty"`      // signals whose first value is still to come, and says nothing of before
 	Apart        marks             `json:"apart,omitempty"`      // signals that had another node in the gap before, while Fresh

@@ -1,6 +1,7 @@
 package opcua
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,10 +81,13 @@ func (r *Reader) takeUp(ctx context.Context) error {
 	}
 	r.order = newSequence(after(r.state.Seq))
 	r.available(available)
+	if err := r.doubts(ctx); err != nil {
+		return err
+	}
 	if err := r.republish(ctx, available); err != nil {
 		return err
 	}
-	r.echo = true
+	r.echo, r.shallow.again = true, true
 	return r.remake(ctx, moved)
 }
 
@@ -176,7 +180,7 @@ func (r *Reader) repeated(ctx context.Context, seq uint32, in *channel.Answer) e
 		return fmt.Errorf("%w: republish %d gave message %d, of %d notifications", errGone, seq, in.Sequence, in.Data)
 	}
 	// More may be waiting: a message that comes twice proves nothing.
-	r.order.put(notice{in: in, more: true})
+	r.order.put(notice{in: in, more: true, again: true})
 	return r.deliver(ctx)
 }
 
@@ -208,7 +212,7 @@ func (r *Reader) drop(ctx context.Context) error {
 		}
 	}
 	r.state.Subscription, r.state.Seq, r.state.Created, r.state.Refused, r.state.Again, r.state.Events = 0, 0, 0, nil, nil, nil
-	r.state.Heard = 0
+	r.state.Heard, r.state.Shallow, r.state.Unweighed, r.shallow = 0, nil, false, shallow{}
 	clear(r.again)
 	clear(r.state.Dead)
 	for i := range r.items {
@@ -243,6 +247,7 @@ func (r *Reader) create(ctx context.Context) error {
 		return err
 	}
 	r.sess.owns = true
+	r.state.Bridged = min(cmp.Or(inMillis(s.RevisedPublishingInterval), interval), maxKeepAlive)
 	r.revised, r.state.Revised = newRevised(), ""
 	r.revised.ofSubscription(asked, s)
 	r.sieves()
@@ -278,4 +283,14 @@ func keepAlive(s *ua.CreateSubscriptionResponse, interval time.Duration, count u
 		count = s.RevisedMaxKeepAliveCount
 	}
 	return time.Duration(min(ms*float64(count)*float64(time.Millisecond), float64(maxKeepAlive))), nil
+}
+
+// ended is what a change of the subscription's status means. That it was transferred is
+// meant for the session before (OPC 10000-4 §5.14.7); a server may keep it as one of the
+// subscription's messages. Where another client has taken it, publish says so.
+func ended(code ua.StatusCode) error {
+	if code == ua.StatusGoodSubscriptionTransferred {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errGone, code)
 }
