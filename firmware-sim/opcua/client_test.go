@@ -33,9 +33,6 @@ type rig struct {
 	next uint64
 }
 
-// zero is built once: it is only read, and slow under the race detector.
-var zero = sync.OnceValue(namespaceZero)
-
 func open(t *testing.T, cfg Config, names ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, told: map[uint64]int{}}

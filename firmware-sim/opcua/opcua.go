@@ -77,7 +77,7 @@ var _ plant.Server = (*Server)(nil)
 // Serve listens and prepares the address space of cfg.Source out of signals;
 // nobody is answered before Run. received is called outside all locks.
 func Serve(cfg Config, signals []plant.Signal, received plant.Received, log *slog.Logger) (*Server, error) {
-	return serve(cfg, signals, namespaceZero(), received, log)
+	return serve(cfg, signals, zero(), received, log)
 }
 
 func serve(cfg Config, signals []plant.Signal, zero server.NameSpace, received plant.Received, log *slog.Logger) (*Server, error) {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gopcua/opcua/id"
@@ -78,6 +79,10 @@ func newSpace(s *Server, zero server.NameSpace, signals []plant.Signal) *space {
 	}
 	return p
 }
+
+// zero is namespace 0 of every server: it is only read, and building it takes as
+// long as all the rest of a start.
+var zero = sync.OnceValue(namespaceZero) //nolint:gochecknoglobals // never changes
 
 // namespaceZero is the library's namespace 0. Building it takes 0.2 s and
 // narrates on the standard logger, which nobody else here uses.
