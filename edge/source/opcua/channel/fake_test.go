@@ -95,6 +95,7 @@ func (s *session) echo() error {
 	if err != nil {
 		return err
 	}
+	first := s.token + 1
 	for {
 		kind, b, err := s.next()
 		switch {
@@ -103,9 +104,11 @@ func (s *session) echo() error {
 			s.token++
 			err = s.open(openID(b), 3_600_000)
 		default:
-			// With the token before now and then: it was under way.
+			// With the token before now and then, where there is one: it was under way.
 			now := s.token
-			s.token -= uint32(b[12] & 1 & byte(min(now-1, 1)))
+			if now > first {
+				s.token -= uint32(b[12] & 1)
+			}
 			err = s.message("F", binary.LittleEndian.Uint32(b[12:]), body)
 			s.token = now
 		}
