@@ -55,7 +55,9 @@ func (e *Encoder) Seal(b *mesh.Batch) ([]byte, error) {
 		return e.seal(b, len(b.Samples))
 	}
 	defer e.g.Reset() // it holds bytes of the samples
-	e.g.addAll(b.Samples)
+	for i := range b.Samples {
+		e.g.Add(&b.Samples[i])
+	}
 	return e.SealGather(b, &e.g)
 }
 
@@ -64,7 +66,7 @@ func (e *Encoder) SealGather(b *mesh.Batch, g *Gather) ([]byte, error) {
 	if g.Len() > MaxSamples {
 		return nil, tooMany(g.Len())
 	}
-	e.w.group(g)
+	e.w.group(&e.scattering, g)
 	return e.seal(b, g.Len())
 }
 

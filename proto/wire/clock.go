@@ -69,18 +69,17 @@ func (c *clockCode) tabled(w *grouping, k, most int) bool {
 	}
 	sides := slices.Clone(c.codes)
 	c.codes = grow(c.codes, len(w.times))
-	h := 0
 	for _, of := range w.columns {
-		for _, e := range of.entries {
-			c.codes[h] = sides[e.rest.side()]
-			if w.sides[e.rest.side()].isTime[k] != 0 {
-				at := c.table.place(uint64(e.time - w.from))
+		for h := of.from; h < of.to; h++ {
+			side := w.rests[h].side()
+			c.codes[h] = sides[side]
+			if w.sides[side].isTime[k] != 0 {
+				at := c.table.place(w.times[h])
 				if at >= most {
 					return false
 				}
 				c.codes[h] = uint64(at)
 			}
-			h++
 		}
 	}
 	return true
@@ -93,13 +92,14 @@ func (c *clockCode) near(w *grouping, k int) bool {
 	c.unit, c.each = len(all)-1, true
 	c.codes = grow(c.codes, len(w.times))
 	for _, of := range w.columns {
-		for i, e := range of.entries {
-			r := w.sides[e.rest.side()].at(k, e.time)
-			d := int64(r - e.time)
+		for h := of.from; h < of.to; h++ {
+			t := w.from + mesh.Nanos(w.times[h])
+			r := w.sides[w.rests[h].side()].at(k, t)
+			d := int64(r - t)
 			if d == math.MinInt64 { // its code would be none's
 				return false
 			}
-			c.codes[int(of.from)+i] = uint64(d)
+			c.codes[h] = uint64(d)
 			for r != 0 && c.unit > 0 && d%int64(all[c.unit]) != 0 {
 				c.unit--
 			}
@@ -107,15 +107,15 @@ func (c *clockCode) near(w *grouping, k int) bool {
 	}
 	unit := int64(all[c.unit])
 	for _, of := range w.columns {
-		for i, e := range of.entries {
-			code := &c.codes[int(of.from)+i]
-			switch d := int64(*code); {
+		for h := of.from; h < of.to; h++ {
+			t := w.from + mesh.Nanos(w.times[h])
+			switch d := int64(c.codes[h]); {
 			case d == 0:
-				*code = nearTime
-			case w.sides[e.rest.side()].at(k, e.time) == 0:
-				*code = nearNone
+				c.codes[h] = nearTime
+			case w.sides[w.rests[h].side()].at(k, t) == 0:
+				c.codes[h] = nearNone
 			default:
-				*code = zigzag(d/unit) + 1
+				c.codes[h] = zigzag(d/unit) + 1
 			}
 		}
 	}
@@ -123,7 +123,7 @@ func (c *clockCode) near(w *grouping, k int) bool {
 }
 
 // take copies the codes of a signal's samples and reports whether any is not 0.
-func (c *clockCode) take(out []uint64, of run) bool {
+func (c *clockCode) take(out []uint64, rests []rest, of run) bool {
 	var all uint64
 	if c.each {
 		copy(out, c.codes[of.from:of.to])
@@ -132,8 +132,8 @@ func (c *clockCode) take(out []uint64, of run) bool {
 		}
 		return all != 0
 	}
-	for i := range of.entries {
-		out[i] = c.codes[of.entries[i].rest.side()]
+	for i, r := range rests[of.from:of.to] {
+		out[i] = c.codes[r.side()]
 		all |= out[i]
 	}
 	return all != 0

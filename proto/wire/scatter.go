@@ -7,9 +7,7 @@ import (
 	"plantmesh/proto/mesh"
 )
 
-// scattering puts the samples of a batch that is there as a whole straight into the
-// places where the writer wants them. It takes batches that have nothing but times and
-// numbers, each signal of one type; a Gather takes all others, a tenth slower than this.
+// scattering puts samples into the places where the writer wants them.
 type scattering struct {
 	slots  []slot // by signal id
 	room   int    // of all slots
@@ -27,7 +25,18 @@ type slot struct {
 // signals came in other numbers than those of the batches before.
 const mostBlind = 8
 
-// scatter lays out samples where they are plain enough, and reports whether they are.
+// kindOf is the only type there is, or kindMixed.
+func kindOf(kinds uint32) byte {
+	kind := bits.TrailingZeros32(kinds)
+	if kinds&(kinds-1) != 0 || kind >= kindMixed {
+		return kindMixed
+	}
+	return byte(kind)
+}
+
+// scatter lays out a batch that is there as a whole, without a Gather between. It takes
+// those that have nothing but times and numbers, each signal of one type, and reports
+// whether this is one.
 func (w *grouping) scatter(sc *scattering, s []mesh.Sample) bool {
 	w.columns = w.columns[:0]
 	switch {
@@ -37,25 +46,25 @@ func (w *grouping) scatter(sc *scattering, s []mesh.Sample) bool {
 		fit, plain := w.put(sc, s)
 		if fit || !plain {
 			sc.missed = 0
-			return w.close(sc, plain)
+			return w.close(sc, plain, true)
 		}
 		sc.blind = min(sc.missed, mostBlind)
 		sc.missed++
 	}
-	if !sc.count(s) {
+	if !sc.count(len(s), func(i int) uint32 { return s[i].Signal }) {
 		return false
 	}
 	_, plain := w.put(sc, s)
-	return w.close(sc, plain)
+	return w.close(sc, plain, true)
 }
 
 // count gives each signal a slot of just its size. It reports whether ids are
 // places in a table, as they should be.
-func (sc *scattering) count(s []mesh.Sample) bool {
-	most := uint32(4*len(s) + 4096)
+func (sc *scattering) count(n int, signal func(i int) uint32) bool {
+	most := uint32(4*n + 4096)
 	sc.slots, sc.room = sc.slots[:0], 0
-	for i := range s {
-		id := s[i].Signal
+	for i := range n {
+		id := signal(i)
 		if id >= uint32(len(sc.slots)) {
 			if id >= most {
 				return false
@@ -72,7 +81,7 @@ func (sc *scattering) count(s []mesh.Sample) bool {
 		sl.next, sl.end, sl.kinds = at, at+sl.end, 0
 		at = sl.end
 	}
-	sc.room = len(s)
+	sc.room = n
 	return true
 }
 
@@ -112,21 +121,21 @@ func (w *grouping) put(sc *scattering, s []mesh.Sample) (fit, plain bool) {
 
 // close makes columns of the slots, and slots for the next batch: sources say much the
 // same from one window to the next, so each signal gets what it took and a bit. It
-// reports whether the columns are good.
-func (w *grouping) close(sc *scattering, plain bool) bool {
+// reports whether the columns are good: where only numbers are, those of one type.
+func (w *grouping) close(sc *scattering, plain, numbers bool) bool {
 	began, at, all := uint32(0), uint32(0), uint64(0)
 	for i := range sc.slots {
 		sl := &sc.slots[i]
 		n := sl.next - began
 		if n > 0 && plain {
-			kind := bits.TrailingZeros32(sl.kinds)
-			plain = sl.kinds == 1<<kind && mesh.Type(kind) <= mesh.TypeDouble
+			kind := kindOf(sl.kinds)
+			plain = !numbers || mesh.Type(kind) <= mesh.TypeDouble
 			times := w.times[began:sl.next]
 			for k := range times {
 				times[k] -= uint64(w.from)
 				all |= times[k]
 			}
-			w.columns = append(w.columns, run{signal: uint32(i), from: began, to: sl.next, kind: byte(kind)})
+			w.columns = append(w.columns, run{uint32(i), began, sl.next, kind})
 		}
 		began = sl.end
 		sl.next, sl.end, sl.kinds = at, at+n+n/4+1, 0

@@ -238,27 +238,27 @@ func round(x uint64) uint64 {
 func (w *writer) writeSides(c run, status, flags, seq bool) (more byte) {
 	a := w.a[:c.to-c.from]
 	if status {
-		for i, e := range c.entries {
-			a[i] = uint64(w.statuses.place(uint64(w.sides[e.rest.side()].status)))
+		for i, r := range w.rests[c.from:c.to] {
+			a[i] = uint64(w.statuses.place(uint64(w.sides[r.side()].status)))
 		}
 		w.ints(a)
 	}
 	if flags {
 		more |= moreFlags
-		for i, e := range c.entries {
-			a[i] = uint64(w.sides[e.rest.side()].flags)
+		for i, r := range w.rests[c.from:c.to] {
+			a[i] = uint64(w.sides[r.side()].flags)
 		}
 		w.ints(a)
 	}
 	if seq {
 		more |= moreSeq
-		for i, e := range c.entries {
-			a[i] = w.sides[e.rest.side()].seq
+		for i, r := range w.rests[c.from:c.to] {
+			a[i] = w.sides[r.side()].seq
 		}
 		w.ints(a)
 	}
 	for k := range w.clocks {
-		if code := &w.clocks[k]; code.mode >= clockTable && code.take(a, c) {
+		if code := &w.clocks[k]; code.mode >= clockTable && code.take(a, w.rests, c) {
 			more |= moreClock << k
 			w.ints(a)
 		}
@@ -271,8 +271,8 @@ func (w *writer) has(c run) (status, flags, seq bool) {
 	if !w.status && !w.flags && !w.seq {
 		return false, false, false
 	}
-	for _, e := range c.entries {
-		s := &w.sides[e.rest.side()]
+	for _, r := range w.rests[c.from:c.to] {
+		s := &w.sides[r.side()]
 		status, flags, seq = status || s.status != 0, flags || s.flags != 0, seq || s.seq != 0
 	}
 	return status, flags, seq
@@ -280,32 +280,22 @@ func (w *writer) has(c run) (status, flags, seq bool) {
 
 func (w *writer) values(c run) {
 	if c.kind != kindMixed {
-		bits := w.b[:c.to-c.from]
-		if c.entries == nil {
-			bits = w.bits[c.from:c.to]
-		}
-		for i := range c.entries {
-			bits[i] = c.entries[i].bits
-		}
-		w.valuesOf(c.signal, bits, mesh.Type(c.kind))
+		w.valuesOf(c.signal, w.bits[c.from:c.to], mesh.Type(c.kind))
 		return
 	}
-	a := w.a[:len(c.entries)]
-	for i, e := range c.entries {
-		a[i] = uint64(e.rest.kind())
+	rests, bits := w.rests[c.from:c.to], w.bits[c.from:c.to]
+	a := w.a[:len(rests)]
+	for i, r := range rests {
+		a[i] = uint64(r.kind())
 	}
 	w.ints(a)
-	for all := c.entries; len(all) > 0; {
-		n, kind := 1, all[0].rest.kind()
-		for n < len(all) && all[n].rest.kind() == kind {
+	for len(rests) > 0 {
+		n, kind := 1, rests[0].kind()
+		for n < len(rests) && rests[n].kind() == kind {
 			n++
 		}
-		bits := w.b[:n]
-		for i := range bits {
-			bits[i] = all[i].bits
-		}
-		w.valuesOf(c.signal, bits, kind)
-		all = all[n:]
+		w.valuesOf(c.signal, bits[:n], kind)
+		rests, bits = rests[n:], bits[n:]
 	}
 }
 
