@@ -41,7 +41,7 @@ func TestNumbers_AsValueTakesThem(t *testing.T) {
 	}
 	short, long, counted, quick := reader(), reader(), reader(), 0
 	fits := []byte{publish.TypeBoolean, publish.TypeInt32, publish.TypeUInt16, publish.TypeFloat, publish.TypeString}
-	rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // only spreads the cases
+	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
 		values := make([]publish.Value, rnd.IntN(8))
 		for k := range values {
