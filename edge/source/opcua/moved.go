@@ -234,6 +234,7 @@ func (r *Reader) goesOn() {
 			r.last[i] = max(r.sealer.Proof(), r.before)
 		case r.items[i].made != "":
 			r.keeps(i, r.whereabouts(i))
+			r.initial[i] = r.state.Seq == 0 // nothing came of this subscription yet
 		}
 	}
 }

@@ -134,6 +134,14 @@ func TestReader_AnotherNodeAndNoValueYet(t *testing.T) {
 			if got := again.said(); strings.Contains(got, "0@0 100") {
 				t.Errorf("it kept %s", got)
 			}
+			if name == "subscribed" {
+				again.says(t, "2@0 3")
+				again.mu.Lock()
+				if got := strings.Join(again.first, ", "); got != "0@20 100, 1@0 2, 2@0 3" {
+					t.Errorf("said to be of the beginning: %s", got)
+				}
+				again.mu.Unlock()
+			}
 			until(t, "that is noted", func() bool {
 				again.mu.Lock()
 				defer again.mu.Unlock()
@@ -223,6 +231,27 @@ func TestReader_PolledFromAnotherNode(t *testing.T) {
 	p.now(other, int32(101))
 	r.says(t, "0@21 101")
 	if got, want := r.said(), "0@9 !BadNoData, 0@20 100, 1@0 2, 2@0 3, 0@21 101"; got != want {
+		t.Errorf("it kept %s, want %s", got, want)
+	}
+}
+
+// TestReader_PolledWithOneSignalLess: that another one was refused says nothing of the
+// signal that has its place now.
+func TestReader_PolledWithOneSignalLess(t *testing.T) {
+	p := newPLC(t)
+	p.plant()
+	p.edit(func() { delete(p.cells, "ns=2;s=b") })
+	r := p.run(t, read(500*time.Millisecond), nil)
+	r.says(t, "1@0 !BadNodeIdUnknown")
+	p.pass(10 * time.Second)
+	r.provenTo(t, noon.Add(9*time.Second))
+	r.stop()
+	p.pass(10 * time.Second)
+	cfg := read(500 * time.Millisecond)
+	cfg.Signals = append(cfg.Signals[:1:1], cfg.Signals[2])
+	r = p.run(t, cfg, r)
+	r.says(t, " 3")
+	if got, want := r.said(), "0@0 1, 1@0 3"; got != want {
 		t.Errorf("it kept %s, want %s", got, want)
 	}
 }

@@ -157,6 +157,9 @@ func (r *Reader) locate(ctx context.Context, signals []int) error {
 
 // resumePolls takes up what a run before has read.
 func (r *Reader) resumePolls() {
+	if r.state.Table != r.hash {
+		r.state.Refused = nil // of another file's signals
+	}
 	now := r.fingerprint(func(i int) string { return r.items[i].where() })
 	if r.state.Polled == 0 || r.state.Table != r.hash || r.state.Nodes != now {
 		// What was kept may be of other nodes: nothing is known since.

@@ -27,6 +27,7 @@ type paper struct {
 	n     uint64
 	dec   *wire.Decoder
 	lines []string // "signal second value", in order of arrival
+	first []string // those of them that are said to be of a beginning
 	voids []mesh.Void
 	proof mesh.Nanos
 	tells []string
@@ -87,6 +88,9 @@ func (l *paper) Append(ctx context.Context, o mesh.Offer) (uint64, error) {
 				line += "!" + statusName(s.Status)
 			}
 			l.lines = append(l.lines, line)
+			if s.Flags&mesh.FlagInitial != 0 {
+				l.first = append(l.first, line)
+			}
 		}
 	}
 	l.n, l.state = l.n+1, o.State
