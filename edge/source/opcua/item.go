@@ -13,7 +13,6 @@ import (
 
 	"github.com/gopcua/opcua/ua"
 
-	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 )
 
@@ -103,7 +102,6 @@ func (r *Reader) monitor(ctx context.Context, items []*ua.MonitoredItemCreateReq
 	if len(c.Results) != len(items) {
 		return fmt.Errorf("the server answered %d items with %d results", len(items), len(c.Results))
 	}
-	r.madeAt(mesh.NanosOf(c.ResponseHeader.Timestamp))
 	for k, res := range c.Results {
 		asked := items[k].RequestedParameters
 		if res.StatusCode != ua.StatusOK && uint32(res.StatusCode)&0xC0000000 != 0 {

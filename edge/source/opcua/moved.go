@@ -143,9 +143,9 @@ func (r *Reader) whereabouts(i int) string {
 
 // note brings the state up to what it says of signals.
 func (r *Reader) note() {
-	r.state.Made, r.state.Last = 0, max(r.before, slices.Max(r.last))
+	r.state.Found, r.state.Last = 0, max(r.before, slices.Max(r.last))
 	if len(r.state.Moved) > 0 {
-		r.state.Made = r.made
+		r.state.Found = r.foundAt
 	}
 	if !r.unnoted {
 		return
@@ -171,7 +171,7 @@ func (r *Reader) keeps(i int, node string) {
 // before. Nor does its node's history, as long as nothing is proven.
 func (r *Reader) moves(i int) {
 	r.keeps(i, "")
-	r.items[i].moved, r.items[i].placed = true, false
+	r.items[i].moved, r.items[i].placed, r.foundAt = true, false, r.surveyed
 	r.state.Moved = r.state.Moved.with(i)
 	if r.state.Fresh {
 		r.state.Apart = r.state.Apart.with(i)
@@ -239,27 +239,28 @@ func (r *Reader) goesOn() {
 	}
 }
 
-// madeAt notes the server's clock when items were made or read: no value of theirs is
-// of before, whatever the stamps are that a server keeps beside it.
-func (r *Reader) madeAt(at mesh.Nanos) {
-	if now := r.now(); !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind {
-		r.made = at
-	}
-}
-
-// arrives places the values of a node that is new to its signal: the first one stands
-// at when it was read, and until the device's clock is beyond that those behind it do
-// too: else the first would be the last. A bad one may only stand in for the first.
+// arrives places the values of a node that is new to its signal. The first one stands at
+// when that was found: it may be there since long, and another node's value counts till
+// then. Those behind it follow it until the device's clock is beyond that: else the first
+// would be the last. A bad one may only stand in for the first.
 func (r *Reader) arrives(i int, s *mesh.Sample, is mesh.Status, now mesh.Nanos) {
 	it := &r.items[i]
 	if it.kept != "" {
 		s.Flags &^= mesh.FlagInitial
 	}
-	own := it.placed && s.Time > r.last[i]
-	if !own {
-		notBefore(s, max(r.last[i]+1, r.made), now)
+	least := r.last[i] + 1
+	if !it.placed {
+		found := r.foundAt
+		if found == 0 || source.Suspect(found, now) || now.Sub(found) > source.MaxBehind {
+			found = now
+		}
+		least = max(least, found)
+	} else if s.Time == r.last[i] {
+		least = s.Time
 	}
-	it.placed, it.moved = true, !own || is.IsBad()
+	late := s.Time < least
+	s.Time = max(s.Time, least)
+	it.placed, it.moved = true, late || is.IsBad()
 	r.initial[i] = it.moved
 	if !is.IsBad() && it.kept == "" {
 		r.keeps(i, r.whereabouts(i))

@@ -324,8 +324,8 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// TestReader_TheNewNodesClockIsBehind: its first value stands at when the server read
-// it. What changes then must not lie before that by the device's own clock.
+// TestReader_TheNewNodesClockIsBehind: its first value stands at when the node was
+// found. What changes then must not lie before that by the device's own clock.
 func TestReader_TheNewNodesClockIsBehind(t *testing.T) {
 	p := newPLC(t)
 	a, _, _ := p.plant()
@@ -347,7 +347,7 @@ func TestReader_TheNewNodesClockIsBehind(t *testing.T) {
 		})
 		r.says(t, fmt.Sprint(" ", 101+i))
 	}
-	if got := r.said(); !strings.HasSuffix(got, "0@21 101, 0@22 102, 0@23 103, 0@21.5 104") {
+	if got := r.said(); !strings.HasSuffix(got, "0@20.000000001 101, 0@20.000000002 102, 0@23 103, 0@21.5 104") {
 		t.Errorf("it kept %s", got)
 	}
 }

@@ -70,7 +70,8 @@ type Reader struct {
 	adopted    bool         // items knows what the state's subscription has
 	sameFile   bool         // names and addresses are those of the state that was restored
 	before     mesh.Nanos   // event time of the latest sample of the run before
-	made       mesh.Nanos   // the server's clock when items were made last, or at the last round of reads
+	surveyed   mesh.Nanos   // the server's clock when it was looked last where nodes are
+	foundAt    mesh.Nanos   // the same, of nodes that are new to their signals
 	unnoted    bool         // the state's sketch is to be made anew
 	again      []uint16     // how often the item of each signal was made again
 	order      *sequence
@@ -197,7 +198,7 @@ func (r *Reader) restore(resume []byte) (err error) {
 	if r.state, err = decodeState(resume); err != nil {
 		return err
 	}
-	r.sameFile, r.before, r.made = r.state.Named == r.named, r.state.Last, r.state.Made
+	r.sameFile, r.before, r.foundAt = r.state.Named == r.named, r.state.Last, r.state.Found
 	if r.sameFile {
 		r.recall()
 	}

@@ -246,7 +246,6 @@ func (r *Reader) readValues(ctx context.Context, some []int) (*channel.Answer, e
 func (r *Reader) follows(at, now mesh.Nanos) {
 	believed := at != 0 && !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind
 	r.doubt(!believed, at)
-	r.madeAt(at)
 	since := at.Sub(r.state.Polled) // behind a restart; in one run machine time counts
 	if !r.looked.IsZero() {
 		since = time.Since(r.looked)

@@ -400,16 +400,6 @@ func (r *Reader) value(v *publish.Value, now mesh.Nanos) error {
 	return nil
 }
 
-// notBefore moves the first value of a node that is new to its signal to when it
-// was read there: it may stand since long, and another node's value counts till now.
-func notBefore(s *mesh.Sample, unknown, now mesh.Nanos) {
-	read := s.Server
-	if read == 0 || source.Suspect(read, now) {
-		read = now
-	}
-	s.Time = max(s.Time, read, unknown)
-}
-
 // foreign gives up a subscription that has become somebody else's.
 func (r *Reader) foreign(handle uint32) error {
 	r.state.Subscription = 0 // not ours: neither acknowledge nor delete it

@@ -50,10 +50,11 @@ func (r *Reader) every() []int {
 // namespaces get other indexes, and another node stands where a path leads, whenever
 // a PLC is loaded anew.
 func (r *Reader) survey(ctx context.Context, signals []int) error {
-	uris, err := r.sess.namespaces(ctx)
+	uris, at, err := r.sess.namespaces(ctx)
 	if err != nil {
 		return err
 	}
+	r.surveyed = mesh.NanosOf(at)
 	if r.state.Named != r.named {
 		// The file is another one: its indexes are of now.
 		r.state.Named, r.state.Pinned, r.state.Seen, r.state.Drifted, r.state.Shapes = r.named, map[uint16]string{}, "", nil, nil

@@ -128,7 +128,7 @@ func TestSession_TrustsByAnActOnly(t *testing.T) {
 			}
 			s.trusting(t)
 			asks := func() error {
-				ns, err := s.namespaces(t.Context())
+				ns, _, err := s.namespaces(t.Context())
 				if len(ns) == 0 {
 					return errors.Join(err, errors.New("no namespaces"))
 				}

@@ -247,8 +247,8 @@ func refusal(err error) (code ua.StatusCode, ok bool) {
 	return code, errors.As(err, &code)
 }
 
-// namespaces reads the server's namespace array.
-func (s *session) namespaces(ctx context.Context) ([]string, error) {
+// namespaces reads the server's namespace array; at is the server's clock.
+func (s *session) namespaces(ctx context.Context) (uris []string, at time.Time, err error) {
 	r, err := call[*ua.ReadResponse](ctx, s, &ua.ReadRequest{
 		TimestampsToReturn: ua.TimestampsToReturnNeither,
 		NodesToRead: []*ua.ReadValueID{{
@@ -256,14 +256,14 @@ func (s *session) namespaces(ctx context.Context) ([]string, error) {
 		}},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the namespaces: %w", err)
+		return nil, at, fmt.Errorf("read the namespaces: %w", err)
 	}
 	if len(r.Results) != 1 || r.Results[0].Value == nil {
-		return nil, errors.New("the server gives no namespaces")
+		return nil, at, errors.New("the server gives no namespaces")
 	}
 	ns, ok := r.Results[0].Value.Value().([]string)
 	if !ok {
-		return nil, errors.New("the server's namespaces are no list of texts")
+		return nil, at, errors.New("the server's namespaces are no list of texts")
 	}
-	return ns, nil
+	return ns, r.ResponseHeader.Timestamp, nil
 }

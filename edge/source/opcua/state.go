@@ -45,7 +45,7 @@ type state struct {
 	Kept         sketch            `json:"kept,omitempty"`       // of which nodes the signals' values are; empty: of a program that didn't know
 	Moved        marks             `json:"moved,omitempty"`      // signals whose first value is still to come, and says nothing of before
 	Apart        marks             `json:"apart,omitempty"`      // signals that had another node in the gap before, while Fresh
-	Made         mesh.Nanos        `json:"made,omitempty"`       // the server's clock when items were made or read, while Moved
+	Found        mesh.Nanos        `json:"found,omitempty"`      // the server's clock when their nodes were found
 	Last         mesh.Nanos        `json:"last,omitempty"`       // event time of the latest sample
 }
 
