@@ -1,12 +1,29 @@
 package opcua
 
 import (
+	"encoding/binary"
+	"math"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gopcua/opcua/ua"
 )
+
+func (p *plc) isDown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.down
+}
+
+// fails has the server end the newest connection with an ERR message. The caller
+// holds mu.
+func (p *plc) fails() {
+	b := binary.LittleEndian.AppendUint32([]byte("ERRF"), 16)
+	b = binary.LittleEndian.AppendUint32(b, uint32(ua.StatusBadInternalError))
+	b = binary.LittleEndian.AppendUint32(b, math.MaxUint32) // and no words
+	_, _ = p.cables[len(p.cables)-2].Write(b)               // it may be cut
+}
 
 // tokens has the server know who activates a session the first time.
 func (p *plc) tokens(again func()) {

@@ -2,10 +2,8 @@ package opcua
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"strings"
 	"sync"
@@ -175,21 +173,6 @@ func (p *plc) wire(to string) {
 	})
 }
 
-func (p *plc) isDown() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.down
-}
-
-// fails has the server end the newest connection with an ERR message. The caller
-// holds mu.
-func (p *plc) fails() {
-	b := binary.LittleEndian.AppendUint32([]byte("ERRF"), 16)
-	b = binary.LittleEndian.AppendUint32(b, uint32(ua.StatusBadInternalError))
-	b = binary.LittleEndian.AppendUint32(b, math.MaxUint32) // and no words
-	_, _ = p.cables[len(p.cables)-2].Write(b)               // it may be cut
-}
-
 func (p *plc) header() *ua.ResponseHeader {
 	return &ua.ResponseHeader{Timestamp: p.clock.Time(), ServiceDiagnostics: &ua.DiagnosticInfo{}, AdditionalHeader: ua.NewExtensionObject(nil)}
 }
@@ -248,17 +231,6 @@ func (p *plc) queueOf(c *cell) {
 			}
 		}
 	}
-}
-
-// push puts a value into an item's queue, over the one before where it holds one.
-func (s *plcSub) push(it *plcItem, v *ua.DataValue) {
-	for _, n := range s.queue {
-		if n.ClientHandle == it.handle && it.queue <= 1 {
-			n.Value = v
-			return
-		}
-	}
-	s.queue = append(s.queue, &ua.MonitoredItemNotification{ClientHandle: it.handle, Value: v})
 }
 
 // pulse sends what waits, or a keep-alive.

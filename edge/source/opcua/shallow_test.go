@@ -10,6 +10,17 @@ import (
 	"github.com/gopcua/opcua/ua"
 )
 
+// push puts a value into an item's queue, over the one before where it holds one.
+func (s *plcSub) push(it *plcItem, v *ua.DataValue) {
+	for _, n := range s.queue {
+		if n.ClientHandle == it.handle && it.queue <= 1 {
+			n.Value = v
+			return
+		}
+	}
+	s.queue = append(s.queue, &ua.MonitoredItemNotification{ClientHandle: it.handle, Value: v})
+}
+
 // holds has the server keep so many values of every item.
 func (p *plc) holds(queue uint32) {
 	p.item = func(_ *ua.MonitoredItemCreateRequest, res *ua.MonitoredItemCreateResult) {
