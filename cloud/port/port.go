@@ -15,8 +15,8 @@ import (
 	"plantmesh/proto/mesh"
 )
 
-// Stamp is how instants look in rows: RFC 3339 with milliseconds, as all
-// instants of a plant are whole milliseconds.
+// Stamp is how instants look: RFC 3339 with milliseconds. Those of a source are
+// finer in rows where they are no whole ones, see package product.
 const Stamp = "2006-01-02T15:04:05.000Z07:00"
 
 // Fields are the columns of one row as they go out.
@@ -150,7 +150,11 @@ func (e *Encoder) local(n mesh.Nanos) string {
 	if n == 0 {
 		return "null"
 	}
-	return quote(n.Time().In(e.zone).Format(Stamp))
+	t := n.Time().In(e.zone)
+	if t.Nanosecond()%int(time.Millisecond) != 0 {
+		return quote(t.Format(time.RFC3339Nano))
+	}
+	return quote(t.Format(Stamp))
 }
 
 func quote(s string) string {

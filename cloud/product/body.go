@@ -69,7 +69,7 @@ func (b *body) instant(key string, t mesh.Nanos) {
 	}
 	b.put(key, func(x []byte) []byte {
 		x = append(x, '"')
-		return append(t.Time().AppendFormat(x, timeLayout), '"')
+		return append(appendTime(x, t), '"')
 	})
 }
 

@@ -53,7 +53,7 @@ type Typed struct{ Name, Type string }
 
 // foldVersion is raised whenever the same inputs make other states or rows: what
 // was cached before must not be used then. TestMade_IsRaisedWithTheFold says so.
-const foldVersion = 1
+const foldVersion = 2
 
 // Made names how the product is made. States and rows of another name are not to
 // be gone on from.
@@ -180,7 +180,7 @@ func (d *Definition) offered() ([]string, error) {
 	case d.Fold == FoldCoverage:
 		return []string{"source", "from", "to", "seconds", "cause", "count", "note"}, nil
 	case d.Fold == FoldSamples:
-		return []string{"signal", "equipment", "role", "time", "value", "text", "type", "unit", "status", "quality", "flags", "marks"}, nil
+		return []string{"signal", "equipment", "role", "time", "key", "value", "text", "type", "unit", "status", "quality", "flags", "marks"}, nil
 	case d.Fold == FoldWindows && d.Measure == MeasureRate:
 		return append(window, "items_count", "rate_per_hour", "ideal_rate_per_hour", "ideal_rate_reason", "energy_kwh", "counter_resets_count", "flags"), nil
 	case d.Fold == FoldWindows && d.Measure == MeasureOEE:

@@ -20,6 +20,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+	"time"
 
 	"plantmesh/proto/mesh"
 )
@@ -102,8 +103,13 @@ type Draft struct {
 	Shape string
 }
 
-// timeLayout is how rows write instants: RFC 3339, UTC, whole milliseconds.
-const timeLayout = "2006-01-02T15:04:05.000Z"
+// TimeText is the instant as rows and their keys write it: RFC 3339, UTC, with
+// milliseconds, and finer where it is no whole one. Two rows may begin within one.
+func TimeText(t mesh.Nanos) string { return string(appendTime(nil, t)) }
 
-// TimeText is the instant as rows write it.
-func TimeText(t mesh.Nanos) string { return t.Time().Format(timeLayout) }
+func appendTime(b []byte, t mesh.Nanos) []byte {
+	if t%mesh.Nanos(time.Millisecond) != 0 {
+		return t.Time().AppendFormat(b, time.RFC3339Nano)
+	}
+	return t.Time().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+}

@@ -2,6 +2,8 @@ package product
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"slices"
 
@@ -81,6 +83,8 @@ func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 	b.text("equipment", e.ID)
 	b.text("role", s.RoleName(r.Name))
 	b.instant("time", x.Time)
+	key := r.key()
+	b.text("key", key)
 	b.put("value", func(buf []byte) []byte { return appendValue(buf, x.Value, r.Fields) })
 	b.words("text", r.Choices.Text(x.Value))
 	b.text("type", x.Value.Type.String())
@@ -89,17 +93,20 @@ func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 	b.text("quality", quality(x.Status))
 	b.list("flags", flagNames(x.Flags))
 	b.put("marks", func(buf []byte) []byte { return appendMarks(buf, r.Marks) })
-	return Draft{Key: TimeText(x.Time) + "/" + r.Name + eventKey(x.Value), From: x.Time, To: x.Time, Body: b.bytes()}
+	return Draft{Key: TimeText(x.Time) + "/" + r.Name + "/" + key, From: x.Time, To: x.Time, Body: b.bytes()}
 }
 
-// eventKey tells events of one notifier and one time apart: several of them are no
-// revisions of each other. Keys stand in the order of the values, as the rows do.
-func eventKey(v mesh.Value) string {
-	const most = 64 // bytes: an event begins with its id, which has 16 bytes as a rule
-	if v.Type != mesh.TypeEvent {
-		return ""
-	}
-	return "/" + hex.EncodeToString(v.Bytes[:min(len(v.Bytes), most)])
+// key tells samples of one signal and one time apart: two alarms of one cycle of a
+// controller, or two values under a coarse clock, are no revisions of each other. It
+// is a sum over what else makes a sample one, see same.
+func (r *Reading) key() string {
+	x := &r.Sample
+	b := make([]byte, 0, 64)
+	b = binary.LittleEndian.AppendUint64(b, x.Seq)
+	b = binary.LittleEndian.AppendUint32(b, uint32(x.Status))
+	b = binary.LittleEndian.AppendUint64(append(b, byte(x.Value.Type)), x.Value.Bits)
+	sum := sha256.Sum256(append(b, x.Value.Bytes...))
+	return hex.EncodeToString(sum[:8])
 }
 
 func quality(s mesh.Status) string {

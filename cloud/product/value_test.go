@@ -2,6 +2,7 @@ package product
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"plantmesh/proto/mesh"
@@ -58,20 +59,21 @@ func TestSignalDraft_BodiesAreRead(t *testing.T) {
 	}
 }
 
-// Events of one notifier and one instant are rows of their own, in the order of
-// their keys, and one that came over two roads is one.
+// Events of one notifier and one instant are rows of their own, however long the part
+// is that their ids share, and one that came over two roads is one.
 func TestSignalDraft_EventsOfOneInstant(t *testing.T) {
 	sig := mesh.Signal{Name: "line1.press.alarms", Type: mesh.TypeEvent, Fields: []mesh.Field{{Name: "event_id", Type: mesh.TypeString}, {Name: "active", Type: mesh.TypeBool}}}
 	event := func(id string, flags uint32) Reading {
 		i := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: []mesh.Item{{Value: mesh.Text(id)}, {Value: mesh.Bool(true)}}}
 		return ReadingOf(&sig, mesh.Sample{Time: 5, Flags: flags, Value: mesh.Value{Type: mesh.TypeEvent, Bytes: wire.AppendItem(nil, i)}}, nil)
 	}
-	rows := Collapse([]Reading{event("00c2", 0), event("00b1", mesh.FlagInitial), event("00a3", 0), event("00b1", 0)})
+	long := strings.Repeat("00", 60)
+	rows := Collapse([]Reading{event(long+"c2", 0), event(long+"b1", mesh.FlagInitial), event(long+"a3", 0), event(long+"b1", 0)})
 	if len(rows) != 3 {
 		t.Fatalf("%d rows", len(rows))
 	}
-	last := ""
-	for i, id := range []string{"00a3", "00b1", "00c2"} {
+	keys := map[string]bool{}
+	for i, id := range []string{"a3", "b1", "c2"} {
 		x := (&Definition{}).SignalDraft(&Site{}, &Equipment{}, &rows[i])
 		var row struct {
 			Value struct {
@@ -80,12 +82,49 @@ func TestSignalDraft_EventsOfOneInstant(t *testing.T) {
 			} `json:"value"`
 			Type string `json:"type"`
 		}
-		if err := json.Unmarshal(x.Body, &row); err != nil || row.Value.ID != id || !row.Value.Active || row.Type != "event" {
+		if err := json.Unmarshal(x.Body, &row); err != nil || row.Value.ID != long+id || !row.Value.Active || row.Type != "event" {
 			t.Errorf("row %d: %s, %v", i, x.Body, err)
 		}
-		if x.Key <= last {
-			t.Errorf("key %q behind %q", x.Key, last)
+		keys[x.Key] = true
+	}
+	if len(keys) != 3 {
+		t.Errorf("the keys are %v", keys)
+	}
+}
+
+// Whatever makes a sample one of its own makes its key one; the road it came makes none.
+func TestSignalDraft_EverySampleHasItsKey(t *testing.T) {
+	plain := mesh.Sample{Time: 5_000_000, Value: mesh.Int(1)}
+	key := func(change func(*Reading)) string {
+		r := Reading{Name: "line1.press.temp", Sample: plain}
+		change(&r)
+		return (&Definition{}).SignalDraft(&Site{}, &Equipment{}, &r).Key
+	}
+	was := key(func(*Reading) {})
+	seen := map[string]bool{was: true}
+	for what, change := range map[string]func(*Reading){
+		"time":   func(r *Reading) { r.Sample.Time += 100 },
+		"signal": func(r *Reading) { r.Name += "s" },
+		"seq":    func(r *Reading) { r.Sample.Seq = 1 },
+		"status": func(r *Reading) { r.Sample.Status = mesh.StatusBadNoData },
+		"value":  func(r *Reading) { r.Sample.Value = mesh.Int(2) },
+		"type":   func(r *Reading) { r.Sample.Value = mesh.Uint(1) },
+		"text":   func(r *Reading) { r.Sample.Value = mesh.Text("\x01") },
+	} {
+		if k := key(change); seen[k] {
+			t.Errorf("another %s has the key %q of another sample", what, k)
+		} else {
+			seen[k] = true
 		}
-		last = x.Key
+	}
+	for what, change := range map[string]func(*Reading){
+		"agent":  func(r *Reading) { r.Sample.Agent = 7 },
+		"server": func(r *Reading) { r.Sample.Server = 7 },
+		"flags":  func(r *Reading) { r.Sample.Flags = mesh.FlagHistorical },
+		"marks":  func(r *Reading) { r.Marks = []mesh.Mark{{Rule: "x"}} },
+	} {
+		if k := key(change); k != was {
+			t.Errorf("by its %s the sample has the key %q, not %q", what, k, was)
+		}
 	}
 }

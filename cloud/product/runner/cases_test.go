@@ -256,7 +256,7 @@ func TestSignals_PagesInOrder(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, r := range rows {
-				got = append(got, r.Key)
+				got = append(got, r.Key[:strings.LastIndexByte(r.Key, '/')])
 			}
 			if next == "" {
 				break
@@ -276,43 +276,80 @@ func TestSignals_PagesInOrder(t *testing.T) {
 	}
 }
 
-// Events of one instant are no revisions of each other: each is on a page of its own.
-func TestSignals_PagesEventsOfOneInstant(t *testing.T) {
+// Samples of one instant are no revisions of each other, be they events whose ids share
+// a long part, or values under a clock too coarse for them: each is on one page, whatever
+// a page holds, and one that came twice is one.
+func TestSignals_PagesSamplesOfOneInstant(t *testing.T) {
 	b := newBench(t, Config{Eager: true})
+	long := strings.Repeat("0f", 60)
 	var all []mesh.Sample
-	for _, id := range []string{"c2", "a1", "b7"} {
-		i := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: []mesh.Item{{Value: mesh.Text(id)}}}
+	var want []string
+	for _, id := range []string{"a1", "b7", "c2"} {
+		i := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: []mesh.Item{{Value: mesh.Text(long + id)}}}
 		all = append(all, b.sample(time.Minute, "energy", mesh.Value{Type: mesh.TypeEvent, Bytes: wire.AppendItem(nil, i)}))
+		want = append(want, "l1.filler.energy {\"1\":\""+long+id+"\"}")
 	}
+	for i := range 3 {
+		s := b.sample(time.Minute, "produced", mesh.Int(int64(7-i)))
+		s.Seq = uint64(i + 1) // the order of the device goes before that of values
+		all = append(all, s, b.sample(time.Minute+time.Duration(i+1)*100*time.Nanosecond, "produced", mesh.Int(7)))
+		want = append(want, fmt.Sprint("l1.filler.produced ", 7-i))
+	}
+	want = append(want, slices.Repeat([]string{"l1.filler.produced 7"}, 3)...)
+	slices.Reverse(all)
 	b.hub.arrive(b.heard(time.Hour, all...), nil)
-	b.hub.arrive(b.f.batch("s1", mesh.Span{}, 0, all[:1]), nil) // once more, as a history gives it
+	b.hub.arrive(b.f.batch("s1", mesh.Span{}, 0, all), nil) // once more, as a history gives it
 	b.step()
-	var def *product.Definition
-	for _, d := range definitions(t) {
-		if d.ID == "signals" {
-			def = d
+	view := NewSignals(definitionOf(t, "signals"), b.hub, b.out)
+	for _, limit := range []int{1, 2, 4, 1000} {
+		q := mesh.RowQuery{Limit: limit, Entities: []string{"l1-filler"}}
+		var got []string
+		keys := map[string]bool{}
+		for more := true; more && len(got) <= len(want); more = q.After != "" {
+			rows, next, err := view.Rows(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range rows {
+				var row struct {
+					Signal, Time, Key string
+					Value             json.RawMessage
+				}
+				if err := json.Unmarshal(r.Body, &row); err != nil {
+					t.Error(err)
+				}
+				got = append(got, row.Signal+" "+string(row.Value))
+				keys[row.Signal+row.Time+row.Key] = true // the primary key of the contract
+			}
+			q.After = next
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("pages of %d have\n%s, want\n%s", limit, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if len(keys) != len(want) {
+			t.Errorf("pages of %d: %d rows have %d keys", limit, len(want), len(keys))
 		}
 	}
-	view, q := NewSignals(def, b.hub, b.out), mesh.RowQuery{Limit: 1, Entities: []string{"l1-filler"}}
-	var got []string
-	for more := true; more; more = q.After != "" {
-		rows, next, err := view.Rows(t.Context(), q)
-		if err != nil {
-			t.Fatal(err)
+}
+
+// A machine may change its state twice in a millisecond: both are rows, each once.
+func TestRunner_StatesWithinAMillisecond(t *testing.T) {
+	b := newBench(t, Config{Eager: true})
+	const micro = time.Microsecond
+	b.hub.arrive(b.heard(10*time.Minute, b.sample(0, "state", mesh.Int(6)), b.sample(time.Minute+100*micro, "state", mesh.Int(11)),
+		b.sample(time.Minute+400*micro, "state", mesh.Int(9)), b.sample(2*time.Minute, "state", mesh.Int(6))), nil)
+	b.step()
+	n := len(b.out.log)
+	for key, seconds := range map[time.Duration]float64{0: 60.0001, time.Minute + 100*micro: 0.0003, time.Minute + 400*micro: 59.9996} {
+		row, m := b.row("equipment-state", at(key))
+		if m["duration_seconds"] != seconds || m["from"] != at(key) || row.State != mesh.RowFinal || row.Revision != 1 {
+			t.Errorf("%s: revision %d in state %d of %v", at(key), row.Revision, row.State, m)
 		}
-		for _, r := range rows {
-			var row struct {
-				Value map[string]string `json:"value"`
-			}
-			if err := json.Unmarshal(r.Body, &row); err != nil {
-				t.Error(err)
-			}
-			got = append(got, row.Value["1"])
-		}
-		q.After = next
 	}
-	if !slices.Equal(got, []string{"a1", "b7", "c2"}) {
-		t.Errorf("the pages have %s", got)
+	b.hub.arrive(b.f.batch("s1", mesh.Span{}, 0, []mesh.Sample{b.sample(30*time.Second, "state", mesh.Int(6))}), nil) // folds it again
+	b.step()
+	if len(b.out.log) != n {
+		t.Errorf("what says the same again wrote %d rows", len(b.out.log)-n)
 	}
 }
 

@@ -71,7 +71,7 @@ func (l *Latest) ofSource(ctx context.Context, site *product.Site, name string, 
 		e := &site.Equipment[i]
 		v := view{prefix: q.Prefix, final: src.voices.Watermark}
 		r := product.ReadingOf(&n.Signal, n.Sample, n.Marks)
-		if x := l.def.SignalDraft(site, e, &r); !v.skip(&x) {
+		if x := l.def.SignalDraft(site, e, &r); !v.skip(&x, r.Name) {
 			rows = append(rows, v.row(l.def.ID, e.ID, &x, n.Sample.Agent))
 		}
 	}

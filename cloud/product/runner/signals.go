@@ -1,12 +1,14 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"plantmesh/cloud/product"
@@ -151,6 +153,7 @@ type view struct {
 	id      string
 	limit   int
 	after   signalCursor
+	passed  bool // the row that after names
 	prefix  string
 
 	// Of the revision of the site at hand:
@@ -231,7 +234,7 @@ func (v *view) piece(ctx context.Context, span mesh.Span, most int64) (out []mes
 	readings = product.Collapse(readings)
 	for i := range readings {
 		x := v.signals.def.SignalDraft(v.site, e, &readings[i])
-		if v.skip(&x) {
+		if v.skip(&x, readings[i].Name) {
 			continue
 		}
 		if out = append(out, v.row(v.signals.def.ID, e.ID, &x, readings[i].Sample.Agent)); len(out) >= v.limit {
@@ -251,11 +254,20 @@ func (v *view) row(id, entity string, x *product.Draft, made mesh.Nanos) mesh.Ro
 }
 
 // skip reports whether a row was given before, or isn't asked for.
-func (v *view) skip(x *product.Draft) bool {
-	if len(v.prefix) > 0 && (len(x.Key) < len(v.prefix) || x.Key[:len(v.prefix)] != v.prefix) {
+func (v *view) skip(x *product.Draft, signal string) bool {
+	if !strings.HasPrefix(x.Key, v.prefix) {
 		return true
 	}
-	return v.after.Entity != "" && (x.From < v.after.Time || x.From == v.after.Time && x.Key <= v.after.Key)
+	if v.after.Entity == "" || v.passed || x.From != v.after.Time {
+		return v.after.Entity != "" && x.From < v.after.Time
+	}
+	// Samples of one instant stand in the order of signals, those of one signal in
+	// that of folding, which their keys don't tell.
+	if c := cmp.Compare(signal, v.after.signal()); c != 0 {
+		return c < 0
+	}
+	v.passed = x.Key == v.after.Key
+	return true
 }
 
 // pick takes the samples of this equipment in span.
@@ -280,6 +292,12 @@ func (v *view) pick(out []product.Reading, it *Item, span mesh.Span) []product.R
 		out = append(out, product.ReadingOf(sig, it.Samples[i], marks[uint32(i)]))
 	}
 	return out
+}
+
+// signal is whose row the page ended with: a key is "<time>/<signal>/<sum>".
+func (c signalCursor) signal() string {
+	_, rest, _ := strings.Cut(c.Key, "/")
+	return rest[:max(0, strings.LastIndexByte(rest, '/'))]
 }
 
 func (c signalCursor) String() string {

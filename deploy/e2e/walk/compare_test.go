@@ -271,7 +271,7 @@ func (w *walk) compareSignals(f *findings, gaps map[string][]mesh.Span) {
 	}
 	w.signals(func(r *mesh.Row) {
 		f.rows++
-		signal := r.Key[bytes.IndexByte([]byte(r.Key), '/')+1:]
+		signal := signalOf(r)
 		s := all[name{int64(r.From), signal}]
 		if s == nil || !says(r.Body, s.emission) {
 			f.mismatched++
@@ -294,6 +294,11 @@ func (w *walk) compareSignals(f *findings, gaps map[string][]mesh.Span) {
 			f.say("signals %s at %s: missing, and no gap says so", k.signal, s.emission.Time)
 		}
 	}
+}
+
+// signalOf is whose sample a row of product signals is: its key is "<time>/<signal>/<sum>".
+func signalOf(r *mesh.Row) string {
+	return r.Key[strings.IndexByte(r.Key, '/')+1 : strings.LastIndexByte(r.Key, '/')]
 }
 
 // signals calls each with every row of product signals.

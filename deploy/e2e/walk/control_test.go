@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 
 	"plantmesh/cloud/product"
@@ -113,8 +112,7 @@ func TestWalk_LatestIsTheLastOfEverySignal(t *testing.T) {
 	for range 2 {
 		want := map[string]string{}
 		w.signals(func(r *mesh.Row) {
-			_, name, _ := strings.Cut(r.Key, "/")
-			want[r.Entity+" "+name] = fmt.Sprint(r.From, r.State, string(r.Body))
+			want[r.Entity+" "+signalOf(r)] = fmt.Sprint(r.From, r.State, string(r.Body))
 		})
 		defs, err := product.Definitions()
 		w.check(err)
@@ -122,9 +120,9 @@ func TestWalk_LatestIsTheLastOfEverySignal(t *testing.T) {
 		rows, err := runner.NewLatest(runner.NewSignals(defs[i], w.hub.store, w.hub.store), w.hub.store, func() mesh.Nanos { return w.plant }).Latest(w.ctx, mesh.RowQuery{})
 		w.check(err)
 		got := map[string]string{}
-		for _, r := range rows {
-			_, name, _ := strings.Cut(r.Key, "/")
-			got[r.Entity+" "+name] = fmt.Sprint(r.From, r.State, string(r.Body))
+		for i := range rows {
+			r := &rows[i]
+			got[r.Entity+" "+signalOf(r)] = fmt.Sprint(r.From, r.State, string(r.Body))
 		}
 		if len(got) != len(rows) || len(got) == 0 || !maps.Equal(got, want) {
 			t.Errorf("%d signals, want %d", len(got), len(want))
