@@ -216,6 +216,7 @@ func TestReader_QueuesThatNobodyNoted(t *testing.T) {
 	r.says(t, "0@11 6")
 	r.provenTo(t, noon.Add(6*time.Second))
 	r.stop()
+	p.cut() // else it may still answer to who is gone, which is no outage
 	s, err := decodeState(r.state)
 	if err != nil {
 		t.Fatal(err)
