@@ -86,8 +86,8 @@ func TestReader_AQueueOfOneHidesWhatItLost(t *testing.T) {
 				r.stop()
 			} else {
 				p.edit(func() { p.down = true })
-				p.cut()
 			}
+			p.cut() // else it may still answer to who is gone, which is no outage
 			p.changes(a, 11, 12)
 			p.pass(time.Second)
 			if c.restart {
@@ -216,7 +216,7 @@ func TestReader_QueuesThatNobodyNoted(t *testing.T) {
 	r.says(t, "0@11 6")
 	r.provenTo(t, noon.Add(6*time.Second))
 	r.stop()
-	p.cut() // else it may still answer to who is gone, which is no outage
+	p.cut()
 	s, err := decodeState(r.state)
 	if err != nil {
 		t.Fatal(err)
