@@ -67,6 +67,18 @@ func (r row) number(column string) float64 {
 
 // rows calls f with every row of a product.
 func (d *demo) rows(ctx context.Context, product string, query url.Values, f func(row)) error {
+	return d.lines(ctx, product, query, func(line []byte) error {
+		var r row
+		if err := json.Unmarshal(line, &r); err != nil {
+			return err
+		}
+		f(r)
+		return nil
+	})
+}
+
+// lines calls f with every row of a product as it stands.
+func (d *demo) lines(ctx context.Context, product string, query url.Values, f func([]byte) error) error {
 	if query == nil {
 		query = url.Values{}
 	}
@@ -78,14 +90,10 @@ func (d *demo) rows(ctx context.Context, product string, query url.Values, f fun
 	defer body.Close() //nolint:errcheck // it was read to its end
 	s := bufio.NewScanner(body)
 	s.Buffer(nil, 4<<20)
-	for s.Scan() {
-		var r row
-		if err := json.Unmarshal(s.Bytes(), &r); err != nil {
-			return fmt.Errorf("read rows of %s: %w", product, err)
-		}
-		f(r)
+	for s.Scan() && err == nil {
+		err = f(s.Bytes())
 	}
-	if err := s.Err(); err != nil {
+	if err := errors.Join(err, s.Err()); err != nil {
 		return fmt.Errorf("read rows of %s: %w", product, err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package demo
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"os"
@@ -41,11 +42,16 @@ func (d *demo) compareSamples(ctx context.Context, gaps map[string][]stretch, t 
 	for _, s := range sources() {
 		for _, m := range s.machines {
 			g.Go(func() error {
-				return d.rows(gctx, "signals", url.Values{"equipment": {s.line + "-" + m}}, func(r row) {
+				return d.lines(gctx, "signals", url.Values{"equipment": {s.line + "-" + m}, "fields": {"signal,time,value,status"}}, func(line []byte) error {
+					var r sample
+					if err := json.Unmarshal(line, &r); err != nil {
+						return err
+					}
 					mu.Lock()
 					defer mu.Unlock()
 					t.rows++
 					d.meet(r, ledger, t)
+					return nil
 				})
 			})
 		}
@@ -70,12 +76,20 @@ func (d *demo) compareSamples(ctx context.Context, gaps map[string][]stretch, t 
 	return nil
 }
 
+// sample is what a row of signals says of one: there are hundreds of thousands.
+type sample struct {
+	Signal string `json:"signal"`
+	Time   string `json:"time"`
+	Value  any    `json:"value"`
+	Status uint32 `json:"status"`
+}
+
 // meet looks a row of signals up in the ledger.
-func (d *demo) meet(r row, ledger map[sampleKey]*emitted, t *tally) {
-	key := sampleKey{r.text("signal"), parse(r.text("time"))}
+func (d *demo) meet(r sample, ledger map[sampleKey]*emitted, t *tally) {
+	key := sampleKey{r.Signal, parse(r.Time)}
 	e := ledger[key]
 	value := ""
-	switch v := r["value"].(type) {
+	switch v := r.Value.(type) {
 	case float64:
 		value = strconv.FormatFloat(v, 'g', -1, 64)
 	case bool:
@@ -83,9 +97,9 @@ func (d *demo) meet(r row, ledger map[sampleKey]*emitted, t *tally) {
 	case string:
 		value = v
 	}
-	if e == nil || e.value != value || float64(e.status) != r.number("status") {
+	if e == nil || e.value != value || e.status != r.Status {
 		t.mismatched++
-		d.report(t.mismatched, "signals %s at %s is %q: the plant never emitted that", key.signal, r.text("time"), value)
+		d.report(t.mismatched, "signals %s at %s is %q: the plant never emitted that", key.signal, r.Time, value)
 		return
 	}
 	e.seen++
