@@ -298,7 +298,7 @@ func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry,
 	}
 	for i := range b.Samples {
 		if sig := wanted[b.Samples[i].Signal]; sig != nil && span.Has(b.Samples[i].Time) {
-			out = append(out, product.Reading{Name: sig.Name, Unit: sig.Unit, Sample: b.Samples[i], Marks: marks[uint32(i)]})
+			out = append(out, product.ReadingOf(sig, b.Samples[i], marks[uint32(i)]))
 		}
 	}
 	return out, nil
@@ -307,7 +307,7 @@ func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry,
 func (x *export) row(source string, r *product.Reading) parquet.Row {
 	s := &r.Sample
 	row := parquet.Row{
-		Tag: r.Name, TS: int64(s.Time), Equipment: x.equipment(r.Name, source), Source: source, Type: s.Value.Type.String(), Unit: r.Unit,
+		Tag: r.Name, TS: int64(s.Time), Equipment: x.equipment(r.Name, source), Source: source, Type: s.Value.Type.String(), Unit: r.Unit, Words: r.Choices.Text(s.Value),
 		Status: uint32(s.Status), Flags: s.Flags, SourceTS: int64(s.Source), ServerTS: int64(s.Server), AgentTS: int64(s.Agent), DeviceSeq: s.Seq,
 	}
 	switch v := s.Value; v.Type {
@@ -321,8 +321,10 @@ func (x *export) row(source string, r *product.Reading) parquet.Row {
 		row.Double = new(math.Float64frombits(v.Bits))
 	case mesh.TypeString:
 		row.Text = new(string(v.Bytes))
-	case mesh.TypeBytes, mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent:
+	case mesh.TypeBytes:
 		row.Bytes = v.Bytes
+	case mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent:
+		row.Bytes, row.JSON = v.Bytes, string(r.Value())
 	case mesh.TypeNone:
 	}
 	for _, m := range r.Marks {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +108,66 @@ func TestExport_HasEverySampleOnce(t *testing.T) {
 	r.Out = t.TempDir()
 	if files, err = Export(t.Context(), cfg, r, quiet()); err != nil || len(files) != 1 || files[0].Rows != 2*1440 {
 		t.Errorf("%+v, %v", files, err)
+	}
+}
+
+// What has fields, items or names is in the files as people read it, beside the body that
+// is stored: an event's message is no use inside of bytes.
+func TestExport_BodiesCanBeRead(t *testing.T) {
+	cfg := testConfig(t)
+	s, err := store.Open(t.Context(), filepath.Join(cfg.Data, "hub.db"), quiet())
+	check(t, err)
+	defer func() { check(t, s.Close()) }()
+	o, err := s.OpenLog(t.Context(), 0)
+	check(t, err)
+	table, err := wire.DescribeSignals([]mesh.Signal{
+		{ID: 1, Name: "line1.press.alarms", Type: mesh.TypeEvent, Fields: []mesh.Field{{Name: "message", Type: mesh.TypeString}, {Name: "severity", Type: mesh.TypeUint}, {Name: "active", Type: mesh.TypeBool}}},
+		{ID: 2, Name: "line1.press.curve", Type: mesh.TypeArray, Fields: []mesh.Field{{Type: mesh.TypeDouble}}},
+		{ID: 3, Name: "line1.press.gate", Type: mesh.TypeInt, Choices: &mesh.Choices{List: []mesh.Choice{{Number: 2, Text: "open"}}}},
+		{ID: 4, Name: "line1.press.raw", Type: mesh.TypeBytes},
+	})
+	check(t, err)
+	body := func(i mesh.Item) mesh.Value { return mesh.Value{Type: i.Value.Type, Bytes: wire.AppendItem(nil, i)} }
+	when := mesh.NanosOf(time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC))
+	alarm := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: []mesh.Item{{Value: mesh.Text("too \"hot\"")}, {Value: mesh.Uint(700)}, {}}}
+	curve := mesh.Item{Value: mesh.Value{Type: mesh.TypeArray}, Of: mesh.TypeDouble, Items: []mesh.Item{{Value: mesh.Double(1.5)}, {Value: mesh.Double(-2)}}}
+	b := mesh.Batch{Source: "press", Table: table.Hash(), Samples: []mesh.Sample{
+		{Signal: 1, Time: when, Value: body(alarm)},
+		{Signal: 2, Time: when, Value: body(curve)},
+		{Signal: 3, Time: when, Value: mesh.Int(2)},
+		{Signal: 3, Time: when + 1, Value: mesh.Int(3)},
+		{Signal: 4, Time: when, Value: mesh.Value{Type: mesh.TypeBytes, Bytes: []byte{0, 1}}},
+	}}
+	enc, err := wire.NewEncoder()
+	check(t, err)
+	sealed, err := enc.Seal(&b)
+	check(t, err)
+	h, err := wire.ParseHeader(sealed)
+	check(t, err)
+	acc := &mesh.Account{Log: "agent/graz/gw-1"}
+	at := mesh.Position{Log: acc.Log, Epoch: mesh.Epoch{5}, Seq: 2}
+	check(t, acc.Open(at.Epoch, mesh.Opening{}))
+	_, err = s.Take(t.Context(), mesh.Take{After: o.End, Entries: []mesh.Entry{{Of: at, Header: h, Sealed: sealed}}, Accounts: []*mesh.Account{acc}, Descriptors: []mesh.Descriptor{table}})
+	check(t, err)
+
+	files, err := Export(t.Context(), cfg, ExportRequest{From: when.Time().Truncate(24 * time.Hour), To: when.Time().Truncate(24 * time.Hour), Out: t.TempDir()}, quiet())
+	check(t, err)
+	if len(files) != 1 {
+		t.Fatalf("%+v", files)
+	}
+	rows, err := parquet.Read(files[0].Path)
+	check(t, err)
+	var got []string
+	for _, r := range rows {
+		got = append(got, fmt.Sprintf("%s %s %s %d %s", r.Tag, r.Type, r.JSON, len(r.Bytes), r.Words))
+	}
+	want := []string{
+		fmt.Sprintf(`line1.press.alarms event {"message":"too \"hot\"","severity":700} %d `, len(b.Samples[0].Value.Bytes)),
+		fmt.Sprintf("line1.press.curve array [1.5,-2] %d ", len(b.Samples[1].Value.Bytes)),
+		"line1.press.gate int  0 open", "line1.press.gate int  0 ", "line1.press.raw bytes  2 ",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the file has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

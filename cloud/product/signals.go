@@ -26,6 +26,12 @@ func ReadingOf(sig *mesh.Signal, s mesh.Sample, marks []mesh.Mark) Reading {
 	return Reading{Name: sig.Name, Unit: sig.Unit, Sample: s, Marks: marks, Fields: sig.Fields, Choices: sig.Choices}
 }
 
+// Value is the value as JSON: of a structure or an event an object of the fields that
+// are there, by the names in the signal table.
+func (r *Reading) Value() []byte { return r.appendValue(nil) }
+
+func (r *Reading) appendValue(b []byte) []byte { return appendValue(b, r.Sample.Value, r.Fields) }
+
 // compare is the order of folding, by the signal's name; of those that are one
 // sample the earliest heard comes first, whichever is read first.
 func (r *Reading) compare(o *Reading) int {
@@ -85,7 +91,7 @@ func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 	b.instant("time", x.Time)
 	key := r.key()
 	b.text("key", key)
-	b.put("value", func(buf []byte) []byte { return appendValue(buf, x.Value, r.Fields) })
+	b.put("value", r.appendValue)
 	b.words("text", r.Choices.Text(x.Value))
 	b.text("type", x.Value.Type.String())
 	b.words("unit", r.Unit)

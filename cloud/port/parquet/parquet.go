@@ -28,8 +28,9 @@ const groupRows = 128 << 10
 // it is packed. Ordinary rows are some 60 bytes.
 const groupBytes = 16 << 20
 
-// Row is one sample. Of the values one is not null, as type says; none where
-// the source gave none. Instants are nanoseconds UTC; those of the three clocks
+// Row is one sample. Of the values one is not null, as type says, and two of arrays,
+// structures and events: their body as it is stored, and as JSON, whose names are
+// those of the signal table; none where the source gave none. Instants are nanoseconds UTC; those of the three clocks
 // and the device's number are null where there was none, here 0.
 type Row struct {
 	Tag       string   `parquet:"tag,dict,zstd"`
@@ -42,7 +43,9 @@ type Row struct {
 	Uint      *uint64  `parquet:"value_uint,optional,zstd"`
 	Double    *float64 `parquet:"value_double,optional,zstd"`
 	Text      *string  `parquet:"value_text,optional,dict,zstd"`
-	Bytes     []byte   `parquet:"value_bytes,optional,zstd"` // bytes, and bodies of arrays, structures and events
+	Bytes     []byte   `parquet:"value_bytes,optional,zstd"`
+	JSON      string   `parquet:"value_json,optional,zstd"`
+	Words     string   `parquet:"text,optional,dict,zstd"` // what a number is called at the source
 	Unit      string   `parquet:"unit,dict,zstd"`
 	Status    uint32   `parquet:"status,dict,zstd"` // OPC UA StatusCode
 	Flags     uint32   `parquet:"flags,dict,zstd"`  // see proto/mesh
@@ -153,7 +156,7 @@ func (f *File) Write(rows []Row) error {
 
 // bytes are those of texts, which make rows long.
 func (r *Row) bytes() (n int) {
-	n = len(r.Bytes)
+	n = len(r.Bytes) + len(r.JSON) + len(r.Words)
 	if r.Text != nil {
 		n += len(*r.Text)
 	}

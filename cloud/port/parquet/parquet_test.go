@@ -27,6 +27,8 @@ func rows() []Row {
 		{Tag: "b.speed", TS: at, Type: "double", Double: &nan, ServerTS: at, AgentTS: at},
 		{Tag: "b.text", TS: at, Type: "string", Text: &text},
 		{Tag: "b.text", TS: at, Type: "bytes", Bytes: []byte{0, 1}},
+		{Tag: "b.text", TS: at, Type: "event", Bytes: []byte{9, 0}, JSON: "{}"},
+		{Tag: "b.text", TS: at, Type: "int", Int: &odd, Words: "odd"},
 		{Tag: "b.text", TS: at, Type: "none"},
 	}
 }

@@ -112,7 +112,7 @@ func enrolled(t *testing.T) (dir string) {
 	write(t, dir, files)
 	key := must(t, "plantmesh-edge", "keygen", filepath.Join(dir, "agent.nk"))
 	token := must(t, "plantmesh", "agents", "enroll", "--config", filepath.Join(dir, "hub.yaml"), "--site", "graz", "gw-1", key)
-	write(t, dir, map[string]string{"agent.jwt": token})
+	write(t, dir, map[string]string{"agent.jwt": token + "\n"})
 	return dir
 }
 
