@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,27 @@ import (
 
 	"plantmesh/proto/mesh"
 )
+
+// opening runs Work for the reader that open makes of its configuration.
+func opening(open func(config []byte) (Reader, error)) *memory {
+	inR, inW := io.Pipe()
+	outR, outW := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &memory{in: inW, out: outR, done: make(chan error, 1)}
+	m.killed = func() {
+		cancel()
+		inR.CloseWithError(io.ErrClosedPipe)
+		outW.CloseWithError(io.EOF)
+	}
+	go func() {
+		err := Work(ctx, inR, outW, open)
+		cancel()
+		inR.Close()
+		outW.Close()
+		m.done <- err
+	}()
+	return m
+}
 
 // asOrdered is a worker that panics, says an error or reads, as its configuration says.
 func asOrdered() *memory {

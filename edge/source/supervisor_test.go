@@ -44,27 +44,6 @@ func worker(reader Reader) *memory {
 	return opening(func([]byte) (Reader, error) { return reader, nil })
 }
 
-// opening runs Work for the reader that open makes of its configuration.
-func opening(open func(config []byte) (Reader, error)) *memory {
-	inR, inW := io.Pipe()
-	outR, outW := io.Pipe()
-	ctx, cancel := context.WithCancel(context.Background())
-	m := &memory{in: inW, out: outR, done: make(chan error, 1)}
-	m.killed = func() {
-		cancel()
-		inR.CloseWithError(io.ErrClosedPipe)
-		outW.CloseWithError(io.EOF)
-	}
-	go func() {
-		err := Work(ctx, inR, outW, open)
-		cancel()
-		inR.Close()
-		outW.Close()
-		m.done <- err
-	}()
-	return m
-}
-
 // disk is a Buffer in memory.
 type disk struct {
 	t  *testing.T

@@ -40,13 +40,13 @@ func (c *clockCode) choose(w *grouping, k int) {
 		c.mode = clockNone
 	case w.time[k]:
 		c.mode = clockTime
-	case c.tabled(w, k, 4+len(w.times)/32): // far smaller than the readings
+	case c.tabled(w, k, 4+w.samples()/32): // far smaller than the readings
 		c.mode = clockTable
 	case c.near(w, k):
 		c.mode = clockNear
 	default:
 		c.mode = clockTable
-		c.tabled(w, k, len(w.times))
+		c.tabled(w, k, w.samples())
 	}
 }
 

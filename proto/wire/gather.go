@@ -144,6 +144,14 @@ type run struct {
 	kind             byte // of all its values, or kindMixed
 }
 
+// samples is how many there are.
+func (w *grouping) samples() (n int) {
+	for _, c := range w.columns {
+		n += int(c.to - c.from)
+	}
+	return n
+}
+
 // group lays out what g has.
 func (w *grouping) group(sc *scattering, g *Gather) {
 	w.columns, w.sides, w.bodies = w.columns[:0], g.sides, g.texts

@@ -28,28 +28,9 @@ const pressURI = "urn:plantmesh:press"
 
 func startPress(t *testing.T) *pressServer {
 	t.Helper()
-	at, err := modules()
-	if err != nil {
-		lacking(t, err.Error())
-	}
 	cmd := exec.Command("node", filepath.Join("..", "opcua", "testdata", "alarms.js"))
-	cmd.Env, cmd.Stderr = append(os.Environ(), "NODE_PATH="+at), os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := cmd.StdinPipe() // the server ends with it
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
+	cmd.Stderr = os.Stderr
+	in, out := started(t, cmd)
 	port := freePort(t)
 	p := &pressServer{t: t, url: "opc.tcp://127.0.0.1:" + port, in: in, lines: bufio.NewScanner(out)}
 	late := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -37,21 +38,22 @@ var modules = sync.OnceValues(func() (string, error) {
 })
 
 // nodeServer starts testdata/node-opcua/plant.js and gives its endpoint and its process.
-func nodeServer(t *testing.T, env ...string) (url string, pid int) {
+// started starts a server in JavaScript with the modules it needs; it ends with the test.
+func started(t *testing.T, cmd *exec.Cmd) (in io.Writer, out io.Reader) {
 	t.Helper()
 	at, err := modules()
 	if err != nil {
 		lacking(t, err.Error())
 	}
-	cmd := exec.Command("node", filepath.Join("testdata", "node-opcua", "plant.js"))
-	cmd.Env = append(append(os.Environ(), "NODE_PATH="+at, "PORT="+freePort(t)), env...)
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
+	if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Env = append(cmd.Env, "NODE_PATH="+at)
+	o, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := cmd.StdinPipe() // the server ends with it
+	i, err := cmd.StdinPipe() // the server ends with it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,10 +61,20 @@ func nodeServer(t *testing.T, env ...string) (url string, pid int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		in.Close()
+		i.Close()
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
+	return i, o
+}
+
+func nodeServer(t *testing.T, env ...string) (url string, pid int) {
+	t.Helper()
+	cmd := exec.Command("node", filepath.Join("testdata", "node-opcua", "plant.js"))
+	cmd.Env = append(append(os.Environ(), "PORT="+freePort(t)), env...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	_, out := started(t, cmd)
 	late := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer late.Stop()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
