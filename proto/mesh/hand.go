@@ -10,8 +10,20 @@ type Offer struct {
 	Source      string
 	Sealed      [][]byte     // batches and voids
 	State       []byte       // replaces the source's state; nil keeps the one before
+	Kept        []Kept       // replace what is kept beside the state, each under its name
 	Descriptors []Descriptor // what the records name; stored with the first that does
 }
+
+// Kept is a part of a source's state that changes seldom, and so is not written
+// with each commit: the births of Sparkplug nodes, a block of a table. Name is any
+// text of at most MaxKeptName bytes, unique in the source; nil Bytes drop it.
+type Kept struct {
+	Name  string
+	Bytes []byte
+}
+
+// MaxKeptName bounds the name of a Kept, in bytes.
+const MaxKeptName = 512
 
 // Place is how far a reader has come in a pipe. It names the pipe, because a
 // stream that was deleted and made anew counts from 1 again.

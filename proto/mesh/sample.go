@@ -48,6 +48,9 @@ const (
 	FlagServerTime uint32 = 1 << 5 // likewise; the server's or broker's is the event time
 	// FlagInterpolated marks a value the source computed between two readings.
 	FlagInterpolated uint32 = 1 << 6
+	// FlagRepeated marks what the transport sent again, where nothing shows whether
+	// it was stored before: it may be there twice.
+	FlagRepeated uint32 = 1 << 7
 )
 
 // Type is the type of a value. The numbers are on the wire: never reorder.

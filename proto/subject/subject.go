@@ -4,8 +4,10 @@ package subject
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Road is the way a record takes; it is not part of its position.
@@ -102,6 +104,55 @@ func Token(name string) string {
 		return "-"
 	}
 	return out
+}
+
+// Escape makes a token of any text, of which Unescape makes that text again: letters
+// and digits of any script, '_' and '-' stay; every other byte becomes %XX. So a level
+// of a topic is one token of a signal's name, whatever stands in it. An empty text
+// becomes "%".
+func Escape(text string) string {
+	if text == "" {
+		return "%"
+	}
+	var b strings.Builder
+	for i, r := range text {
+		n := utf8.RuneLen(r)
+		if r == utf8.RuneError { // also what is no UTF-8: byte for byte
+			_, n = utf8.DecodeRuneInString(text[i:])
+		} else if unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' || r == '-' {
+			b.WriteRune(r)
+			continue
+		}
+		for _, c := range []byte(text[i : i+n]) {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// Unescape takes back what Escape made; ok is false for what it never makes.
+func Unescape(token string) (text string, ok bool) {
+	if token == "%" {
+		return "", true
+	}
+	var b []byte
+	for i := 0; i < len(token); i++ {
+		if token[i] != '%' {
+			b = append(b, token[i])
+			continue
+		}
+		if i+3 > len(token) {
+			return "", false
+		}
+		c, err := strconv.ParseUint(token[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", false
+		}
+		b = append(b, byte(c))
+		i += 2
+	}
+	text = string(b)
+	return text, Escape(text) == token
 }
 
 // Rank orders the subjects along the walk: whoever consumes a rank may publish

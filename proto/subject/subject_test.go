@@ -1,6 +1,38 @@
 package subject
 
-import "testing"
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+)
+
+func TestEscape_IsOneTokenAndComesBack(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "%", "filler": "filler", "Füller_1-a": "Füller_1-a", "a.b": "a%2Eb", "*": "%2A", ">": "%3E", "..": "%2E%2E", " ": "%20",
+		"100%": "100%25", "%": "%25", "%2E": "%252E", "\xff": "%FF", "\uFFFD": "%EF%BF%BD", "a\x00b": "a%00b", "🍺": "%F0%9F%8D%BA", "a/b": "a%2Fb",
+	} {
+		if got := Escape(in); got != want {
+			t.Errorf("Escape(%q) = %q, want %q", in, got, want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		in := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
+		token := Escape(in)
+		if token == "" || !utf8.ValidString(token) || strings.ContainsAny(token, ".*> \t\r\n\x00/") {
+			t.Fatalf("Escape(%q) = %q is no token", in, token)
+		}
+		if back, ok := Unescape(token); !ok || back != in {
+			t.Fatalf("%q became %q and comes back as %q (%v)", in, token, back, ok)
+		}
+	})
+	for _, bad := range []string{"", "a.b", "%2", "%zz", "%41", "a b", "%2e"} {
+		if _, ok := Unescape(bad); ok {
+			t.Errorf("%q was taken for an escaped token", bad)
+		}
+	}
+}
 
 func TestToken_IsNATSSafe(t *testing.T) {
 	for in, want := range map[string]string{"Line 1": "line-1", "a.b>*": "a-b--", "": "-", "ök": "-k", "gw_1-x": "gw_1-x"} {
