@@ -28,11 +28,11 @@ type broker struct {
 	mu       sync.Mutex // protects the fields below; taken before Server.mu
 	listener string     // client id of the persistent session; empty: none yet
 	filters  []string
-	attached *client
+	attached *subscriber
 }
 
-// client is a connection to the listener.
-type client struct{ c *mochi.Client }
+// subscriber is a connection to the listener.
+type subscriber struct{ c *mochi.Client }
 
 // sessionExpiry bounds a session without a connection: a week, as agents ask for.
 const sessionExpiry = 7 * 24 * time.Hour
@@ -232,7 +232,7 @@ func (b *broker) dropped(pk packets.Packet) {
 
 // attach and forget run with the lock held.
 func (b *broker) attach(cl *mochi.Client) {
-	b.attached = &client{cl}
+	b.attached = &subscriber{cl}
 	window := int(cl.Properties.Props.ReceiveMaximum)
 	if window == 0 {
 		window = math.MaxUint16 // MQTT 5, 3.1.2.11.3
@@ -250,7 +250,7 @@ func (b *broker) forget(why string) {
 }
 
 // write shares mochi's lock for writing, so packets never mix.
-func (c *client) write(frames []byte) error {
+func (c *subscriber) write(frames []byte) error {
 	c.c.Lock()
 	defer c.c.Unlock()
 	if c.c.Closed() {
@@ -260,4 +260,4 @@ func (c *client) write(frames []byte) error {
 	return err
 }
 
-func (c *client) stop(reason error) { c.c.Stop(reason) }
+func (c *subscriber) stop(reason error) { c.c.Stop(reason) }

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"math"
 	"slices"
@@ -41,6 +40,14 @@ type courier struct {
 // attach begins a new connection: everything in flight goes first, again.
 func (c *courier) attach(window int, v5 bool, filters []string) {
 	c.sent, c.window, c.v5, c.filters = 0, window, v5, slices.Clone(filters)
+}
+
+// version is the protocol of this connection, as MQTT numbers it.
+func (c *courier) version() byte {
+	if c.v5 {
+		return 5
+	}
+	return 4
 }
 
 // takeUnwanted is how many emissions nobody subscribed to since the last call.
@@ -184,29 +191,6 @@ func split(name string) (line, machine, role string, ok bool) {
 		return "", "", "", false
 	}
 	return name[:first], name[first+1 : last], name[last+1:], true
-}
-
-// appendPublish encodes a QoS 1 PUBLISH (MQTT 5, 3.3; without its empty
-// property list in 3.1.1).
-func appendPublish(b []byte, m *message, again, v5 bool) []byte {
-	const publish, dup, qos1 = 0x30, 0x08, 0x02
-	head := byte(publish | qos1)
-	if again {
-		head |= dup
-	}
-	n := 2 + len(m.topic) + 2 + len(m.payload)
-	if v5 {
-		n++
-	}
-	b = append(b, head)
-	b = binary.AppendUvarint(b, uint64(n)) // the same coding as MQTT's variable byte integer
-	b = binary.BigEndian.AppendUint16(b, uint16(len(m.topic)))
-	b = append(b, m.topic...)
-	b = binary.BigEndian.AppendUint16(b, m.id)
-	if v5 {
-		b = append(b, 0)
-	}
-	return append(b, m.payload...)
 }
 
 // matches reports whether a topic falls under a filter (MQTT 5, 4.7).

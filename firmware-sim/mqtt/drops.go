@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -70,20 +69,6 @@ func (s *Server) warnUnseen(ctx context.Context) error {
 			s.log.Error("DROPS CAN'T BE SEEN: the broker does not say how many messages it threw away, so what it acknowledged may be lost; "+
 				"set its queue limits to unbounded, or use the own broker", "broker", s.cfg.Broker, "topic", dropsTopic)
 		}
-	}
-	return nil
-}
-
-// watch asks the broker for its count. The answer comes among all others.
-func (r *remote) watch(id uint16) error {
-	p := packets.Packet{ProtocolVersion: 5, PacketID: id, Filters: packets.Subscriptions{{Filter: dropsTopic}}}
-	p.FixedHeader.Type, p.FixedHeader.Qos = packets.Subscribe, 1
-	var b bytes.Buffer
-	if err := p.SubscribeEncode(&b); err != nil {
-		return fmt.Errorf("encode subscribe: %w", err)
-	}
-	if err := r.write(b.Bytes()); err != nil {
-		return fmt.Errorf("ask for the count of dropped messages: %w", err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"plantmesh/firmware-sim/mqtt/client"
 	"plantmesh/firmware-sim/plant"
 )
 
@@ -285,7 +286,7 @@ func (s *Server) deliverSome() bool {
 		if !ok {
 			break
 		}
-		frames = appendPublish(frames, m, again, s.out.v5)
+		frames = client.AppendPublish(frames, client.Message{Topic: m.topic, Payload: m.payload, ID: m.id, Again: again}, s.out.version())
 	}
 	if n := s.out.takeUnwanted(); n > 0 {
 		s.waiting -= n
