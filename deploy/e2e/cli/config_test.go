@@ -213,7 +213,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"site: wrong type":      {hubCommand, "site.yaml", "0.5", "half", `site.yaml:6: "half" is no number`},
 		"site: wrong shift":     {hubCommand, "site.yaml", `"14:00"`, `"25:00"`, `site.yaml:5: a shift needs an id, a start and an end such as 06:00`},
 		"sim: unknown key":      {simCommand, "sim.yaml", "    listen:", "    lisen:", `sim.yaml:9: unknown key "lisen"; did you mean "listen"?`},
-		"sim: wrong kind":       {simCommand, "sim.yaml", "kind: opcua", "kind: opc", `sim.yaml:8: kind is "opc": write opcua or mqtt`},
+		"sim: wrong kind":       {simCommand, "sim.yaml", "kind: opcua", "kind: opc", `sim.yaml:8: kind is "opc": write opcua, mqtt or sparkplug`},
 		"sim: unknown source":   {simCommand, "sim.yaml", "line1-opcua", "line1-opcu", `sim.yaml:7: there is no source "line1-opcu" to serve; did you mean "line1-opcua"?`},
 		"sim: wrong type":       {simCommand, "sim.yaml", "seed: 1", "seed: one", `sim.yaml:1: "one" is no whole number`},
 		"sim: missing file":     {simCommand, "sim.yaml", "", "", `sim.yaml: no such file`},

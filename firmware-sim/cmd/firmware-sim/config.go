@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"plantmesh/firmware-sim/fault"
@@ -34,10 +36,16 @@ type config struct {
 
 type serverConfig struct {
 	Source    string `yaml:"source"`    // which source it serves
-	Kind      string `yaml:"kind"`      // opcua or mqtt
+	Kind      string `yaml:"kind"`      // opcua, mqtt or sparkplug
 	Listen    string `yaml:"listen"`    // host:port; port 0 takes a free one
 	Forgetful bool   `yaml:"forgetful"` // opcua: no Transfer, Republish, HistoryRead; the queue dies with the connection
-	Broker    string `yaml:"broker"`    // mqtt: URL of a broker to publish to; empty: its own
+	Broker    string `yaml:"broker"`    // mqtt, sparkplug: URL of a broker to publish to; empty: its own
+
+	// Of kind sparkplug.
+	Group           string          `yaml:"group"`             // empty: plant
+	Host            string          `yaml:"host"`              // the primary host that nodes wait for; empty: nobody is waited for
+	StoreAndForward bool            `yaml:"store_and_forward"` // what the host can't hear is kept for it
+	KeepAlive       strict.Duration `yaml:"keep_alive"`        // of the connections, whole seconds; the host's must not be longer; empty: 30 s
 }
 
 type replayConfig struct {
@@ -170,18 +178,45 @@ func (c *config) check() error {
 			return c.doc.Fault(at+".source", "source is missing")
 		case seen[s.Source]:
 			return c.doc.Fault(at+".source", "source %q is served twice", s.Source)
-		case s.Kind != "opcua" && s.Kind != "mqtt":
-			return c.doc.Fault(at+".kind", "kind is %q: write opcua or mqtt", s.Kind)
 		case s.Listen == "" && s.Broker == "":
 			return c.doc.Fault(at+".listen", "listen is missing: write host:port, such as 127.0.0.1:0")
-		case s.Kind == "opcua" && s.Broker != "":
-			return c.doc.Fault(at+".broker", "only kind mqtt has a broker")
-		case s.Kind == "mqtt" && s.Forgetful:
-			return c.doc.Fault(at+".forgetful", "only kind opcua can be forgetful")
+		}
+		if err := c.checkKind(at, s); err != nil {
+			return err
 		}
 		seen[s.Source] = true
 	}
 	return nil
+}
+
+// checkKind checks what only some kinds of server have.
+func (c *config) checkKind(at string, s serverConfig) error {
+	sparkplug := s.Kind == "sparkplug"
+	for _, f := range []struct {
+		wrong     bool
+		key, what string
+	}{
+		{!slices.Contains([]string{"opcua", "mqtt", "sparkplug"}, s.Kind), "kind", fmt.Sprintf("kind is %q: write opcua, mqtt or sparkplug", s.Kind)},
+		{s.Kind == "opcua" && s.Broker != "", "broker", "only kinds mqtt and sparkplug have a broker"},
+		{s.Kind != "opcua" && s.Forgetful, "forgetful", "only kind opcua can be forgetful"},
+		{!sparkplug && s.Group != "", "group", "only kind sparkplug has a group"},
+		{!sparkplug && s.Host != "", "host", "only kind sparkplug has a host"},
+		{!sparkplug && s.StoreAndForward, "store_and_forward", "only kind sparkplug has store_and_forward: the others do it by themselves"},
+		{!sparkplug && s.KeepAlive != 0, "keep_alive", "only kind sparkplug has keep_alive"},
+		{strings.ContainsAny(s.Group, "+/#"), "group", fmt.Sprintf("group %q can't be part of a topic: leave out + / #", s.Group)},
+		{strings.ContainsAny(s.Host, "+/#"), "host", fmt.Sprintf("host %q can't be part of a topic: leave out + / #", s.Host)},
+		{s.KeepAlive != 0 && !keepable(time.Duration(s.KeepAlive)), "keep_alive", "keep_alive must be whole seconds, from 1s to 65535s"},
+	} {
+		if f.wrong {
+			return c.doc.Fault(at+"."+f.key, "%s", f.what)
+		}
+	}
+	return nil
+}
+
+// keepable says whether MQTT can say a keep-alive (MQTT 3.1.1, 3.1.2.10).
+func keepable(d time.Duration) bool {
+	return d%time.Second == 0 && d >= time.Second && d <= math.MaxUint16*time.Second
 }
 
 // serves checks what only run needs, against the sources there are.

@@ -12,6 +12,7 @@ import (
 
 	"plantmesh/firmware-sim/ledger"
 	"plantmesh/firmware-sim/mqtt"
+	"plantmesh/firmware-sim/mqtt/sparkplug"
 	"plantmesh/firmware-sim/opcua"
 	"plantmesh/firmware-sim/plant"
 	"plantmesh/proto/clock"
@@ -100,8 +101,14 @@ func (d *drive) open(signals []plant.Signal, book *ledger.Ledger) error {
 }
 
 func listen(c serverConfig, signals []plant.Signal, received plant.Received, log *slog.Logger) (server, error) {
-	if c.Kind == "mqtt" {
+	switch c.Kind {
+	case "mqtt":
 		return mqtt.Serve(mqtt.Config{Source: c.Source, Listen: c.Listen, Broker: c.Broker}, signals, received, log)
+	case "sparkplug":
+		return sparkplug.Serve(sparkplug.Config{
+			Source: c.Source, Listen: c.Listen, Broker: c.Broker, Group: c.Group,
+			Host: c.Host, StoreAndForward: c.StoreAndForward, KeepAlive: time.Duration(c.KeepAlive),
+		}, signals, log)
 	}
 	return opcua.Serve(opcua.Config{Source: c.Source, Listen: c.Listen, Forgetful: c.Forgetful}, signals, received, log)
 }
