@@ -1,14 +1,18 @@
 # Two commands do everything: make run, make test. `make help` names the rest.
 GO ?= go
-export CGO_ENABLED_BUILD := 0
+# One compilation for build, lint and every test that is not watched: the programs are built so by tests too.
+export GOFLAGS := -trimpath
+export CGO_ENABLED := 0
 LINT := .cache/golangci-lint
 # -race needs a C compiler; without one the tests run without it and say so.
 # SQLite was translated from C and shares no memory of ours; watched, cloud/store takes three times as long.
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race "-gcflags=modernc.org/...=-race=false")
+# What starts no goroutine of ours, being pure or driving our programs as processes, gains nothing from it.
+PURE := ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e/browser ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/sme ./deploy/house ./deploy/torture/sim ./edge/quality
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
 # Those that take longest begin first: packages are taken in this order, and nothing waits for one at the end.
 WHOLE := ./deploy/e2e/opcua ./deploy/e2e/walk ./deploy/e2e/evil ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/torture/sim ./edge/buffer ./edge/source ./edge/source/opcua/datatype ./edge/source/opcua/measure ./proto/mesh ./proto/wire
-LONG := ./deploy/e2e/cli ./edge/source/opcua ./deploy/e2e ./edge/buffer ./deploy/e2e/hop ./deploy/e2e/browser ./cloud/store
+LONG := ./deploy/e2e/opcua ./edge/source/opcua ./deploy/e2e ./edge/buffer ./deploy/e2e/hop ./cloud/store
 
 .PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture lint console clean
 help: ## this list
@@ -16,15 +20,15 @@ help: ## this list
 
 build: ## three static binaries in bin/
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ ./edge/cmd/plantmesh-edge ./cloud/cmd/plantmesh ./firmware-sim/cmd/firmware-sim
+	$(GO) build -ldflags "-s -w" -o bin/ ./edge/cmd/plantmesh-edge ./cloud/cmd/plantmesh ./firmware-sim/cmd/firmware-sim
 
 run: build ## the whole chain as real processes; prints the page's address and the first OEE (ARGS="--speed 60 --for 2h --assert" ...)
 	./bin/plantmesh demo $(ARGS)
 
 test: build ## everything this machine can run; what it skips, it names (go vet is part of make lint)
 ifneq ($(RACE),)
-	$(GO) test $(RACE) -vet=off -short -p 3 -shuffle=on -timeout 15m $(LONG) ./...
-	$(GO) test -vet=off -shuffle=on -p 3 -timeout 15m $(WHOLE)
+	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -short -p 3 -shuffle=on -timeout 15m $(LONG) $(filter-out $(patsubst ./%,plantmesh/%,$(PURE)),$(shell $(GO) list ./...))
+	$(GO) test -vet=off -shuffle=on -p 4 -timeout 15m ./deploy/e2e/cli $(WHOLE) $(PURE)
 else
 	@echo "make test: no C compiler here, so the tests run without -race"
 	$(GO) test -vet=off -shuffle=on -timeout 15m ./...

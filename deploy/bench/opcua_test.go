@@ -26,6 +26,8 @@ type counting struct{ values, bytes atomic.Int64 }
 
 func (c *counting) State(string) ([]byte, error) { return nil, nil }
 
+func (c *counting) Kept(string) (map[string][]byte, error) { return nil, nil }
+
 func (c *counting) Append(_ context.Context, offers []mesh.Offer) ([]mesh.Position, error) {
 	for _, o := range offers {
 		for _, b := range o.Sealed {

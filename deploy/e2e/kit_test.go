@@ -111,6 +111,7 @@ type diary struct {
 
 	mu      sync.Mutex
 	state   []byte
+	kept    map[string][]byte
 	batches []mesh.Batch
 	voids   []mesh.Void
 	samples int
@@ -122,7 +123,7 @@ func newDiary(t *testing.T) *diary {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &diary{t: t, dec: dec}
+	return &diary{t: t, dec: dec, kept: map[string][]byte{}}
 }
 
 func (d *diary) keep(o mesh.Offer) {
@@ -151,6 +152,11 @@ func (d *diary) keep(o mesh.Offer) {
 	}
 	if o.State != nil {
 		d.state = o.State
+	}
+	for _, k := range o.Kept {
+		if d.kept[k.Name] = k.Bytes; len(k.Bytes) == 0 {
+			delete(d.kept, k.Name)
+		}
 	}
 }
 

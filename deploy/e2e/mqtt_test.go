@@ -3,12 +3,14 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	edgemqtt "plantmesh/edge/source/mqtt"
+	"plantmesh/edge/source/mqtt/link"
 	simmqtt "plantmesh/firmware-sim/mqtt"
 	"plantmesh/firmware-sim/plant"
 	"plantmesh/proto/mesh"
@@ -77,7 +79,7 @@ func (p *mqttPlant) burst(n int) {
 
 func (p *mqttPlant) config(url string) edgemqtt.Config {
 	c := edgemqtt.Config{
-		ID: mqttSource, URL: url,
+		ID: mqttSource, Config: link.Config{URL: url},
 		Topics:    []edgemqtt.Topic{{Filter: "plant/line3/+", Signal: "line3.{2}.{key}", Time: "ts"}},
 		Heartbeat: edgemqtt.Heartbeat{Topic: "plant/line3/heartbeat"},
 	}
@@ -106,6 +108,7 @@ func mqttRun(t *testing.T, d *diary, cfg edgemqtt.Config) (l *life, kill func())
 	l = d.begin()
 	d.mu.Lock()
 	resume := d.state
+	r.Keep(maps.Clone(d.kept))
 	d.mu.Unlock()
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx, resume, l) }()

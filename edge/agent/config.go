@@ -217,7 +217,7 @@ func ParseSource(file string, raw []byte, window source.Window) (s SourceFile, e
 		}
 	default:
 		s.MQTT.Window.Default(window)
-		if err := s.files("mqtt", filepath.Dir(file), map[string]*string{"ca_file": &s.MQTT.CAFile, "password_file": &s.MQTT.PasswordFile}); err != nil {
+		if err := s.files("mqtt", filepath.Dir(file), s.MQTT.Files()); err != nil {
 			return s, err
 		}
 		if err := s.MQTT.Validate(); err != nil {

@@ -38,6 +38,12 @@ func (p *plan) add(o mesh.Offer) error {
 	}
 	p.offers, p.headers = append(p.offers, o), append(p.headers, hs)
 	p.bytes += int64(len(o.State))
+	for _, k := range o.Kept {
+		if k.Name == "" || len(k.Name) > mesh.MaxKeptName {
+			return mesh.Permanent(fmt.Errorf("%s keeps something under a name of %d bytes: 1 to %d", o.Source, len(k.Name), mesh.MaxKeptName))
+		}
+		p.bytes += int64(len(k.Name) + len(k.Bytes))
+	}
 	return nil
 }
 
@@ -96,6 +102,9 @@ func (b *Buffer) build(p *plan, c *chain, to *piece) *commit {
 		cm.last = append(cm.last, at)
 		if o.State != nil {
 			cm.states[o.Source] = o.State
+		}
+		for _, k := range o.Kept {
+			cm.states[keptKey(o.Source, k.Name)] = append([]byte{}, k.Bytes...) // no bytes: it was dropped
 		}
 		for _, d := range o.Descriptors {
 			if h := b.hashOf(d); !known(b.descs, h) {

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"plantmesh/proto/mesh"
@@ -210,6 +211,22 @@ func (b *Buffer) State(source string) ([]byte, error) {
 		return nil, ErrClosed
 	}
 	return slices.Clone(b.states[source]), nil
+}
+
+// Kept is what a source keeps beside its state, by name.
+func (b *Buffer) Kept(source string) (map[string][]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, ErrClosed
+	}
+	out, begin := map[string][]byte{}, keptKey(source, "")
+	for key, s := range b.states {
+		if name, ok := strings.CutPrefix(key, begin); ok && len(s) > 0 {
+			out[name] = slices.Clone(s)
+		}
+	}
+	return out, nil
 }
 
 // Descriptor is the descriptor with this hash, while a kept record names it.

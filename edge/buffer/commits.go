@@ -72,6 +72,9 @@ func (m *meter) add(c Commits, at time.Time) {
 // countOffer counts what an offer is.
 func (cm *commit) countOffer(o mesh.Offer, headers []mesh.Header) {
 	cm.cost.Payload += uint64(len(o.State))
+	for _, k := range o.Kept {
+		cm.cost.Payload += uint64(len(k.Name) + len(k.Bytes))
+	}
 	n := SourceCount{}
 	for _, h := range headers {
 		if h.Kind == mesh.KindBatch {

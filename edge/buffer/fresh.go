@@ -106,9 +106,22 @@ func (s stray) is(name string) bool {
 // proofOf is where the agent keeps how far a source has proven, beside its state.
 const proofOf = "@proof/"
 
+// keptOf is where a source's parts of its state stand, beside it: the source, a zero
+// byte, the name. One that is damaged costs the source its whole state. One that
+// was dropped stays, without bytes: of a name that is not there any more nobody could
+// say whether a damaged bit hides it.
+const keptOf = "@kept/"
+
+func keptKey(source, name string) string { return keptOf + source + "\x00" + name }
+
 // owner is the source whose state stands under a key: "id", or what the agent
 // keeps of it beside, "@what/id".
 func owner(key string) string {
+	if rest, ok := strings.CutPrefix(key, keptOf); ok {
+		if source, _, ok := strings.Cut(rest, "\x00"); ok && source != "" {
+			return source
+		}
+	}
 	if source, ok := strings.CutPrefix(key, proofOf); ok && source != "" {
 		return source
 	}

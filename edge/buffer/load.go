@@ -257,6 +257,9 @@ func (f *found) look(t tx) error {
 	return nil
 }
 
+// maxStateKey is the longest key of a state: that of a part that is kept beside one.
+const maxStateKey = len(keptOf) + wire.MaxName + 1 + mesh.MaxKeptName
+
 func readSnapshot(t tx, s *snapshot) {
 	s.states, s.descs = map[string][]byte{}, map[mesh.Hash]mesh.Descriptor{}
 	for _, sp := range []space{spaceState, spaceWide} {
@@ -265,7 +268,7 @@ func readSnapshot(t tx, s *snapshot) {
 			switch {
 			case ok:
 				s.states[string(k)] = slices.Clone(value)
-			case 0 < len(k) && len(k) <= wire.MaxName && utf8.Valid(k):
+			case 0 < len(k) && len(k) <= maxStateKey && utf8.Valid(k):
 				s.lost = append(s.lost, string(k))
 			default:
 				s.unread++

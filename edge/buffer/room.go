@@ -75,7 +75,7 @@ func (b *Buffer) extra(p *plan) int64 {
 	for i, o := range p.offers {
 		mine := len(o.Source) > 0 && o.Source[0] == '@'
 		facts = facts && mine && len(o.Sealed) > 0
-		own = own && (mine || o.State == nil)
+		own = own && (mine || o.State == nil && o.Kept == nil)
 		for _, h := range p.headers[i] {
 			own = own && h.Kind != mesh.KindBatch
 		}

@@ -177,7 +177,7 @@ func TestExec_Bombs(t *testing.T) {
 		t.Skip("skipped: a build with the race detector has no bound; it runs without -short")
 	}
 	for name, want := range map[string][]string{
-		"memory":    {"fatal error: runtime: ", "memory", "in plantmesh/edge/source."},
+		"memory":    {"fatal error: ", "memory", "in plantmesh/edge/source."},
 		"stack":     {"fatal error: stack overflow", "in plantmesh/edge/source.deep"},
 		"goroutine": {"panic: runtime error: index out of range [0] with length 0", "in plantmesh/edge/source.explode"},
 	} {

@@ -20,7 +20,7 @@ import (
 // another one.
 
 // pipeVersion stands in the start frame.
-const pipeVersion = 3
+const pipeVersion = 4
 
 // Credit is how many offers a worker may have on their way that are not yet
 // durable. It bounds the memory of both ends; four hide the latency of a sync.
@@ -31,11 +31,11 @@ const (
 	// window is half a mebibyte, one OPC UA message some more.
 	maxOfferFrame = 64 << 20
 	// maxStartFrame bounds what an agent gives a worker: a configuration of at
-	// most 4 MiB and a reader's state.
-	maxStartFrame = 16 << 20
+	// most 4 MiB, a reader's state and what it keeps beside it.
+	maxStartFrame = 64 << 20
 	maxTold       = 1 << 10 // bytes of one word for the status page
 	maxFatal      = 4 << 10 // of why a reader ended
-	maxPieces     = 1 << 16 // records or descriptors of one offer
+	maxPieces     = 1 << 16 // records, descriptors or parts of the state of one offer
 )
 
 // Kinds of frame.
@@ -95,7 +95,8 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.
 // start is what a worker begins with.
 type start struct {
 	resume  []byte // nil: nothing was ever committed
-	doubted bool   // see Doubter
+	kept    map[string][]byte
+	doubted bool // see Doubter
 	config  []byte
 }
 
@@ -106,7 +107,12 @@ func (s start) encode() []byte {
 	if s.doubted {
 		doubted = 1
 	}
-	return appendBytes(append(b, doubted), s.config)
+	b = appendBytes(append(b, doubted), s.config)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(s.kept)))
+	for name, kept := range s.kept {
+		b = appendBytes(appendBytes(b, []byte(name)), kept)
+	}
+	return b
 }
 
 func decodeStart(payload []byte) (start, error) {
@@ -114,7 +120,11 @@ func decodeStart(payload []byte) (start, error) {
 	if v := p.byte(); v != pipeVersion {
 		return start{}, fmt.Errorf("%w: version %d, this program speaks %d", errPipe, v, pipeVersion)
 	}
-	s := start{resume: p.optional(), doubted: p.byte() == 1, config: p.bytes()}
+	s := start{resume: p.optional(), doubted: p.byte() == 1, config: p.bytes(), kept: map[string][]byte{}}
+	for range p.count() {
+		name := string(p.bytes())
+		s.kept[name] = p.bytes()
+	}
 	return s, p.end()
 }
 
@@ -127,7 +137,10 @@ func offerBytes(o mesh.Offer) (size int, err error) {
 	for _, d := range o.Descriptors {
 		size += 6 + len(d.Content)
 	}
-	if size > maxOfferFrame-1 || len(o.Sealed) > maxPieces || len(o.Descriptors) > maxPieces {
+	for _, k := range o.Kept {
+		size += 8 + len(k.Name) + len(k.Bytes)
+	}
+	if size > maxOfferFrame-1 || max(len(o.Sealed), len(o.Descriptors), len(o.Kept)) > maxPieces {
 		return 0, fmt.Errorf("an offer of %d bytes in %d records is too large for the pipe", size, len(o.Sealed))
 	}
 	return size, nil
@@ -172,6 +185,10 @@ func appendOffer(b []byte, o mesh.Offer, held *shelf) []byte {
 		b = appendBytes(b, s)
 	}
 	b = appendOptional(b, o.State)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(o.Kept)))
+	for _, k := range o.Kept {
+		b = appendBytes(appendBytes(b, []byte(k.Name)), k.Bytes)
+	}
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(o.Descriptors)))
 	for _, d := range o.Descriptors {
 		if at, ok := held.place(d); ok {
@@ -190,6 +207,9 @@ func decodeOffer(payload []byte, held *shelf) (o mesh.Offer, err error) {
 		o.Sealed = append(o.Sealed, p.bytes())
 	}
 	o.State = p.optional()
+	for range p.count() {
+		o.Kept = append(o.Kept, mesh.Kept{Name: string(p.bytes()), Bytes: p.bytes()})
+	}
 	for range p.count() {
 		o.Descriptors = append(o.Descriptors, p.descriptor(held))
 	}

@@ -51,6 +51,10 @@ type Reader interface {
 // nothing before it.
 type Doubter interface{ Doubt() }
 
+// Keeper may be implemented by a Reader whose offers keep something beside its state.
+// Keep is called before Run with all of that, by name; the map is the reader's.
+type Keeper interface{ Keep(kept map[string][]byte) }
+
 // Log is the agent's log as a reader sees it. It is used by one goroutine for
 // Append and by any for Committed.
 type Log interface {

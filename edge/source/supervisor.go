@@ -67,10 +67,12 @@ type Config struct {
 // Buffer is the agent's log as a supervisor needs it. Append makes all offers
 // durable or none, and returns when they are; State is what the last offer of
 // that source left, nil if there was none. Safe for concurrent use. The bytes
-// of an offer belong to the buffer afterwards.
+// of an offer belong to the buffer afterwards. Kept is what the source's offers left
+// beside the state, by name; the map is the caller's.
 type Buffer interface {
 	Append(ctx context.Context, offers []mesh.Offer) ([]mesh.Position, error)
 	State(source string) ([]byte, error)
+	Kept(source string) (map[string][]byte, error)
 }
 
 // Process is a running worker. Stdin closed asks it to end, Kill makes it; both
@@ -191,13 +193,17 @@ func (s *Supervisor) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	kept, err := s.buffer.Kept(s.cfg.ID)
+	if err != nil {
+		return fmt.Errorf("read what the source keeps: %w", err)
+	}
 	p, err := s.spawn(ctx)
 	if err != nil {
 		return fmt.Errorf("start the worker: %w", err)
 	}
 	r := &run{
 		s: s, p: p, offers: make(chan mesh.Offer, Credit), heard: make(chan struct{}, 1), ended: make(chan struct{}),
-		start: start{resume: resume, doubted: s.doubted, config: s.orders()},
+		start: start{resume: resume, kept: kept, doubted: s.doubted, config: s.orders()},
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.listen(gctx) })

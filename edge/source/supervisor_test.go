@@ -51,13 +51,14 @@ type disk struct {
 
 	lines []string // what the log holds, in words
 	state map[string][]byte
+	kept  map[string]string
 	fail  func() error
 	moved chan struct{}
 }
 
 func newDisk(t *testing.T) *disk {
 	t.Helper()
-	return &disk{t: t, state: map[string][]byte{}, moved: make(chan struct{}, 1000)}
+	return &disk{t: t, state: map[string][]byte{}, kept: map[string]string{}, moved: make(chan struct{}, 1000)}
 }
 
 func (d *disk) Append(_ context.Context, offers []mesh.Offer) ([]mesh.Position, error) {
@@ -72,6 +73,9 @@ func (d *disk) Append(_ context.Context, offers []mesh.Offer) ([]mesh.Position, 
 		if o.State != nil {
 			d.state[o.Source] = bytes.Clone(o.State)
 		}
+		for _, k := range o.Kept {
+			d.kept[k.Name] = string(k.Bytes)
+		}
 		if len(o.Sealed) > 0 {
 			d.lines = append(d.lines, tell(d.t, o))
 		}
@@ -84,6 +88,16 @@ func (d *disk) State(source string) ([]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.state[source], nil
+}
+
+func (d *disk) Kept(string) (map[string][]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := map[string][]byte{}
+	for name, b := range d.kept {
+		out[name] = []byte(b)
+	}
+	return out, nil
 }
 
 func (d *disk) told() string {
@@ -400,7 +414,8 @@ func TestPipe_Offer(t *testing.T) {
 	for _, o := range []mesh.Offer{
 		{},
 		{State: []byte{}},
-		{Sealed: [][]byte{sealed, sealed}, State: []byte("state"), Descriptors: []mesh.Descriptor{{Kind: mesh.DescribeSignals, Content: []byte("a table")}}},
+		{Kept: []mesh.Kept{{Name: "a", Bytes: []byte("b")}, {Name: "c", Bytes: []byte{}}}},
+		{Sealed: [][]byte{sealed, sealed}, State: []byte("state"), Kept: []mesh.Kept{{Name: "d", Bytes: []byte("e")}}, Descriptors: []mesh.Descriptor{{Kind: mesh.DescribeSignals, Content: []byte("a table")}}},
 	} {
 		var out, in shelf
 		for round := range 2 { // the second time the table is known
@@ -451,6 +466,7 @@ func TestPipe_BadFrames(t *testing.T) {
 func FuzzPipe_Offer(f *testing.F) {
 	table := mesh.Descriptor{Kind: 1, Content: []byte("c")}
 	f.Add(appendOffer(nil, mesh.Offer{Sealed: [][]byte{{1}}, State: []byte("s"), Descriptors: []mesh.Descriptor{table}}, new(shelf)))
+	f.Add(appendOffer(nil, mesh.Offer{Kept: []mesh.Kept{{Name: "a", Bytes: []byte("b")}}}, new(shelf)))
 	f.Add(appendOffer(nil, mesh.Offer{Descriptors: []mesh.Descriptor{table, table, {Kind: 2, Content: []byte("d")}}}, new(shelf)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var in shelf

@@ -85,6 +85,9 @@ func read(ctx context.Context, s start, log Log, open func([]byte) (Reader, erro
 	if d, ok := reader.(Doubter); ok && s.doubted {
 		d.Doubt()
 	}
+	if k, ok := reader.(Keeper); ok {
+		k.Keep(s.kept)
+	}
 	if err := reader.Run(ctx, s.resume, log); err != nil {
 		return err
 	}

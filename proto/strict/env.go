@@ -52,7 +52,10 @@ type leaf struct {
 // path in capitals, with two underscores between levels.
 func plant(out map[string]leaf, prefix, path string, v reflect.Value) {
 	for f, value := range v.Fields() {
-		key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		key, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if options == inline {
+			plant(out, prefix, path, value)
+		}
 		if key == "" || key == "-" {
 			continue
 		}

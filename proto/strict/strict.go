@@ -196,6 +196,10 @@ func plain(t reflect.Type) string {
 	return t.String()
 }
 
+// inline is the option of a yaml tag by which a struct's keys stand among those
+// around it.
+const inline = "inline"
+
 // allowed are the keys that may stand beside the one at a token of a document
 // that is read into t.
 func allowed(n ast.Node, at *token.Token, t reflect.Type) []string {
@@ -235,14 +239,18 @@ func firstAllowed[N ast.Node](nodes []N, at *token.Token, t reflect.Type) []stri
 	return nil
 }
 
-// fieldsOf are the types of a struct's fields by their yaml keys.
+// fieldsOf are the types of a struct's fields by their yaml keys; those of a struct
+// that is inlined stand among them.
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	out := map[string]reflect.Type{}
 	if t.Kind() != reflect.Struct {
 		return out
 	}
 	for f := range t.Fields() {
-		if key, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); key != "" && key != "-" {
+		switch key, options, _ := strings.Cut(f.Tag.Get("yaml"), ","); {
+		case options == inline:
+			maps.Copy(out, fieldsOf(f.Type))
+		case key != "" && key != "-":
 			out[key] = f.Type
 		}
 	}

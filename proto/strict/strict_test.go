@@ -17,6 +17,37 @@ type sample struct {
 	} `yaml:"sources"`
 }
 
+// Sample is exported: a struct can be inlined only so.
+type Sample = sample
+
+// outer has the keys of sample among its own.
+type outer struct {
+	ID     string `yaml:"id"`
+	Sample `yaml:",inline"`
+}
+
+func TestParse_AnInlinedStructHasItsKeysAmongTheOthers(t *testing.T) {
+	for src, want := range map[string]string{
+		"id: a\nsite: b\nbuffer:\n  max_byte: 4GiB\n": `x.yaml:4: unknown key "max_byte"; did you mean "max_bytes"?`,
+		"id: a\nsites: b\n":                           `x.yaml:2: unknown key "sites"; did you mean "site"?`,
+		"id: a\nbuffer:\n  max_bytes: 4GB\n":          `x.yaml:3: "4GB" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB`,
+		"zzzzzz: a\n":                                 `x.yaml:1: unknown key "zzzzzz"; allowed here: buffer, id, site, sources`,
+		"id: a\nsite: b\nbuffer: {max_bytes: 1KiB}\n": "",
+	} {
+		var v outer
+		_, err := Parse("x.yaml", []byte(src), &v)
+		if err == nil && want == "" {
+			if v.ID != "a" || v.Site != "b" || v.Buffer.MaxBytes != 1<<10 {
+				t.Errorf("%q was read as %+v", src, v)
+			}
+			continue
+		}
+		if err == nil || err.Error() != want {
+			t.Errorf("%q: got %v, want %s", src, err, want)
+		}
+	}
+}
+
 func TestParse_NamesTheFault(t *testing.T) {
 	for name, c := range map[string]struct{ src, want string }{
 		"unknown key":      {"site: a\nbuffer:\n  max_byte: 4GiB\n", `x.yaml:3: unknown key "max_byte"; did you mean "max_bytes"?`},

@@ -36,7 +36,7 @@ func withFolder(run func() int) int {
 func build(folder, pkg, name string) (string, error) {
 	path := filepath.Join(built, name)
 	cmd := exec.Command("go", "build", "-o", path, pkg)
-	cmd.Dir, cmd.Env = folder, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	cmd.Dir, cmd.Env = folder, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath")
 	said, err := cmd.CombinedOutput()
 	if err != nil {
 		err = &buildError{name, string(said)}

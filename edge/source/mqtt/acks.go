@@ -6,17 +6,17 @@ import (
 	"sync"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/fault"
 )
 
-// ack is a packet to acknowledge on the connection it came from, once so many
+// ack are packets to acknowledge on the connection they came from, once so many
 // offers are committed.
 type ack struct {
-	link   *link
-	id     uint16
-	number uint64 // of the packet, counted by the intake
-	after  uint64
-	then   func() // called instead, where no packet is to be acknowledged
+	link  *link.Link
+	ids   []uint16
+	after uint64
+	then  func() // called instead, where no packet is to be acknowledged
 }
 
 // acks keeps acknowledgements in the order of the packets (MQTT 5, 4.6). A
@@ -27,15 +27,31 @@ type acks struct {
 
 	mu        sync.Mutex // protects the fields below, and the order of writing
 	queue     []ack
+	spare     []uint16 // of one that was sent
 	committed uint64
 }
 
-// add puts an acknowledgement behind all others.
-func (a *acks) add(k ack) {
+// add puts the acknowledgement of a packet behind all others.
+func (a *acks) add(l *link.Link, id uint16, after uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.queue = append(a.queue, k)
-	if k.after <= a.committed {
+	if n := len(a.queue); n > 0 && a.queue[n-1].link == l && a.queue[n-1].after == after && a.queue[n-1].then == nil {
+		a.queue[n-1].ids = append(a.queue[n-1].ids, id)
+		return
+	}
+	a.queue = append(a.queue, ack{link: l, ids: append(a.spare[:0], id), after: after})
+	a.spare = nil
+	if after <= a.committed {
+		a.flush()
+	}
+}
+
+// then calls what is to be called when so many offers are committed.
+func (a *acks) then(after uint64, call func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.queue = append(a.queue, ack{then: call, after: after})
+	if after <= a.committed {
 		a.flush()
 	}
 }
@@ -57,25 +73,18 @@ func (a *acks) follow(ctx context.Context, log source.Log) error {
 // flush sends what may be sent. It runs with the lock held.
 func (a *acks) flush() {
 	for len(a.queue) > 0 && a.queue[0].after <= a.committed {
-		if then := a.queue[0].then; then != nil {
-			then()
-			a.queue = a.queue[1:]
+		k := a.queue[0]
+		a.queue = a.queue[1:]
+		if k.then != nil {
+			k.then()
 			continue
 		}
-		l := a.queue[0].link
-		var ids []uint16
-		n := 0
-		for n < len(a.queue) && a.queue[n].link == l && a.queue[n].then == nil && a.queue[n].after <= a.committed {
-			ids = append(ids, a.queue[n].id)
-			n++
-		}
-		through := a.queue[n-1].number
-		a.queue = a.queue[n:]
 		fault.Point("source.ack.before")
-		if err := l.ack(ids, through); err != nil {
-			a.log.Debug("acknowledgements not sent", "count", len(ids), "error", err)
-			l.close()
+		if err := k.link.Ack(k.ids); err != nil {
+			a.log.Debug("acknowledgements not sent", "count", len(k.ids), "error", err)
+			k.link.Close()
 		}
+		a.spare = k.ids
 		fault.Point("source.ack.after")
 	}
 }

@@ -2,39 +2,35 @@ package mqtt
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 )
 
 // Defaults and limits of a configuration.
 const (
-	defaultReceiveMaximum                 = 500
-	defaultSessionExpiry  strict.Duration = strict.Duration(7 * 24 * time.Hour)
-	defaultMaxPacket      strict.Size     = 1 << 20
-	largestMaxPacket      strict.Size     = 64 << 20
-	defaultDisorder       strict.Duration = strict.Duration(5 * time.Second)
-	defaultEvery          strict.Duration = strict.Duration(10 * time.Second)
+	defaultRate                          = 10_000
+	leastReceiveMaximum                  = 500
+	defaultSessionExpiry strict.Duration = strict.Duration(7 * 24 * time.Hour)
+	defaultDisorder      strict.Duration = strict.Duration(5 * time.Second)
+	defaultEvery         strict.Duration = strict.Duration(10 * time.Second)
 )
 
 // Config describes one MQTT broker and what to read there.
 type Config struct {
 	ID       string `yaml:"id"`        // name of the source, unique on the gateway
-	URL      string `yaml:"url"`       // mqtt://host:1883, or mqtts://host:8883 for TLS
-	CAFile   string `yaml:"ca_file"`   // PEM certificates that mqtts trusts; empty: those of the system
 	ClientID string `yaml:"client_id"` // must never change: the broker keeps messages under it; default plantmesh-<id>
 
-	Username     string `yaml:"username"`
-	PasswordFile string `yaml:"password_file"` // file with the password alone in it
+	link.Config `yaml:",inline"`
 
-	ReceiveMaximum int             `yaml:"receive_maximum"` // messages taken and not yet on disk; more is faster on a slow disk; 2 to 65535, default 500
+	Rate           int             `yaml:"rate"`            // messages a second that the broker shall be able to send; default 10000
+	ReceiveMaximum int             `yaml:"receive_maximum"` // messages taken and not yet on disk; 2 to 65535, default what comes in two windows at rate
 	SessionExpiry  strict.Duration `yaml:"session_expiry"`  // how long the broker keeps messages for us; default 168h
-	MaxPacket      strict.Size     `yaml:"max_packet"`      // a larger message is refused with a reason; default 1MiB
 	Disorder       strict.Duration `yaml:"disorder"`        // how late a value may come behind its time stamp; default 5s
 
 	Topics    []Topic        `yaml:"topics"`    // what to subscribe to
@@ -71,23 +67,27 @@ type SignalConfig struct {
 
 // Validate fills in the defaults and checks the rest.
 func (c *Config) Validate() error {
+	if c.ID == "" {
+		return strict.At("id", "id is missing")
+	}
+	if err := c.Config.Validate(); err != nil {
+		return err
+	}
+	if err := c.Window.Validate(); err != nil {
+		return strict.Under("window", err)
+	}
 	c.defaults()
 	switch {
-	case c.ID == "":
-		return strict.At("id", "id is missing")
+	case c.Rate < 1 || c.Rate > 10_000_000:
+		return strict.At("rate", "rate must lie between 1 and 10000000 messages a second")
 	case c.ReceiveMaximum < 2 || c.ReceiveMaximum > 65535:
 		return strict.At("receive_maximum", "receive_maximum must lie between 2 and 65535")
 	case time.Duration(c.SessionExpiry) < time.Minute:
 		return strict.At("session_expiry", "session_expiry must be at least 1m: the broker keeps messages only that long")
-	case c.MaxPacket < 1<<10 || c.MaxPacket > largestMaxPacket:
-		return strict.At("max_packet", "max_packet must lie between 1KiB and 64MiB")
 	case len(c.Topics) == 0:
 		return strict.At("topics", "topics is empty: nothing to subscribe to")
 	case len(c.Signals) == 0:
 		return strict.At("signals", "signals is empty: nothing to keep")
-	}
-	if u, err := url.Parse(c.URL); err != nil || u.Host == "" || u.Scheme != "mqtt" && u.Scheme != "mqtts" {
-		return strict.At("url", "url %q is no mqtt://host:port or mqtts://host:port", c.URL)
 	}
 	for i, t := range c.Topics {
 		if err := t.validate(); err != nil {
@@ -97,10 +97,8 @@ func (c *Config) Validate() error {
 	if h := c.Heartbeat; h.Topic != "" && (strings.ContainsAny(h.Topic, "+#") || unit(h.TimeUnit) == 0) {
 		return strict.At("heartbeat", "heartbeat %q must be one topic with a time_unit of s, ms, us or ns", h.Topic)
 	}
-	if _, err := c.table(); err != nil {
-		return err
-	}
-	return strict.Under("window", c.Window.Validate())
+	_, err := c.table()
+	return err
 }
 
 // Provable reports whether anything can prove that silence is silence. Without
@@ -111,9 +109,9 @@ func (c *Config) Provable() bool {
 
 func (c *Config) defaults() {
 	setIfZero(&c.ClientID, "plantmesh-"+c.ID)
-	setIfZero(&c.ReceiveMaximum, defaultReceiveMaximum)
+	setIfZero(&c.Rate, defaultRate)
+	setIfZero(&c.ReceiveMaximum, receiveMaximum(c.Rate, time.Duration(c.Window.Latency)))
 	setIfZero(&c.SessionExpiry, defaultSessionExpiry)
-	setIfZero(&c.MaxPacket, defaultMaxPacket)
 	setIfZero(&c.Disorder, defaultDisorder)
 	setIfZero(&c.Heartbeat.Every, defaultEvery)
 	setIfZero(&c.Heartbeat.Time, "ts")

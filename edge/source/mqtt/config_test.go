@@ -31,7 +31,7 @@ func TestConfig_Defaults(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if c.ClientID != "plantmesh-line3-mqtt" || c.ReceiveMaximum != 500 || time.Duration(c.SessionExpiry) != 168*time.Hour ||
+	if c.ClientID != "plantmesh-line3-mqtt" || c.ReceiveMaximum != 20_000 || time.Duration(c.SessionExpiry) != 168*time.Hour ||
 		c.MaxPacket != 1<<20 || time.Duration(c.Disorder) != 5*time.Second || c.Topics[0].TimeUnit != "ms" || c.Heartbeat.Time != "ts" {
 		t.Errorf("got %+v", c)
 	}

@@ -1,41 +1,20 @@
 package mqtt
 
 import (
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 )
 
-// packet is one PUBLISH as it came.
-type packet struct {
-	id       uint16
-	qos      byte
-	again    bool // DUP
-	retained bool
-	topic    string
-	payload  []byte
-	hash     uint64 // of topic and payload
-	tooLarge bool   // payload is only the first bytes
-}
-
 // intake decides what becomes of each packet: stored, known already, or
-// unreadable. It is the set of this hop: the table of packets that are stored
-// and that the broker may still send again, kept in the state that is
-// committed with the samples. It has no clock, no connection and no goroutine.
-//
-// Why the table is short: acknowledgements go out with a ping behind them. The
-// broker works in order, so its answer says that it has them, and never sends
-// those packets again. Receive maximum alone bounds nothing: mosquitto 2.0.11
-// sends thousands after a reconnect when its own limit is off.
+// unreadable. It has no clock, no connection and no goroutine.
 //
 // Not safe for concurrent use.
 type intake struct {
@@ -45,28 +24,20 @@ type intake struct {
 	vigil   *vigil // nil: max_silence proves nothing here
 	filters string // what the session subscribes to, and what proves it
 
-	known  map[uint16]stored
+	known  table
+	credit credit
 	sealed uint64 // offers sealed in this run
-	number uint64 // of the last packet, counted in this run
-	began  uint64 // number when this connection began
-	news   uint64 // first packet on this connection that was not sent before; 0: none yet
 
 	fresh     bool       // no proof yet in this session
 	listening bool       // all filters are subscribed to on this connection
 	was       mesh.Nanos // end of the proof of the session before; 0: none
 
 	urgent   bool      // a proof ended: that must be on disk before another begins
+	machine  time.Time // machine time as due was told last
 	waiting  int       // packets in this window
 	first    time.Time // when due first saw one of them
 	bad      refusals  // of this window
 	counters counters
-}
-
-// stored is a packet that is in an offer.
-type stored struct {
-	hash   uint64
-	offer  uint64 // its number in this run; 0: committed in a run before
-	number uint64 // of the packet, when it came last; 0: in a run before
 }
 
 // counters of one reader since its start.
@@ -82,12 +53,9 @@ type state struct {
 	Fresh   bool        `json:"fresh,omitempty"`
 	Filters string      `json:"filters"`
 	Heard   []byte      `json:"heard,omitempty"` // see vigil.encode
-	Table   []byte      `json:"table"`           // per packet: id (2 bytes), hash (8), big endian
 }
 
-const tableEntry = 2 + 8
-
-func newIntake(cfg *Config, resume []byte) (*intake, error) {
+func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, error) {
 	table, err := cfg.table()
 	if err != nil {
 		return nil, err
@@ -98,21 +66,21 @@ func newIntake(cfg *Config, resume []byte) (*intake, error) {
 	}
 	in := &intake{
 		cfg: cfg, sealer: sealer, scanner: scanner{cfg: cfg, table: table},
-		vigil: newVigil(cfg, table), known: map[uint16]stored{}, fresh: true,
+		vigil: newVigil(cfg, table), fresh: true, credit: credit{told: cfg.ReceiveMaximum},
 	}
 	in.filters = strings.Join(cfg.filters(), "\n") + in.vigil.name()
 	if resume == nil {
 		return in, nil
 	}
 	var s state
-	if err := json.Unmarshal(resume, &s); err != nil || len(s.Table)%tableEntry != 0 {
-		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, errors.Join(err, errors.New("unknown form")))
+	if err := json.Unmarshal(resume, &s); err != nil {
+		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, err)
+	}
+	if err := in.known.resume(kept); err != nil {
+		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, err)
 	}
 	in.sealer.Resume(s.Proof, s.Holes...)
 	in.fresh, in.was = s.Fresh, s.Was
-	for b := s.Table; len(b) > 0; b = b[tableEntry:] {
-		in.known[binary.BigEndian.Uint16(b)] = stored{hash: binary.BigEndian.Uint64(b[2:])}
-	}
 	if s.Filters != in.filters { // other topics: the proof so far says nothing of them
 		in.lose()
 	} else if !in.vigil.resume(s.Heard) {
@@ -124,11 +92,11 @@ func newIntake(cfg *Config, resume []byte) (*intake, error) {
 // connected is told of each new connection. Without the session of before the
 // broker has forgotten what it had for us, and may give any packet id anew.
 func (in *intake) connected(sessionPresent bool) {
-	in.listening, in.began, in.news = false, in.number, 0
+	in.listening = false
 	if sessionPresent {
 		return
 	}
-	in.known = map[uint16]stored{}
+	in.known.clear()
 	in.lose()
 }
 
@@ -152,35 +120,30 @@ func (in *intake) doubt() {
 
 // take takes one packet at plant time now. It returns the number of the offer
 // that must be committed before the packet is acknowledged; 0: at once.
-func (in *intake) take(p packet, now mesh.Nanos) (after uint64) {
+func (in *intake) take(p *link.Packet, now mesh.Nanos) (after uint64) {
 	in.counters.messages++
 	fault.Point("source.received")
-	if p.qos > 0 {
-		in.number++
-		if was, ok := in.known[p.id]; ok && p.again && was.hash == p.hash {
+	if p.QoS > 0 {
+		if was, ok := in.known.find(p.ID, p.Hash); ok && p.Again {
 			in.counters.again++
-			was.number = in.number
-			in.known[p.id] = was
-			return was.offer
+			return was
 		}
-		if !p.again && in.news == 0 {
-			in.news = in.number
-		}
-		in.known[p.id] = stored{p.hash, in.sealed + 1, in.number}
+		in.known.put(p.ID, p.Hash, in.sealed+1)
+		in.credit.take(in.machine, time.Duration(in.cfg.Window.Latency))
 	}
 	in.waiting++
-	r := in.scanner.route(p.topic)
+	r := in.scanner.route(string(p.Topic))
 	switch {
-	case p.retained: // said before we listened, perhaps long ago, perhaps never true
+	case p.Retained: // said before we listened, perhaps long ago, perhaps never true
 		in.counters.retained++
 	case r == nil:
 		in.counters.foreign++
-	case p.tooLarge:
+	case p.TooLarge:
 		in.unreadable(r, reading{flaws: []flaw{{errTooLarge, 1}}}, p, now)
 	case r.heartbeat:
 		in.heartbeat(r, p, now)
 	default:
-		got := in.scanner.scan(r, p.payload, now)
+		got := in.scanner.scan(r, p.Payload, now)
 		for _, m := range got.samples {
 			in.sealer.Add(m)
 		}
@@ -196,8 +159,8 @@ func (in *intake) take(p packet, now mesh.Nanos) (after uint64) {
 
 // heartbeat moves the proof. One ahead of the plant clock, or far behind it,
 // proves nothing.
-func (in *intake) heartbeat(r *route, p packet, now mesh.Nanos) {
-	t, err := in.scanner.proof(r, p.payload)
+func (in *intake) heartbeat(r *route, p *link.Packet, now mesh.Nanos) {
+	t, err := in.scanner.proof(r, p.Payload)
 	if err == nil && source.Suspect(t, now) {
 		err = fmt.Errorf("heartbeat is ahead of the plant clock: %w", errNoTime)
 	}
@@ -260,6 +223,9 @@ func (in *intake) unheard(now mesh.Nanos, why string) {
 	}
 }
 
+// full reports whether the window should be sealed whatever the time.
+func (in *intake) full() bool { return in.urgent || in.credit.half() }
+
 // due reports at machine time now whether the window should be sealed: half of
 // what the broker may send is in it, or it is full or old enough. A packet that
 // became nothing must be committed too, or it is never acknowledged.
@@ -267,8 +233,9 @@ func (in *intake) due(now time.Time) bool {
 	if in.waiting > 0 && in.first.IsZero() {
 		in.first = now
 	}
+	in.machine = now
 	old := in.waiting > 0 && now.Sub(in.first) >= time.Duration(in.cfg.Window.Latency)
-	return in.urgent || in.waiting >= in.cfg.ReceiveMaximum/2 || old || in.sealer.Due(now)
+	return in.full() || old || in.sealer.Due(now)
 }
 
 // seal closes the window. Its offer's number is what take returned.
@@ -277,32 +244,19 @@ func (in *intake) seal() (mesh.Offer, error) {
 		in.sealer.Void(v)
 	}
 	s := state{Proof: in.sealer.Proof(), Holes: in.sealer.Holes(), Was: in.was, Fresh: in.fresh, Filters: in.filters, Heard: in.vigil.encode()}
-	for _, id := range slices.Sorted(maps.Keys(in.known)) {
-		s.Table = binary.BigEndian.AppendUint16(s.Table, id)
-		s.Table = binary.BigEndian.AppendUint64(s.Table, in.known[id].hash)
-	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return mesh.Offer{}, fmt.Errorf("encode the state of source %q: %w", in.cfg.ID, err)
 	}
 	in.sealed++
+	in.credit.seal(in.machine, time.Duration(in.cfg.Window.Latency), !in.full())
 	in.waiting, in.first, in.urgent = 0, time.Time{}, false
-	return in.sealer.Seal(b)
+	o, err := in.sealer.Seal(b)
+	o.Kept = in.known.take()
+	return o, err
 }
 
-// fenced is told that the broker has the acknowledgements of this connection
-// up to a packet: it won't send those again. Nor what came on connections
-// before, once it has begun with new ones: it sends the old ones first.
-func (in *intake) fenced(through uint64) {
-	for id, s := range in.known {
-		if s.number <= through && (s.number > in.began || in.news != 0 && in.news <= through) {
-			delete(in.known, id)
-		}
-	}
-}
-
-// FNV-1a, 64 bit (Fowler, Noll, Vo). It names the content of packets in the
-// table and guards against mistakes of brokers, not against enemies.
+// FNV-1a, 64 bit (Fowler, Noll, Vo).
 const (
 	hashStart = 14695981039346656037
 	hashPrime = 1099511628211

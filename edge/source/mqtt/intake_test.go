@@ -1,12 +1,13 @@
 package mqtt
 
 import (
-	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"strings"
 	"testing"
 	"time"
 
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
 )
@@ -16,7 +17,7 @@ const noon mesh.Nanos = 1_767_268_800e9 // 2026-01-01T12:00:00Z
 func testConfig(t *testing.T) *Config {
 	t.Helper()
 	cfg := &Config{
-		ID: "line3-mqtt", URL: "mqtt://127.0.0.1:1883",
+		ID: "line3-mqtt", Config: link.Config{URL: "mqtt://127.0.0.1:1883"}, ReceiveMaximum: 500,
 		Topics:    []Topic{{Filter: "plant/line3/+", Signal: "line3.{2}.{key}", Time: "ts"}},
 		Heartbeat: Heartbeat{Topic: "plant/line3/heartbeat"},
 		Signals: []SignalConfig{
@@ -35,25 +36,31 @@ func testConfig(t *testing.T) *Config {
 
 func testIntake(t *testing.T, resume []byte) *intake {
 	t.Helper()
-	in, err := newIntake(testConfig(t), resume)
+	return keptIntake(t, resume, nil)
+}
+
+// keptIntake resumes what an offer left.
+func keptIntake(t *testing.T, resume []byte, kept map[string][]byte) *intake {
+	t.Helper()
+	in, err := newIntake(testConfig(t), resume, kept)
 	if err != nil {
 		t.Fatalf("new intake: %v", err)
 	}
 	return in
 }
 
-func publish(id uint16, again bool, topic, payload string) packet {
-	return packet{
-		id: id, qos: 1, again: again, topic: topic, payload: []byte(payload),
-		hash: hashMore(hashMore(hashMore(hashStart, []byte(topic)), []byte{0}), []byte(payload)),
+func publish(id uint16, again bool, topic, payload string) *link.Packet {
+	return &link.Packet{
+		ID: id, QoS: 1, Again: again, Topic: []byte(topic), Payload: []byte(payload),
+		Hash: crc32.Checksum([]byte(topic+"\x00"+payload), crc32.MakeTable(crc32.Castagnoli)),
 	}
 }
 
-func beat(id uint16, at mesh.Nanos) packet {
+func beat(id uint16, at mesh.Nanos) *link.Packet {
 	return publish(id, false, "plant/line3/heartbeat", fmt.Sprintf(`{"ts":%d}`, at/1e6))
 }
 
-func speed(id uint16, again bool, at mesh.Nanos, v float64) packet {
+func speed(id uint16, again bool, at mesh.Nanos, v float64) *link.Packet {
 	return publish(id, again, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"speed":%g}`, at/1e6, v))
 }
 
@@ -190,7 +197,7 @@ func TestIntake_SameTwiceIsStoredOnce(t *testing.T) {
 		t.Errorf("%d samples, want 2", n)
 	}
 
-	again := testIntake(t, first.State) // the agent dies after the first offer
+	again := keptIntake(t, first.State, keep(nil, first)) // the agent dies after the first offer
 	again.connected(true)
 	if after := again.take(speed(7, true, noon, 1), noon); after != 0 {
 		t.Errorf("after a restart: acknowledged after offer %d, want at once", after)
@@ -200,37 +207,54 @@ func TestIntake_SameTwiceIsStoredOnce(t *testing.T) {
 	}
 }
 
-func TestIntake_TableHoldsWhatMayComeAgain(t *testing.T) {
+// keep is what is kept after an offer.
+func keep(kept map[string][]byte, o mesh.Offer) map[string][]byte {
+	if kept == nil {
+		kept = map[string][]byte{}
+	}
+	for _, k := range o.Kept {
+		if kept[k.Name] = k.Bytes; len(k.Bytes) == 0 {
+			delete(kept, k.Name)
+		}
+	}
+	return kept
+}
+
+// A broker that was killed comes back with the session as its disk had it, and sends
+// what was acknowledged and answered long ago.
+func TestIntake_WhatWasAcknowledgedLongAgoIsStillKnown(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
-	for i := range 1000 {
+	const n = 1000
+	for i := range n {
 		in.take(speed(uint16(i+1), false, noon+mesh.Nanos(i)*1e6, 1), noon)
 	}
-	table := func() int {
-		t.Helper()
-		var s state
-		if err := json.Unmarshal(seal(t, in).State, &s); err != nil {
-			t.Fatal(err)
-		}
-		return len(s.Table) / tableEntry
+	o := seal(t, in)
+	kept := keep(nil, o)
+	if len(kept) != n/256+1 {
+		t.Errorf("%d blocks are kept", len(kept))
 	}
-	if n := table(); n != 1000 {
-		t.Errorf("%d entries before any fence", n)
+	in.take(speed(n+1, false, noon+n*1e6, 1), noon)
+	o = seal(t, in)
+	if len(o.Kept) != 1 {
+		t.Errorf("%d blocks were written for one message", len(o.Kept))
 	}
-	in.fenced(400)
-	if n := table(); n != 600 {
-		t.Errorf("%d entries, want 600", n)
+	kept = keep(kept, o)
+	in = keptIntake(t, o.State, kept) // and our own process dies too
+	in.connected(true)
+	for i := range n + 1 {
+		in.take(speed(uint16(i+1), true, noon+mesh.Nanos(i)*1e6, 1), noon)
 	}
-	in.connected(true) // acknowledgements on the way were lost, perhaps
-	in.take(speed(401, true, noon+400e6, 1), noon)
-	in.fenced(in.number)
-	if n := table(); n != 599 {
-		t.Errorf("%d entries while the broker still sends again, want 599", n)
+	if o = seal(t, in); len(o.Sealed) != 0 || in.counters.again != n+1 {
+		t.Errorf("%d records, %d known already", len(o.Sealed), in.counters.again)
 	}
-	in.take(speed(1001, false, noon+1000e6, 1), noon)
-	in.fenced(in.number)
-	if n := table(); n != 0 {
-		t.Errorf("%d entries after news, want 0", n)
+	in.connected(false) // the session is gone, and all ids with it
+	if kept = keep(kept, seal(t, in)); len(kept) != 0 {
+		t.Errorf("%d blocks of a session that is gone", len(kept))
+	}
+	in.take(speed(5, true, noon+4e6, 1), noon)
+	if o = seal(t, in); len(o.Sealed) != 1 {
+		t.Errorf("%d records: an id of another session was believed", len(o.Sealed))
 	}
 }
 
@@ -242,10 +266,10 @@ func TestIntake_LostSessionIsAVoid(t *testing.T) {
 	in.take(beat(2, noon+65e9), noon+65e9) // proven through noon+60
 	o := seal(t, in)
 
-	in = testIntake(t, o.State)
+	in = keptIntake(t, o.State, keep(nil, o))
 	in.connected(false)
 	o = seal(t, in) // committed before the first heartbeat: the loss must not be forgotten
-	in = testIntake(t, o.State)
+	in = keptIntake(t, o.State, keep(nil, o))
 	in.connected(true)
 	in.subscribed()
 	in.take(beat(1, noon+200e9), noon+200e9)
@@ -308,7 +332,7 @@ func TestIntake_OtherTopicsEndTheProof(t *testing.T) {
 	o := seal(t, in)
 	cfg := testConfig(t)
 	cfg.Topics = append(cfg.Topics, Topic{Filter: "plant/line4/+", Signal: "line4.{2}.{key}", TimeUnit: "ms"})
-	in, err := newIntake(cfg, o.State)
+	in, err := newIntake(cfg, o.State, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +422,7 @@ func TestIntake_RetainedAndForeignAreOnlyCounted(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	p := speed(1, false, noon, 5)
-	p.retained = true
+	p.Retained = true
 	in.take(p, noon)
 	in.take(publish(2, false, "other/topic", `{"ts":1767268800000}`), noon)
 	o := seal(t, in)
@@ -441,9 +465,14 @@ func TestIntake_StampAheadIsFlagged(t *testing.T) {
 }
 
 func TestIntake_StateOfSomethingElseIsRefused(t *testing.T) {
-	for _, s := range []string{"x", `{"table":"YWJj"}`} {
-		if _, err := newIntake(testConfig(t), []byte(s)); err == nil {
+	for _, s := range []string{"x", `{"proof_ns":"now"}`} {
+		if _, err := newIntake(testConfig(t), []byte(s), nil); err == nil {
 			t.Errorf("state %q was taken", s)
+		}
+	}
+	for _, b := range []string{"\x00", "\x01abc", "\x02abc", "\x03"} {
+		if _, err := newIntake(testConfig(t), []byte(`{}`), map[string][]byte{"inflight/00": []byte(b)}); err == nil {
+			t.Errorf("block %q was taken", b)
 		}
 	}
 }

@@ -1,18 +1,21 @@
-// Package mqtt reads machines that publish JSON over MQTT 5 with QoS 1: the
-// session is persistent, a packet is acknowledged only after its samples are
-// on disk, and one that comes twice is stored once.
+// Package mqtt reads machines that publish over MQTT 5: the session is persistent,
+// a packet is acknowledged only after its samples are on disk, and one that comes
+// twice is stored once.
 package mqtt
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/mesh"
 )
 
@@ -23,10 +26,11 @@ const (
 	lastBackoff  = 30 * time.Second
 	// healthy is how long a connection must have lived for the waits to begin anew.
 	healthy = time.Second
-	// maxHeard bounds the packets read and not looked at yet; behind them the
-	// connection pushes back.
-	maxHeard = 256
+	// mostAtOnce bounds the packets that are taken without looking up.
+	mostAtOnce = 256
 )
+
+var errForgotten = errors.New("broker has forgotten our session")
 
 // Reader reads one broker. It implements source.Reader.
 type Reader struct {
@@ -35,9 +39,14 @@ type Reader struct {
 	log *slog.Logger
 
 	doubted bool
+	kept    map[string][]byte
 }
 
-var _ source.Reader = (*Reader)(nil)
+var (
+	_ source.Reader  = (*Reader)(nil)
+	_ source.Doubter = (*Reader)(nil)
+	_ source.Keeper  = (*Reader)(nil)
+)
 
 // New makes a reader from a configuration; now is the plant clock.
 func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
@@ -51,65 +60,65 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 // some are missing.
 func (r *Reader) Doubt() { r.doubted = true }
 
-// event is what the connection's goroutine hears.
-type event struct {
-	kind    eventKind
-	link    *link
-	present bool   // with connected: the broker had our session
-	packet  packet // with published
-	through uint64 // with fenced: the broker has the acknowledgements up to this packet
-	why     string // with lost: in words
+// Keep implements source.Keeper: the in-flight table.
+func (r *Reader) Keep(kept map[string][]byte) { r.kept = kept }
+
+// desk is where what is heard becomes offers. The connection's goroutine and the
+// clock's work at it, one at a time: while the log takes nothing, nobody reads.
+type desk struct {
+	r    *Reader
+	out  source.Log
+	acks *acks
+	// trust says that the committed state counts on the broker's session.
+	trust atomic.Bool
+
+	mu    sync.Mutex // protects the fields below, and the order of offers
+	in    *intake
+	watch *watch
 }
-
-type eventKind uint8
-
-const (
-	connected eventKind = iota
-	forgotten           // the broker has no session, and we committed to one
-	subscribed
-	published
-	fenced
-	lost // the connection, or the try to make one
-)
 
 // Run implements source.Reader. It returns nil when ctx ends; a broker that
 // can't be reached is tried for ever.
 func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
-	in, err := newIntake(&r.cfg, resume)
+	in, err := newIntake(&r.cfg, resume, r.kept)
 	if err != nil {
 		return err
 	}
-	trusted := !in.fresh
+	d := &desk{r: r, out: log, acks: &acks{log: r.log}, in: in, watch: newWatch(&r.cfg, in, time.Now())}
+	d.trust.Store(!in.fresh)
 	if r.doubted {
 		in.doubt()
 	}
-	acks := &acks{log: r.log}
-	trust := &atomic.Bool{}
-	trust.Store(trusted)
-	events := make(chan event, maxHeard)
 	g, inner := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.stay(inner, events, trust) })
-	g.Go(func() error { return r.gather(inner, in, events, acks, trust, log) })
-	g.Go(func() error { return acks.follow(inner, log) })
+	g.Go(func() error { return d.stay(inner) })
+	g.Go(func() error { return d.tick(inner) })
+	g.Go(func() error { return d.acks.follow(inner, log) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return err
 	}
 	return nil
 }
 
-// stay keeps a connection until ctx ends. trust says that the committed state
-// counts on the broker's session.
-func (r *Reader) stay(ctx context.Context, events chan<- event, trust *atomic.Bool) error {
+// logError marks what ends the run: the log is no more.
+type logError struct{ error }
+
+func (e logError) Unwrap() error { return e.error }
+
+// stay keeps a connection until ctx ends.
+func (d *desk) stay(ctx context.Context) error {
 	wait := firstBackoff
 	for {
 		began := time.Now()
-		why := r.session(ctx, events, trust)
+		why := d.session(ctx)
+		if broken, ok := errors.AsType[logError](why); ok {
+			return broken.error
+		}
 		if time.Since(began) > healthy {
 			wait = firstBackoff
 		}
 		if ctx.Err() == nil {
-			r.log.Warn("broker connection ended", "url", r.cfg.URL, "error", why, "retry_in", wait)
-			if err := put(ctx, events, event{kind: lost, why: why.Error()}); err != nil {
+			d.r.log.Warn("broker connection ended", "url", d.r.cfg.URL, "error", why, "retry_in", wait)
+			if err := d.hear(ctx, func() { d.watch.lost(why.Error(), time.Now()) }); err != nil {
 				return err
 			}
 		}
@@ -122,114 +131,136 @@ func (r *Reader) stay(ctx context.Context, events chan<- event, trust *atomic.Bo
 	}
 }
 
+// hear does something at the desk, and makes an offer where one is due.
+func (d *desk) hear(ctx context.Context, what func()) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	what()
+	return d.look(ctx)
+}
+
 // session is one connection, from handshake to loss.
-func (r *Reader) session(ctx context.Context, events chan<- event, trust *atomic.Bool) error {
-	l, present, err := dial(ctx, &r.cfg)
+func (d *desk) session(ctx context.Context) error {
+	cfg := &d.r.cfg
+	l, present, err := link.Dial(ctx, &cfg.Config, link.Hello{
+		ClientID: cfg.ClientID, Expiry: time.Duration(cfg.SessionExpiry), ReceiveMaximum: uint16(cfg.ReceiveMaximum),
+	})
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.Close()
 	defer context.AfterFunc(ctx, func() {
-		if err := l.leave(); err != nil {
-			r.log.Debug("leave the broker", "error", err)
+		if err := l.Leave(); err != nil {
+			d.r.log.Debug("leave the broker", "error", err)
 		}
-		l.close()
+		l.Close()
 	})()
-	if !present && trust.Load() {
+	if !present && d.trust.Load() {
 		// Our arrival made a new session. If we died before the loss is
 		// committed, the next one would take it for the old: end it at once, and
 		// come again when the loss is on disk.
-		if err := l.endSession(); err != nil {
+		if err := l.EndSession(); err != nil {
 			return err
 		}
-		return errors.Join(errForgotten, put(ctx, events, event{kind: forgotten}))
+		return errors.Join(errForgotten, d.hear(ctx, func() { d.in.connected(false) }))
 	}
-	r.log.Info("broker connected", "url", r.cfg.URL, "session_present", present)
-	e := event{kind: connected, link: l, present: present}
-	if err := put(ctx, events, e); err != nil {
+	d.r.log.Info("broker connected", "url", cfg.URL, "session_present", present)
+	if err := d.hear(ctx, func() { d.in.connected(present); d.watch.connected(time.Now()) }); err != nil {
 		return err
 	}
-	if err := l.subscribe(r.cfg.filters()); err != nil {
+	var subs []link.Subscription
+	for _, f := range cfg.filters() {
+		subs = append(subs, link.Subscription{Filter: f, QoS: 1})
+	}
+	if err := l.Subscribe(subs...); err != nil {
 		return err
 	}
-	for {
-		e, err := l.read()
+	for p := (link.Packet{}); ; {
+		kind, err := l.Next(&p)
 		if err != nil {
 			return err
 		}
-		if err := put(ctx, events, e); err != nil {
+		if err := d.take(ctx, l, kind, &p); err != nil {
 			return err
 		}
 	}
 }
 
-func put(ctx context.Context, events chan<- event, e event) error {
-	select {
-	case events <- e:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// take takes what was read, and what else lies there.
+func (d *desk) take(ctx context.Context, l *link.Link, kind link.Kind, p *link.Packet) (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.r.now()
+	d.in.machine = time.Now()
+	for n := 0; ; n++ {
+		switch kind {
+		case link.Published:
+			if after := d.in.take(p, now); p.QoS > 0 {
+				d.acks.add(l, p.ID, after)
+			}
+		case link.Subscribed:
+			d.in.subscribed()
+			d.watch.subscribed()
+		case link.Acknowledged: // we publish nothing
+		}
+		if n == mostAtOnce || d.in.full() || !l.Ready() {
+			return d.look(ctx)
+		}
+		if kind, err = l.Next(p); err != nil {
+			return errors.Join(err, d.look(ctx))
+		}
 	}
 }
 
-// gather turns packets into offers. It is the only goroutine that touches in.
-func (r *Reader) gather(ctx context.Context, in *intake, events <-chan event, acks *acks, trust *atomic.Bool, log source.Log) error {
-	tick := time.NewTicker(max(10*time.Millisecond, time.Duration(r.cfg.Window.Latency)/4))
+// tick looks at the clock until ctx ends.
+func (d *desk) tick(ctx context.Context) error {
+	tick := time.NewTicker(max(10*time.Millisecond, time.Duration(d.r.cfg.Window.Latency)/4))
 	defer tick.Stop()
-	w := newWatch(&r.cfg, in, time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case e := <-events:
-			w.hear(e, time.Now())
-			r.hear(in, e, acks)
 		}
-		r.look(in, w, log)
-		if !in.due(time.Now()) {
-			continue
-		}
-		if n := len(in.bad.voids); n > 0 {
-			r.log.Warn("payloads unreadable", "reasons", n, "first", in.bad.voids[0].Note, "count_since_start", in.counters.unreadable)
-		}
-		o, err := in.seal()
-		if err != nil {
-			return err
-		}
-		counted := !in.fresh
-		acks.add(ack{then: func() { trust.Store(counted) }, after: in.sealed})
-		if _, err := log.Append(ctx, o); err != nil {
+		if err := d.hear(ctx, func() {}); err != nil {
+			if broken, ok := errors.AsType[logError](err); ok {
+				return broken.error
+			}
 			return err
 		}
 	}
 }
 
-func (r *Reader) hear(in *intake, e event, acks *acks) {
-	switch e.kind {
-	case connected:
-		in.connected(e.present)
-	case forgotten:
-		in.connected(false)
-	case subscribed:
-		in.subscribed()
-	case fenced:
-		in.fenced(e.through)
-	case lost:
-	case published:
-		if after := in.take(e.packet, r.now()); e.packet.qos > 0 {
-			acks.add(ack{link: e.link, id: e.packet.id, number: in.number, after: after})
-		}
-	}
-}
-
-// look tells how it goes, and has a broker that stays away written down.
-func (r *Reader) look(in *intake, w *watch, log source.Log) {
+// look tells how it goes, has a broker that stays away written down, and makes an
+// offer where one is due. It runs with the lock held.
+func (d *desk) look(ctx context.Context) error {
 	now := time.Now()
-	if w.due(now) {
-		in.unheard(r.now(), w.word())
+	if d.watch.due(now) {
+		d.in.unheard(d.r.now(), d.watch.word())
 	}
-	if text, news := w.news(now); news {
-		source.Tell(log, text)
+	if text, news := d.watch.news(now); news {
+		source.Tell(d.out, text)
 	}
+	if !d.in.due(now) {
+		return nil
+	}
+	if n := len(d.in.bad.voids); n > 0 {
+		d.r.log.Warn("payloads unreadable", "reasons", n, "first", d.in.bad.voids[0].Note, "count_since_start", d.in.counters.unreadable)
+	}
+	o, err := d.in.seal()
+	if err != nil {
+		return logError{err}
+	}
+	counted := !d.in.fresh
+	d.acks.then(d.in.sealed, func() { d.trust.Store(counted) })
+	if _, err := d.out.Append(ctx, o); err != nil {
+		return logError{err}
+	}
+	return nil
+}
+
+// receiveMaximum is how many messages may be on their way to the disk: what comes in
+// two windows at so many a second, as one waits for the disk while the next is filled.
+func receiveMaximum(rate int, window time.Duration) int {
+	return min(max(int(2*float64(rate)*window.Seconds()), leastReceiveMaximum), math.MaxUint16)
 }

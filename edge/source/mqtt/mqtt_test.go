@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -30,6 +31,7 @@ type disk struct {
 	mu      sync.Mutex
 	durable []mesh.Offer
 	state   []byte
+	kept    map[string][]byte
 	changed chan struct{}
 }
 
@@ -48,6 +50,9 @@ func (d *disk) run(ctx context.Context, r source.Reader, delay time.Duration) er
 	d.mu.Lock()
 	p := &pipe{d: d, base: len(d.durable), pending: make(chan mesh.Offer, 4)}
 	state := d.state
+	if k, ok := r.(source.Keeper); ok {
+		k.Keep(maps.Clone(d.kept))
+	}
 	d.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
@@ -67,6 +72,7 @@ func (d *disk) run(ctx context.Context, r source.Reader, delay time.Duration) er
 				if o.State != nil {
 					d.state = o.State
 				}
+				d.kept = keep(d.kept, o)
 				close(d.changed)
 				d.changed = make(chan struct{})
 				d.mu.Unlock()

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"testing"
 
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/mesh"
 )
 
@@ -12,14 +13,14 @@ import (
 func TestIntake_ReusedPacketIDIsAnotherMessage(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Topics[0].Time = ""
-	in, err := newIntake(cfg, nil)
+	in, err := newIntake(cfg, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	in.connected(false)
 	in.subscribed()
 	const said = `{"speed":5}`
-	for i, p := range []packet{
+	for i, p := range []*link.Packet{
 		publish(7, false, "plant/line3/filler", said),
 		publish(7, true, "plant/line3/filler", said),  // the same message, sent again
 		publish(7, false, "plant/line3/filler", said), // another one

@@ -12,7 +12,7 @@ import (
 func TestReader_LostSessionIsCommittedBeforeANewOneBegins(t *testing.T) {
 	address := stockMochi(t)
 	d := newDisk()
-	d.state = []byte(`{"proof_ns":1767268800000000000,"filters":"plant/line3/+","table":""}`) // of a session the broker does not know
+	d.state = []byte(`{"proof_ns":1767268800000000000,"filters":"plant/line3/+"}`) // of a session the broker does not know
 	stop := start(t, d, testReader(t, address), 20*time.Millisecond)
 	cm := publisher(t, address, "machine")
 	d.until(t, "the proof goes on", func() bool {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/mesh"
 )
 
@@ -14,7 +15,7 @@ const (
 	// maxReasons bounds the voids of one window; the last counts the rest.
 	maxReasons = 8
 	// quoted is how much of an unreadable payload the void's note shows.
-	quoted = 200
+	quoted = link.Quoted
 )
 
 // refusals are what could not be taken in one window: a void for each reason.
@@ -77,7 +78,7 @@ func (x *refusals) take() (out []mesh.Void) {
 
 // unreadable notes what could not be taken of a payload, for the window's voids.
 // A payload of which nothing could be read makes every signal of its topic Bad.
-func (in *intake) unreadable(r *route, got reading, p packet, now mesh.Nanos) {
+func (in *intake) unreadable(r *route, got reading, p *link.Packet, now mesh.Nanos) {
 	part := mesh.Part{Source: in.cfg.ID, Times: mesh.Span{From: now, To: now}}
 	switch {
 	case got.time == 0:
@@ -91,6 +92,6 @@ func (in *intake) unreadable(r *route, got reading, p packet, now mesh.Nanos) {
 	}
 	for _, f := range got.flaws {
 		in.counters.unreadable += uint64(f.count)
-		in.bad.add(f, p.topic, p.payload, part)
+		in.bad.add(f, string(p.Topic), p.Payload, part)
 	}
 }

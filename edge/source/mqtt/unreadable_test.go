@@ -73,7 +73,7 @@ func TestIntake_BlackoutIsOfOneTopicAndSaidOnce(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	large := publish(1, false, "plant/line3/capper", "xxx")
-	large.tooLarge = true
+	large.TooLarge = true
 	in.take(large, noon+1e9)
 	in.take(large, noon+2e9)
 	batches, _ := contents(t, seal(t, in))
@@ -131,7 +131,6 @@ func TestIntake_StateStaysSmallUnderBadPayloadsFromTheFuture(t *testing.T) {
 			in.take(beat(uint16(i%400+401), now), now)
 			if i%50 == 0 {
 				largest = max(largest, len(seal(t, in).State))
-				in.fenced(in.number)
 			}
 		}
 		if holes := len(in.sealer.Holes()); ahead > time.Hour && holes != 0 || largest > 20_000 {
@@ -184,7 +183,7 @@ func TestReader_UnreachableBrokerIsAVoid(t *testing.T) {
 		}
 		r.cfg.URL = "mqtt://127.0.0.1:1"
 		d := newDisk()
-		d.state = fmt.Appendf(nil, `{"proof_ns":%d,"filters":"plant/line3/+","table":""}`, noon-5e9)
+		d.state = fmt.Appendf(nil, `{"proof_ns":%d,"filters":"plant/line3/+"}`, noon-5e9)
 		ctx, cancel := context.WithTimeout(t.Context(), 95*time.Second)
 		defer cancel()
 		if err := d.run(ctx, r, 0); err != nil {

@@ -21,7 +21,7 @@ func watched(t *testing.T, resume []byte) *intake {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	in, err := newIntake(cfg, resume)
+	in, err := newIntake(cfg, resume, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,16 +125,16 @@ func TestVigil_GoesOnAfterARestart(t *testing.T) {
 
 func TestWatch_Words(t *testing.T) {
 	began := time.Unix(1000, 0)
-	say := func(in *intake, after time.Duration, events ...event) string {
+	say := func(in *intake, after time.Duration, events ...func(*watch)) string {
 		t.Helper()
 		w := newWatch(in.cfg, in, began)
 		for _, e := range events {
-			w.hear(e, began)
+			e(w)
 		}
 		text, _ := w.news(began.Add(after))
 		return text
 	}
-	up := []event{{kind: connected}, {kind: subscribed}}
+	up := []func(*watch){func(w *watch) { w.connected(began) }, (*watch).subscribed}
 	none := testIntake(t, nil)
 	none.cfg.Heartbeat = Heartbeat{Every: none.cfg.Heartbeat.Every}
 	counted := testIntake(t, nil)
@@ -142,7 +142,7 @@ func TestWatch_Words(t *testing.T) {
 	for want, got := range map[string]string{
 		"":                                  say(testIntake(t, nil), time.Hour),
 		"connected":                         say(testIntake(t, nil), time.Second, up...),
-		"not connected: connection refused": say(testIntake(t, nil), time.Hour, append(up, event{kind: lost, why: "connection refused"})...),
+		"not connected: connection refused": say(testIntake(t, nil), time.Hour, append(up, func(w *watch) { w.lost("connection refused", began) })...),
 		"connected, but nothing more is proven: no heartbeat on plant/line3/heartbeat":                     say(testIntake(t, nil), time.Minute, up...),
 		"connected, but nothing more is proven: line3.filler.speed was not heard yet":                      say(watched(t, nil), 4*time.Minute, up...),
 		"connected, heard, but unproven: no heartbeat or max_silence declared":                             say(none, time.Second, up...),

@@ -35,21 +35,21 @@ func newWatch(cfg *Config, in *intake, now time.Time) *watch {
 	return w
 }
 
-// hear takes what the connection's goroutine says.
-func (w *watch) hear(e event, now time.Time) {
-	switch e.kind {
-	case connected:
-		w.linked, w.moved, w.at = true, now, time.Time{}
-	case subscribed:
-		w.heard = true
-		w.away.End()
-	case lost:
-		if w.heard {
-			w.away.Begin(now)
-		}
-		w.linked, w.heard, w.why, w.at = false, false, e.why, time.Time{}
-	case forgotten, published, fenced:
+// connected is told of each new connection.
+func (w *watch) connected(now time.Time) { w.linked, w.moved, w.at = true, now, time.Time{} }
+
+// subscribed is told when the broker has granted every filter.
+func (w *watch) subscribed() {
+	w.heard = true
+	w.away.End()
+}
+
+// lost is told when a connection, or the try to make one, has ended, and why.
+func (w *watch) lost(why string, now time.Time) {
+	if w.heard {
+		w.away.Begin(now)
 	}
+	w.linked, w.heard, w.why, w.at = false, false, why, time.Time{}
 }
 
 // due reports whether the log should be told that the broker stays away.

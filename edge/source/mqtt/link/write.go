@@ -1,0 +1,128 @@
+package link
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/eclipse/paho.golang/packets"
+)
+
+// Subscription is one filter.
+type Subscription struct {
+	Filter string
+	QoS    byte
+	// Retained asks for what was said before we listened; else only what is new comes.
+	Retained bool
+}
+
+// subscribeID is the packet id of our one SUBSCRIBE. It shares its numbers with
+// what we publish, which begin behind it.
+const subscribeID = 1
+
+// Subscribe asks for all filters in one packet; the answer comes as Subscribed.
+func (l *Link) Subscribe(subs ...Subscription) error {
+	c := packets.NewControlPacket(packets.SUBSCRIBE)
+	s, ok := c.Content.(*packets.Subscribe)
+	if !ok {
+		return ErrFrame
+	}
+	s.PacketID = subscribeID
+	for _, x := range subs {
+		// RetainHandling (MQTT 5, 3.8.3.1): 0 sends what is retained, 2 does not.
+		o := packets.SubOptions{Topic: x.Filter, QoS: x.QoS, RetainHandling: 2}
+		if x.Retained {
+			o.RetainHandling = 0
+		}
+		s.Subscriptions = append(s.Subscriptions, o)
+	}
+	if err := l.send(c); err != nil {
+		return fmt.Errorf("send subscribe: %w", err)
+	}
+	return nil
+}
+
+// Ack acknowledges packets in this order, in one write.
+func (l *Link) Ack(ids []uint16) error {
+	b := make([]byte, 0, 4*len(ids))
+	for _, id := range ids {
+		b = append(b, packets.PUBACK<<4, 2, byte(id>>8), byte(id))
+	}
+	return l.write(b)
+}
+
+// Publish sends a message. Of QoS 1 the answer comes as Acknowledged, with this id;
+// of QoS 0 none comes, and the id is 0.
+func (l *Link) Publish(m Message) (id uint16, err error) {
+	if len(m.Topic) > 0xFFFF || m.QoS > 1 {
+		return 0, errors.New("publish: the topic is longer than 64 KiB, or QoS is neither 0 nor 1")
+	}
+	n := 2 + len(m.Topic) + 1 + len(m.Payload)
+	if m.QoS == 1 {
+		n += 2
+		id = l.nextID()
+	}
+	head := byte(packets.PUBLISH<<4) | m.QoS<<1
+	if m.Retain {
+		head |= 1
+	}
+	b := append(make([]byte, 0, n+5), head)
+	b = binary.AppendUvarint(b, uint64(n)) // the coding is MQTT's too
+	b = binary.BigEndian.AppendUint16(b, uint16(len(m.Topic)))
+	b = append(b, m.Topic...)
+	if m.QoS == 1 {
+		b = binary.BigEndian.AppendUint16(b, id)
+	}
+	b = append(b, 0) // no properties
+	return id, l.write(append(b, m.Payload...))
+}
+
+func (l *Link) nextID() uint16 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lastID++; l.lastID <= subscribeID {
+		l.lastID = subscribeID + 1
+	}
+	return l.lastID
+}
+
+// Leave says goodbye; the session stays with the broker as long as was agreed.
+func (l *Link) Leave() error { return l.write([]byte{packets.DISCONNECT << 4, 0}) }
+
+// EndSession says goodbye and ends the session: DISCONNECT with a session
+// expiry of 0 (MQTT 5, 3.14.2.2.2).
+func (l *Link) EndSession() error {
+	return l.write([]byte{packets.DISCONNECT << 4, 7, 0, 5, packets.PropSessionExpiryInterval, 0, 0, 0, 0})
+}
+
+// pingAt pings where nothing was written for so long.
+func (l *Link) pingAt(silence time.Duration) error {
+	l.mu.Lock()
+	due := time.Since(l.wrote) >= silence
+	l.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return l.write([]byte{packets.PINGREQ << 4, 0})
+}
+
+func (l *Link) send(c *packets.ControlPacket) error {
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
+		return err
+	}
+	return l.write(b.Bytes())
+}
+
+func (l *Link) write(b []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrote = time.Now()
+	if err := l.conn.SetWriteDeadline(l.wrote.Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err := l.conn.Write(b)
+	return err
+}

@@ -1,0 +1,129 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"plantmesh/proto/mesh"
+)
+
+// table is the set of this hop: what came last under each packet id. An entry dies
+// only when its id is used for another message, or with the session. That the broker
+// has our acknowledgement proves nothing: one that is killed comes back with the
+// session as its disk had it, and sends what was acknowledged long ago.
+//
+// It is kept in blocks beside the state, of which those that changed are committed
+// with the samples: four bytes a message.
+type table struct {
+	blocks  [256]*block
+	changed [256]bool
+}
+
+// block are the packet ids of one high byte.
+type block struct {
+	hash  [256]uint32 // 0: nothing came under this id
+	offer [256]uint64 // its number in this run; 0: committed in a run before
+}
+
+// keptTable begins the names of the blocks; the id's high byte follows, in hex.
+const keptTable = "inflight/"
+
+// find gives the offer a packet is in already.
+func (t *table) find(id uint16, hash uint32) (offer uint64, ok bool) {
+	b := t.blocks[id>>8]
+	if b == nil || b.hash[id&0xFF] != some(hash) {
+		return 0, false
+	}
+	return b.offer[id&0xFF], true
+}
+
+func (t *table) put(id uint16, hash uint32, offer uint64) {
+	b := t.blocks[id>>8]
+	if b == nil {
+		b = &block{}
+		t.blocks[id>>8] = b
+	}
+	b.hash[id&0xFF], b.offer[id&0xFF] = some(hash), offer
+	t.changed[id>>8] = true
+}
+
+// some is a hash that is not 0.
+func some(hash uint32) uint32 { return max(hash, 1) }
+
+// clear forgets a session.
+func (t *table) clear() {
+	for i, b := range t.blocks {
+		t.changed[i] = t.changed[i] || b != nil
+	}
+	t.blocks = [256]*block{}
+}
+
+// take are the blocks that changed since it was called last.
+func (t *table) take() (out []mesh.Kept) {
+	for i := range t.blocks {
+		if t.changed[i] {
+			out = append(out, mesh.Kept{Name: fmt.Sprintf("%s%02x", keptTable, i), Bytes: t.blocks[i].encode()})
+		}
+	}
+	t.changed = [256]bool{}
+	return out
+}
+
+// Forms of an encoded block. Integers are little endian.
+const (
+	blockFull  byte = 1 // 256 hashes
+	blockPairs byte = 2 // the id's low byte and the hash, of each that is there
+)
+
+// encode is nil for a block that is not there.
+func (b *block) encode() []byte {
+	if b == nil {
+		return nil
+	}
+	pairs := []byte{blockPairs}
+	for i, h := range b.hash {
+		if h != 0 {
+			pairs = binary.LittleEndian.AppendUint32(append(pairs, byte(i)), h)
+		}
+	}
+	if len(pairs) < 4*len(b.hash) {
+		return pairs
+	}
+	full := []byte{blockFull}
+	for _, h := range b.hash {
+		full = binary.LittleEndian.AppendUint32(full, h)
+	}
+	return full
+}
+
+var errBlock = errors.New("a block of the in-flight table has an unknown form")
+
+func decodeBlock(b []byte) (*block, error) {
+	out := &block{}
+	switch {
+	case len(b) == 1+4*len(out.hash) && b[0] == blockFull:
+		for i := range out.hash {
+			out.hash[i] = binary.LittleEndian.Uint32(b[1+4*i:])
+		}
+	case len(b) > 0 && b[0] == blockPairs && len(b)%5 == 1:
+		for p := b[1:]; len(p) > 0; p = p[5:] {
+			out.hash[p[0]] = binary.LittleEndian.Uint32(p[1:])
+		}
+	default:
+		return nil, errBlock
+	}
+	return out, nil
+}
+
+// resume takes what was kept.
+func (t *table) resume(kept map[string][]byte) (err error) {
+	for i := range t.blocks {
+		if b, ok := kept[fmt.Sprintf("%s%02x", keptTable, i)]; ok {
+			if t.blocks[i], err = decodeBlock(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
