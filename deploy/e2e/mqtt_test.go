@@ -80,8 +80,10 @@ func (p *mqttPlant) burst(n int) {
 func (p *mqttPlant) config(url string) edgemqtt.Config {
 	c := edgemqtt.Config{
 		ID: mqttSource, Config: link.Config{URL: url},
-		Topics:    []edgemqtt.Topic{{Filter: "plant/line3/+", Signal: "line3.{2}.{key}", Time: "ts"}},
-		Heartbeat: edgemqtt.Heartbeat{Topic: "plant/line3/heartbeat"},
+		Mapping: edgemqtt.Mapping{
+			Topics:    []edgemqtt.Topic{{Filter: "plant/line3/+", Signal: "line3.{2}.{key}", Time: "ts"}},
+			Heartbeat: edgemqtt.Heartbeat{Topic: "plant/line3/heartbeat"},
+		},
 	}
 	for _, s := range p.signals {
 		c.Signals = append(c.Signals, edgemqtt.SignalConfig{Name: s.Name, Type: "int"})

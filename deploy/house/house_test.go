@@ -51,6 +51,7 @@ func libraries() map[string][]string {
 		"github.com/gopcua/opcua":               {"edge/source/opcua", "firmware-sim/opcua", "deploy"},
 		"github.com/eclipse/paho.golang":        {"edge/source/mqtt", "firmware-sim/mqtt"},
 		"github.com/mochi-mqtt/server":          {"firmware-sim/mqtt", "edge/source/mqtt"}, // the latter in tests only
+		"github.com/expr-lang/expr":             {"edge/source/mqtt/mapping"},
 		"go.etcd.io/bbolt":                      {"edge/buffer"},
 		"github.com/nats-io/nats.go":            {"edge/forward", "cloud/ingest", "cloud/port/stream", "cloud/hub", "deploy"},
 		"github.com/nats-io/nats-server":        {"cloud/hub", "edge/forward", "cloud/ingest", "cloud/port/stream", "deploy"}, // rooms: in tests only

@@ -32,7 +32,7 @@ func samples() map[string]string {
 
 // notSubjects are the other names: of streams, logs, tokens and roads.
 func notSubjects() []string {
-	return []string{"IngestStream", "ProductStream", "Inbox", "AgentLog", "ParseAgentLog", "Token", "Rank", "Road", "Live", "Backlog"}
+	return []string{"IngestStream", "ProductStream", "Inbox", "AgentLog", "ParseAgentLog", "Token", "Escape", "Unescape", "Rank", "Road", "Live", "Backlog"}
 }
 
 // TestSubjectRanksGrow reads in the code which subjects each room consumes and

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/edge/source/mqtt/mapping"
 	"plantmesh/proto/strict"
 )
 
@@ -35,7 +36,11 @@ func TestConfig_Defaults(t *testing.T) {
 		c.MaxPacket != 1<<20 || time.Duration(c.Disorder) != 5*time.Second || c.Topics[0].TimeUnit != "ms" || c.Heartbeat.Time != "ts" {
 		t.Errorf("got %+v", c)
 	}
-	if f := c.filters(); !slices.Equal(f, []string{"plant/line3/+"}) {
+	m, err := mapping.New(&c.Mapping)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := m.Filters(); !slices.Equal(f, []string{"plant/line3/+"}) {
 		t.Errorf("filters %q: the heartbeat is covered already", f)
 	}
 }
@@ -65,29 +70,6 @@ func TestConfig_FaultsAreSaidInPlainWords(t *testing.T) {
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not say %q", err, want)
-		}
-	}
-}
-
-func TestMatches(t *testing.T) {
-	for _, c := range []struct {
-		filter, topic string
-		want          bool
-	}{
-		{"a/b", "a/b", true},
-		{"a/b", "a/c", false},
-		{"a/+", "a/b", true},
-		{"a/+", "a/b/c", false},
-		{"a/+/c", "a//c", true},
-		{"#", "a/b", true},
-		{"a/#", "a", true},
-		{"a/#", "a/b/c", true},
-		{"+", "a/b", false},
-		{"#", "$SYS/x", false},
-		{"+/x", "$SYS/x", false},
-	} {
-		if got := matches(c.filter, c.topic); got != c.want {
-			t.Errorf("%s on %s: %v", c.filter, c.topic, got)
 		}
 	}
 }

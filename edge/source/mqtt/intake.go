@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt/link"
+	"plantmesh/edge/source/mqtt/mapping"
 	"plantmesh/proto/fault"
 	"plantmesh/proto/mesh"
 )
@@ -20,9 +22,14 @@ import (
 type intake struct {
 	cfg     *Config
 	sealer  *source.Sealer
-	scanner scanner
+	mapper  *mapping.Mapper
 	vigil   *vigil // nil: max_silence proves nothing here
 	filters string // what the session subscribes to, and what proves it
+
+	got   mapping.Reading // of the last packet
+	grown bool            // the mapper has signals that the sealer's table has not
+	wait  []mesh.Sample   // since then
+	fault error           // the sealer refused the table
 
 	known  table
 	credit credit
@@ -55,20 +62,21 @@ type state struct {
 	Heard   []byte      `json:"heard,omitempty"` // see vigil.encode
 }
 
+// maxWait bounds the samples that wait for a table.
+const maxWait = 4096
+
 func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, error) {
-	table, err := cfg.table()
+	mapper, err := mapping.New(&cfg.Mapping)
 	if err != nil {
 		return nil, err
 	}
+	table := mapper.Table()
 	sealer, err := source.NewSealer(cfg.Window, cfg.ID, table)
 	if err != nil {
 		return nil, err
 	}
-	in := &intake{
-		cfg: cfg, sealer: sealer, scanner: scanner{cfg: cfg, table: table},
-		vigil: newVigil(cfg, table), fresh: true, credit: credit{told: cfg.ReceiveMaximum},
-	}
-	in.filters = strings.Join(cfg.filters(), "\n") + in.vigil.name()
+	in := &intake{cfg: cfg, sealer: sealer, mapper: mapper, vigil: newVigil(cfg, table), fresh: true, credit: credit{told: cfg.ReceiveMaximum}}
+	in.filters = strings.Join(mapper.Filters(), "\n") + in.vigil.name()
 	if resume == nil {
 		return in, nil
 	}
@@ -132,48 +140,86 @@ func (in *intake) take(p *link.Packet, now mesh.Nanos) (after uint64) {
 		in.credit.take(in.machine, time.Duration(in.cfg.Window.Latency))
 	}
 	in.waiting++
-	r := in.scanner.route(string(p.Topic))
+	r := in.mapper.Route(p.Topic)
 	switch {
 	case p.Retained: // said before we listened, perhaps long ago, perhaps never true
 		in.counters.retained++
 	case r == nil:
 		in.counters.foreign++
 	case p.TooLarge:
-		in.unreadable(r, reading{flaws: []flaw{{errTooLarge, 1}}}, p, now)
-	case r.heartbeat:
+		in.unreadable(r, unknown(mapping.ErrTooLarge), p, now)
+	case r.Heartbeat():
 		in.heartbeat(r, p, now)
 	default:
-		got := in.scanner.scan(r, p.Payload, now)
-		for _, m := range got.samples {
-			in.sealer.Add(m)
-		}
-		in.counters.samples += uint64(len(got.samples))
-		in.counters.unknown += uint64(got.unknown)
-		if len(got.flaws) > 0 {
-			in.unreadable(r, got, p, now)
-		}
-		in.witness(got.samples, now)
+		in.read(r, p, now)
 	}
 	return in.sealed + 1
 }
 
+// unknown is a payload of which nobody knows what it says.
+func unknown(fault error) *mapping.Reading {
+	return &mapping.Reading{Flaws: []mapping.Flaw{{Fault: fault, Count: 1}}, Lost: true}
+}
+
+// read takes what a payload says.
+func (in *intake) read(r *mapping.Route, p *link.Packet, now mesh.Nanos) {
+	got := &in.got
+	in.mapper.Read(r, p.Payload, now, got)
+	in.grown = in.grown || got.Grew
+	for i := range got.Samples {
+		in.add(got.Samples[i])
+	}
+	in.counters.samples += uint64(len(got.Samples))
+	in.counters.unknown += uint64(got.Unknown)
+	if len(got.Flaws) > 0 {
+		in.unreadable(r, got, p, now)
+	}
+	in.witness(got.Samples, now)
+}
+
+// add takes a sample into the window. Those of signals that were just found wait: a new
+// table for each would be much work in a broker's first minute.
+func (in *intake) add(m mesh.Sample) {
+	if !in.grown {
+		in.sealer.Add(m)
+		return
+	}
+	if in.wait = append(in.wait, m); len(in.wait) >= maxWait {
+		in.grow()
+	}
+}
+
+// grow gives the sealer the table with the signals found since, and what waits for it.
+// What proves a stretch comes behind its samples, so it is called before.
+func (in *intake) grow() {
+	if !in.grown {
+		return
+	}
+	in.fault = errors.Join(in.fault, in.sealer.Retable(in.mapper.Table()))
+	for _, m := range in.wait {
+		in.sealer.Add(m)
+	}
+	in.wait, in.grown = in.wait[:0], false
+}
+
 // heartbeat moves the proof. One ahead of the plant clock, or far behind it,
 // proves nothing.
-func (in *intake) heartbeat(r *route, p *link.Packet, now mesh.Nanos) {
-	t, err := in.scanner.proof(r, p.Payload)
+func (in *intake) heartbeat(r *mapping.Route, p *link.Packet, now mesh.Nanos) {
+	t, err := in.mapper.Proof(p.Payload, now)
 	if err == nil && source.Suspect(t, now) {
-		err = fmt.Errorf("heartbeat is ahead of the plant clock: %w", errNoTime)
+		err = fmt.Errorf("heartbeat is ahead of the plant clock: %w", mapping.ErrNoTime)
 	}
 	if err == nil && now.Sub(t) > source.MaxBehind {
-		err = fmt.Errorf("heartbeat is more than a year behind the plant clock: %w", errNoTime)
+		err = fmt.Errorf("heartbeat is more than a year behind the plant clock: %w", mapping.ErrNoTime)
 	}
 	if err != nil {
-		in.unreadable(r, reading{flaws: []flaw{{err, 1}}}, p, now)
+		in.unreadable(r, unknown(err), p, now)
 		return
 	}
 	if in.fresh && !in.listening {
 		return // of the filters before; the new ones may have missed something
 	}
+	in.grow()
 	if in.fresh {
 		in.begin(t)
 	}
@@ -204,6 +250,15 @@ func (in *intake) witness(samples []mesh.Sample, now mesh.Nanos) {
 		if v.hear(m, now) && !in.fresh {
 			in.sealer.Begin(m.Time) // what lies between stays unproven
 		}
+	}
+	in.claim()
+}
+
+// claim proves through what was heard.
+func (in *intake) claim() {
+	v := in.vigil
+	if v == nil || in.grown || in.fresh && !in.listening {
+		return
 	}
 	through := v.through()
 	if through == 0 {
@@ -240,6 +295,13 @@ func (in *intake) due(now time.Time) bool {
 
 // seal closes the window. Its offer's number is what take returned.
 func (in *intake) seal() (mesh.Offer, error) {
+	if in.grown {
+		in.grow()
+		in.claim()
+	}
+	if in.fault != nil {
+		return mesh.Offer{}, fmt.Errorf("signals of source %q: %w", in.cfg.ID, in.fault)
+	}
 	for _, v := range in.bad.take() {
 		in.sealer.Void(v)
 	}

@@ -18,14 +18,16 @@ func testConfig(t *testing.T) *Config {
 	t.Helper()
 	cfg := &Config{
 		ID: "line3-mqtt", Config: link.Config{URL: "mqtt://127.0.0.1:1883"}, ReceiveMaximum: 500,
-		Topics:    []Topic{{Filter: "plant/line3/+", Signal: "line3.{2}.{key}", Time: "ts"}},
-		Heartbeat: Heartbeat{Topic: "plant/line3/heartbeat"},
-		Signals: []SignalConfig{
-			{Name: "line3.filler.produced", Type: "int"},
-			{Name: "line3.filler.speed", Type: "double", Unit: "1/min"},
-			{Name: "line3.filler.order", Type: "string"},
-			{Name: "line3.filler.blocked", Type: "bool"},
-			{Name: "line3.capper.produced", Type: "int"},
+		Mapping: Mapping{
+			Topics:    []Topic{{Filter: "plant/line3/+", Signal: "line3.{2}.{key}", Time: "ts"}},
+			Heartbeat: Heartbeat{Topic: "plant/line3/heartbeat"},
+			Signals: []SignalConfig{
+				{Name: "line3.filler.produced", Type: "int"},
+				{Name: "line3.filler.speed", Type: "double", Unit: "1/min"},
+				{Name: "line3.filler.order", Type: "string"},
+				{Name: "line3.filler.blocked", Type: "bool"},
+				{Name: "line3.capper.produced", Type: "int"},
+			},
 		},
 	}
 	if err := cfg.Validate(); err != nil {
@@ -331,7 +333,10 @@ func TestIntake_OtherTopicsEndTheProof(t *testing.T) {
 	in.take(beat(2, noon+65e9), noon+65e9)
 	o := seal(t, in)
 	cfg := testConfig(t)
-	cfg.Topics = append(cfg.Topics, Topic{Filter: "plant/line4/+", Signal: "line4.{2}.{key}", TimeUnit: "ms"})
+	cfg.Topics = append(cfg.Topics, Topic{Filter: "plant/line4/+", Signal: "line4.{2}.{key}"})
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
 	in, err := newIntake(cfg, o.State, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +367,7 @@ func TestIntake_UnreadablePayloads(t *testing.T) {
 		"over int64":     `{"ts":1767268800000,"produced":9223372036854775808}`,
 		"number as bool": `{"ts":1767268800000,"blocked":1}`,
 		"object":         `{"ts":1767268800000,"speed":{"v":1}}`,
-		"long text":      `{"ts":1767268800000,"order":"` + strings.Repeat("x", maxText+1) + `"}`,
+		"long text":      `{"ts":1767268800000,"order":"` + strings.Repeat("x", 64<<10+1) + `"}`,
 		"no time":        `{"speed":1}`,
 		"time as text":   `{"ts":"2026-01-01T12:00:00Z","speed":1}`,
 		"time fraction":  `{"ts":1767268800000.5,"speed":1}`,

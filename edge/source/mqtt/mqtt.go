@@ -169,7 +169,7 @@ func (d *desk) session(ctx context.Context) error {
 		return err
 	}
 	var subs []link.Subscription
-	for _, f := range cfg.filters() {
+	for _, f := range d.in.mapper.Filters() {
 		subs = append(subs, link.Subscription{Filter: f, QoS: 1})
 	}
 	if err := l.Subscribe(subs...); err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/mapping"
 	"plantmesh/proto/mesh"
 )
 
@@ -360,7 +361,7 @@ func TestReader_AgainstStockBroker(t *testing.T) {
 		return len(s) == 204 && len(voids) == 1 && len(batches) > 0 && batches[len(batches)-1].Complete == noon+55e9
 	})
 	_, _, voids := d.samples(t)
-	if v := voids[0]; v.Cause != mesh.CauseUnreadable || !strings.Contains(v.Note, errTooLarge.Error()) {
+	if v := voids[0]; v.Cause != mesh.CauseUnreadable || !strings.Contains(v.Note, mapping.ErrTooLarge.Error()) {
 		t.Errorf("void: %+v", v)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt/link"
+	"plantmesh/edge/source/mqtt/mapping"
 	"plantmesh/proto/mesh"
 )
 
@@ -26,9 +27,9 @@ type refusals struct {
 }
 
 // add counts values that were refused at a place in time.
-func (x *refusals) add(f flaw, topic string, payload []byte, part mesh.Part) {
-	v := x.of(f.fault.Error(), topic, payload)
-	part.Count = uint64(f.count)
+func (x *refusals) add(f mapping.Flaw, topic string, payload []byte, part mesh.Part) {
+	v := x.of(f.Fault.Error(), topic, payload)
+	part.Count = uint64(f.Count)
 	for i := range v.Parts {
 		o := &v.Parts[i]
 		if o.Times == part.Times || o.Times.Empty() && part.Times.Empty() {
@@ -77,21 +78,22 @@ func (x *refusals) take() (out []mesh.Void) {
 }
 
 // unreadable notes what could not be taken of a payload, for the window's voids.
-// A payload of which nothing could be read makes every signal of its topic Bad.
-func (in *intake) unreadable(r *route, got reading, p *link.Packet, now mesh.Nanos) {
-	part := mesh.Part{Source: in.cfg.ID, Times: mesh.Span{From: now, To: now}}
-	switch {
-	case got.time == 0:
-		samples, at := r.blackout(got.flaws[0].fault, in.sealer.Proof(), now)
+// A payload of which nobody knows what it said makes every signal of its topic Bad.
+func (in *intake) unreadable(r *mapping.Route, got *mapping.Reading, p *link.Packet, now mesh.Nanos) {
+	dark := mesh.Span{From: now, To: now}
+	if got.Lost {
+		samples, at := in.mapper.Blackout(r, got.Flaws[0].Fault, in.sealer.Proof(), now)
 		for _, m := range samples {
-			in.sealer.Add(m)
+			in.add(m)
 		}
-		part.Times = mesh.Span{From: at, To: at}
-	case !source.Suspect(got.time, now) && now.Sub(got.time) <= source.MaxBehind:
-		part.Times = mesh.Span{From: got.time, To: got.time.Add(time.Millisecond)}
+		dark = mesh.Span{From: at, To: at}
 	}
-	for _, f := range got.flaws {
-		in.counters.unreadable += uint64(f.count)
+	for _, f := range got.Flaws {
+		part := mesh.Part{Source: in.cfg.ID, Times: dark}
+		if f.Time != 0 && !source.Suspect(f.Time, now) && now.Sub(f.Time) <= source.MaxBehind {
+			part.Times = mesh.Span{From: f.Time, To: f.Time.Add(time.Millisecond)}
+		}
+		in.counters.unreadable += uint64(f.Count)
 		in.bad.add(f, string(p.Topic), p.Payload, part)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"plantmesh/edge/source/mqtt/mapping"
 	"plantmesh/proto/mesh"
 )
 
@@ -110,7 +111,7 @@ func TestIntake_EachReasonHasItsVoid(t *testing.T) {
 
 	var r refusals
 	for i := range 20 {
-		r.add(flaw{fmt.Errorf("reason %d", i), 1}, "a", nil, mesh.Part{})
+		r.add(mapping.Flaw{Fault: fmt.Errorf("reason %d", i), Count: 1}, "a", nil, mesh.Part{})
 	}
 	rest := r.take()
 	if last := rest[len(rest)-1]; len(rest) != maxReasons || !strings.HasPrefix(last.Note, "several reasons") || last.Parts[0].Count != 13 {
