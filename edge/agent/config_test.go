@@ -17,7 +17,7 @@ func files() map[string]string {
 		"k":                "",
 		"t":                "",
 		"clock.json":       `{"plant_ns":1772341200000000000}`,
-		"sources.d/a.yaml": "mqtt:\n  id: filler\n  url: mqtt://127.0.0.1:1883\n  username: u\n  password_file: secret\n  topics: [{filter: a/+, signal: \"a.{2}.{key}\"}]\n  heartbeat: {topic: a/h, every: 10s}\n  signals: [{name: a.b.c, type: int}]\n",
+		"sources.d/a.yaml": "mqtt:\n  id: filler\n  url: mqtt://127.0.0.1:1883\n  username: u\n  password_file: secret\n  topics: [{filter: a/+, signal: \"a.{1}.{key}\"}]\n  heartbeat: {topic: a/h, every: 10s}\n  signals: [{name: a.b.c, type: int}]\n",
 		"sources.d/b.yaml": "opcua:\n  id: press\n  endpoint: opc.tcp://127.0.0.1:4840\n  security: {insecure: true}\n  signals: [{name: a.b.d, type: int, node: \"ns=2;s=d\"}]\n  window: {latency: 1s}\n",
 		"sources.d/secret": "pw\n",
 		"rules.d/a.yaml":   "revision: 1\nrules:\n  - {id: hot, kind: range, signal: a.b.c, min: 1, max: 5}\n",
