@@ -6,17 +6,23 @@ import (
 	"sync"
 
 	"plantmesh/edge/source"
-	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/fault"
 )
 
 // ack are packets to acknowledge on the connection they came from, once so many
 // offers are committed.
 type ack struct {
-	link  *link.Link
+	to    answerer
 	ids   []uint16
 	after uint64
 	then  func() // called instead, where no packet is to be acknowledged
+}
+
+// answerer is a connection that packets came from. Ack acknowledges in this order;
+// Close ends it, and what was not acknowledged comes again. Safe for concurrent use.
+type answerer interface {
+	Ack(ids []uint16) error
+	Close()
 }
 
 // acks keeps acknowledgements in the order of the packets (MQTT 5, 4.6). A
@@ -32,14 +38,14 @@ type acks struct {
 }
 
 // add puts the acknowledgement of a packet behind all others.
-func (a *acks) add(l *link.Link, id uint16, after uint64) {
+func (a *acks) add(to answerer, id uint16, after uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n := len(a.queue); n > 0 && a.queue[n-1].link == l && a.queue[n-1].after == after && a.queue[n-1].then == nil {
+	if n := len(a.queue); n > 0 && a.queue[n-1].to == to && a.queue[n-1].after == after && a.queue[n-1].then == nil {
 		a.queue[n-1].ids = append(a.queue[n-1].ids, id)
 		return
 	}
-	a.queue = append(a.queue, ack{link: l, ids: append(a.spare[:0], id), after: after})
+	a.queue = append(a.queue, ack{to: to, ids: append(a.spare[:0], id), after: after})
 	a.spare = nil
 	if after <= a.committed {
 		a.flush()
@@ -80,9 +86,9 @@ func (a *acks) flush() {
 			continue
 		}
 		fault.Point("source.ack.before")
-		if err := k.link.Ack(k.ids); err != nil {
+		if err := k.to.Ack(k.ids); err != nil {
 			a.log.Debug("acknowledgements not sent", "count", len(k.ids), "error", err)
-			k.link.Close()
+			k.to.Close()
 		}
 		a.spare = k.ids
 		fault.Point("source.ack.after")

@@ -12,6 +12,7 @@ import (
 // Defaults and limits of a configuration.
 const (
 	defaultRate                          = 10_000
+	mostRate                             = 10_000_000
 	leastReceiveMaximum                  = 500
 	defaultSessionExpiry strict.Duration = strict.Duration(7 * 24 * time.Hour)
 	defaultDisorder      strict.Duration = strict.Duration(5 * time.Second)
@@ -55,8 +56,8 @@ func (c *Config) Validate() error {
 	}
 	c.defaults()
 	switch {
-	case c.Rate < 1 || c.Rate > 10_000_000:
-		return strict.At("rate", "rate must lie between 1 and 10000000 messages a second")
+	case c.Rate < 1 || c.Rate > mostRate:
+		return strict.At("rate", "rate must lie between 1 and %d messages a second", mostRate)
 	case c.ReceiveMaximum < 2 || c.ReceiveMaximum > 65535:
 		return strict.At("receive_maximum", "receive_maximum must lie between 2 and 65535")
 	case time.Duration(c.SessionExpiry) < time.Minute:

@@ -31,7 +31,8 @@ type intake struct {
 	wait  []mesh.Sample   // since then
 	fault error           // the sealer refused the table
 
-	known  table
+	known  map[string]*table // by session: the broker's own has no name
+	kept   []mesh.Kept       // what else is to be kept with the next offer
 	credit credit
 	sealed uint64 // offers sealed in this run
 
@@ -70,12 +71,12 @@ func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, err
 	if err != nil {
 		return nil, err
 	}
-	table := mapper.Table()
-	sealer, err := source.NewSealer(cfg.Window, cfg.ID, table)
+	signals := mapper.Table()
+	sealer, err := source.NewSealer(cfg.Window, cfg.ID, signals)
 	if err != nil {
 		return nil, err
 	}
-	in := &intake{cfg: cfg, sealer: sealer, mapper: mapper, vigil: newVigil(cfg, table), fresh: true, credit: credit{told: cfg.ReceiveMaximum}}
+	in := &intake{cfg: cfg, sealer: sealer, mapper: mapper, vigil: newVigil(cfg, signals), fresh: true, known: map[string]*table{}, credit: credit{told: cfg.ReceiveMaximum}}
 	in.filters = strings.Join(mapper.Filters(), "\n") + in.vigil.name()
 	if resume == nil {
 		return in, nil
@@ -84,7 +85,7 @@ func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, err
 	if err := json.Unmarshal(resume, &s); err != nil {
 		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, err)
 	}
-	if err := in.known.resume(kept); err != nil {
+	if in.known, err = tables(kept); err != nil {
 		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, err)
 	}
 	in.sealer.Resume(s.Proof, s.Holes...)
@@ -104,8 +105,28 @@ func (in *intake) connected(sessionPresent bool) {
 	if sessionPresent {
 		return
 	}
-	in.known.clear()
+	in.end("")
 	in.lose()
+}
+
+// session is the table of one.
+func (in *intake) session(name string) *table {
+	t := in.known[name]
+	if t == nil {
+		t = &table{}
+		in.known[name] = t
+	}
+	return t
+}
+
+// end forgets a session.
+func (in *intake) end(name string) {
+	if t := in.known[name]; t != nil {
+		t.clear()
+		in.kept = append(in.kept, t.take(name)...)
+		delete(in.known, name)
+		in.urgent = true
+	}
 }
 
 // subscribed is told when the broker has granted every filter.
@@ -126,17 +147,18 @@ func (in *intake) doubt() {
 	in.fresh, in.was, in.urgent = true, 0, true
 }
 
-// take takes one packet at plant time now. It returns the number of the offer
+// take takes one packet of a session at plant time now. It returns the number of the offer
 // that must be committed before the packet is acknowledged; 0: at once.
-func (in *intake) take(p *link.Packet, now mesh.Nanos) (after uint64) {
+func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after uint64) {
 	in.counters.messages++
 	fault.Point("source.received")
 	if p.QoS > 0 {
-		if was, ok := in.known.find(p.ID, p.Hash); ok && p.Again {
+		known := in.session(session)
+		if was, ok := known.find(p.ID, p.Hash); ok && p.Again {
 			in.counters.again++
 			return was
 		}
-		in.known.put(p.ID, p.Hash, in.sealed+1)
+		known.put(p.ID, p.Hash, in.sealed+1)
 		in.credit.take(in.machine, time.Duration(in.cfg.Window.Latency))
 	}
 	in.waiting++
@@ -314,7 +336,10 @@ func (in *intake) seal() (mesh.Offer, error) {
 	in.credit.seal(in.machine, time.Duration(in.cfg.Window.Latency), !in.full())
 	in.waiting, in.first, in.urgent = 0, time.Time{}, false
 	o, err := in.sealer.Seal(b)
-	o.Kept = in.known.take()
+	o.Kept, in.kept = in.kept, nil
+	for name, t := range in.known {
+		o.Kept = append(o.Kept, t.take(name)...)
+	}
 	return o, err
 }
 

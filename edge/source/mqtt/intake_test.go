@@ -108,8 +108,8 @@ func TestIntake_TypesAreKept(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	in.take(publish(1, false, "plant/line3/filler",
-		`{"ts":1767268800123,"produced":9007199254740993,"speed":40,"order":"A-1","blocked":true,"colour":"red"}`), noon)
-	in.take(publish(2, false, "plant/line3/filler", `{"ts":1767268800124,"speed":null}`), noon)
+		`{"ts":1767268800123,"produced":9007199254740993,"speed":40,"order":"A-1","blocked":true,"colour":"red"}`), "", noon)
+	in.take(publish(2, false, "plant/line3/filler", `{"ts":1767268800124,"speed":null}`), "", noon)
 	batches, voids := contents(t, seal(t, in))
 	if len(batches) != 1 || len(voids) != 0 || len(batches[0].Samples) != 5 {
 		t.Fatalf("got %d batches %d voids: %+v", len(batches), len(voids), batches)
@@ -137,10 +137,10 @@ func TestIntake_ProofByHeartbeat(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	in.subscribed()
-	in.take(beat(1, noon), noon)
-	in.take(speed(2, false, noon+1e9, 40), noon)
-	in.take(beat(3, noon+10e9), noon+10e9)
-	in.take(beat(4, noon+20e9), noon+20e9)
+	in.take(beat(1, noon), "", noon)
+	in.take(speed(2, false, noon+1e9, 40), "", noon)
+	in.take(beat(3, noon+10e9), "", noon+10e9)
+	in.take(beat(4, noon+20e9), "", noon+20e9)
 	batches, voids := contents(t, seal(t, in))
 	if len(batches) != 1 || len(voids) != 0 {
 		t.Fatalf("got %d batches, %d voids", len(batches), len(voids))
@@ -155,8 +155,8 @@ func TestIntake_HeartbeatAheadOfTheClockProvesNothing(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	in.subscribed()
-	in.take(beat(1, noon), noon)
-	in.take(beat(2, noon+3600e9), noon)
+	in.take(beat(1, noon), "", noon)
+	in.take(beat(2, noon+3600e9), "", noon)
 	batches, voids := contents(t, seal(t, in))
 	if len(batches) != 0 || len(voids) != 1 || voids[0].Cause != mesh.CauseUnreadable {
 		t.Errorf("got %+v and %+v", batches, voids)
@@ -169,9 +169,9 @@ func TestIntake_HeartbeatFarBehindTheClockProvesNothing(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	in.subscribed()
-	in.take(beat(1, 946_684_800e9), noon)
-	in.take(beat(2, noon), noon)
-	in.take(beat(3, noon+10e9), noon+10e9)
+	in.take(beat(1, 946_684_800e9), "", noon)
+	in.take(beat(2, noon), "", noon)
+	in.take(beat(3, noon+10e9), "", noon+10e9)
 	batches, voids := contents(t, seal(t, in))
 	if want := (mesh.Span{From: noon, To: noon + 5e9}); len(batches) != 1 || batches[0].Proven != want {
 		t.Errorf("got %+v, want %v proven", batches, want)
@@ -184,16 +184,16 @@ func TestIntake_HeartbeatFarBehindTheClockProvesNothing(t *testing.T) {
 func TestIntake_SameTwiceIsStoredOnce(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
-	if after := in.take(speed(7, false, noon, 1), noon); after != 1 {
+	if after := in.take(speed(7, false, noon, 1), "", noon); after != 1 {
 		t.Errorf("first: acknowledged after offer %d, want 1", after)
 	}
 	first := seal(t, in)
 	in.connected(true)
-	if after := in.take(speed(7, true, noon, 1), noon); after != 1 {
+	if after := in.take(speed(7, true, noon, 1), "", noon); after != 1 {
 		t.Errorf("again: acknowledged after offer %d, want 1", after)
 	}
-	in.take(speed(8, true, noon+1e6, 2), noon) // DUP, but never seen
-	in.take(speed(7, true, noon+2e6, 3), noon) // DUP of an id, other content
+	in.take(speed(8, true, noon+1e6, 2), "", noon) // DUP, but never seen
+	in.take(speed(7, true, noon+2e6, 3), "", noon) // DUP of an id, other content
 	batches, _ := contents(t, seal(t, in))
 	if n := len(batches[0].Samples); n != 2 {
 		t.Errorf("%d samples, want 2", n)
@@ -201,7 +201,7 @@ func TestIntake_SameTwiceIsStoredOnce(t *testing.T) {
 
 	again := keptIntake(t, first.State, keep(nil, first)) // the agent dies after the first offer
 	again.connected(true)
-	if after := again.take(speed(7, true, noon, 1), noon); after != 0 {
+	if after := again.take(speed(7, true, noon, 1), "", noon); after != 0 {
 		t.Errorf("after a restart: acknowledged after offer %d, want at once", after)
 	}
 	if o := seal(t, again); len(o.Sealed) != 0 {
@@ -229,14 +229,14 @@ func TestIntake_WhatWasAcknowledgedLongAgoIsStillKnown(t *testing.T) {
 	in.connected(false)
 	const n = 1000
 	for i := range n {
-		in.take(speed(uint16(i+1), false, noon+mesh.Nanos(i)*1e6, 1), noon)
+		in.take(speed(uint16(i+1), false, noon+mesh.Nanos(i)*1e6, 1), "", noon)
 	}
 	o := seal(t, in)
 	kept := keep(nil, o)
 	if len(kept) != n/256+1 {
 		t.Errorf("%d blocks are kept", len(kept))
 	}
-	in.take(speed(n+1, false, noon+n*1e6, 1), noon)
+	in.take(speed(n+1, false, noon+n*1e6, 1), "", noon)
 	o = seal(t, in)
 	if len(o.Kept) != 1 {
 		t.Errorf("%d blocks were written for one message", len(o.Kept))
@@ -245,7 +245,7 @@ func TestIntake_WhatWasAcknowledgedLongAgoIsStillKnown(t *testing.T) {
 	in = keptIntake(t, o.State, kept) // and our own process dies too
 	in.connected(true)
 	for i := range n + 1 {
-		in.take(speed(uint16(i+1), true, noon+mesh.Nanos(i)*1e6, 1), noon)
+		in.take(speed(uint16(i+1), true, noon+mesh.Nanos(i)*1e6, 1), "", noon)
 	}
 	if o = seal(t, in); len(o.Sealed) != 0 || in.counters.again != n+1 {
 		t.Errorf("%d records, %d known already", len(o.Sealed), in.counters.again)
@@ -254,7 +254,7 @@ func TestIntake_WhatWasAcknowledgedLongAgoIsStillKnown(t *testing.T) {
 	if kept = keep(kept, seal(t, in)); len(kept) != 0 {
 		t.Errorf("%d blocks of a session that is gone", len(kept))
 	}
-	in.take(speed(5, true, noon+4e6, 1), noon)
+	in.take(speed(5, true, noon+4e6, 1), "", noon)
 	if o = seal(t, in); len(o.Sealed) != 1 {
 		t.Errorf("%d records: an id of another session was believed", len(o.Sealed))
 	}
@@ -264,8 +264,8 @@ func TestIntake_LostSessionIsAVoid(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	in.subscribed()
-	in.take(beat(1, noon), noon)
-	in.take(beat(2, noon+65e9), noon+65e9) // proven through noon+60
+	in.take(beat(1, noon), "", noon)
+	in.take(beat(2, noon+65e9), "", noon+65e9) // proven through noon+60
 	o := seal(t, in)
 
 	in = keptIntake(t, o.State, keep(nil, o))
@@ -274,8 +274,8 @@ func TestIntake_LostSessionIsAVoid(t *testing.T) {
 	in = keptIntake(t, o.State, keep(nil, o))
 	in.connected(true)
 	in.subscribed()
-	in.take(beat(1, noon+200e9), noon+200e9)
-	in.take(beat(2, noon+210e9), noon+210e9)
+	in.take(beat(1, noon+200e9), "", noon+200e9)
+	in.take(beat(2, noon+210e9), "", noon+210e9)
 	batches, voids := contents(t, seal(t, in))
 	if len(voids) != 1 || voids[0].Cause != mesh.CauseDisconnected ||
 		voids[0].Parts[0].Times != (mesh.Span{From: noon + 60e9, To: noon + 200e9}) {
@@ -290,11 +290,11 @@ func TestIntake_ProofGoesOnAfterARestart(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	in.subscribed()
-	in.take(beat(1, noon), noon)
-	in.take(beat(2, noon+65e9), noon+65e9)
+	in.take(beat(1, noon), "", noon)
+	in.take(beat(2, noon+65e9), "", noon+65e9)
 	in = testIntake(t, seal(t, in).State)
 	in.connected(true)
-	in.take(beat(3, noon+95e9), noon+95e9)
+	in.take(beat(3, noon+95e9), "", noon+95e9)
 	batches, voids := contents(t, seal(t, in))
 	if len(voids) != 0 || len(batches) != 1 || batches[0].Proven != (mesh.Span{From: noon + 60e9, To: noon + 90e9}) {
 		t.Errorf("batches %+v voids %+v", batches, voids)
@@ -307,8 +307,8 @@ func TestIntake_ADoubtedStateProvesNothing(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	in.subscribed()
-	in.take(beat(1, noon), noon)
-	in.take(beat(2, noon+65e9), noon+65e9)
+	in.take(beat(1, noon), "", noon)
+	in.take(beat(2, noon+65e9), "", noon+65e9)
 	in = testIntake(t, seal(t, in).State)
 	in.doubt()
 	if !in.due(time.Now()) {
@@ -317,8 +317,8 @@ func TestIntake_ADoubtedStateProvesNothing(t *testing.T) {
 	in = testIntake(t, seal(t, in).State)
 	in.connected(true)
 	in.subscribed()
-	in.take(beat(3, noon+95e9), noon+95e9)
-	in.take(beat(4, noon+105e9), noon+105e9)
+	in.take(beat(3, noon+95e9), "", noon+95e9)
+	in.take(beat(4, noon+105e9), "", noon+105e9)
 	batches, voids := contents(t, seal(t, in))
 	if len(voids) != 0 || len(batches) != 1 || batches[0].Proven != (mesh.Span{From: noon + 95e9, To: noon + 100e9}) {
 		t.Errorf("batches %+v voids %+v", batches, voids)
@@ -329,8 +329,8 @@ func TestIntake_OtherTopicsEndTheProof(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	in.subscribed()
-	in.take(beat(1, noon), noon)
-	in.take(beat(2, noon+65e9), noon+65e9)
+	in.take(beat(1, noon), "", noon)
+	in.take(beat(2, noon+65e9), "", noon+65e9)
 	o := seal(t, in)
 	cfg := testConfig(t)
 	cfg.Topics = append(cfg.Topics, Topic{Filter: "plant/line4/+", Signal: "line4.{2}.{key}"})
@@ -342,10 +342,10 @@ func TestIntake_OtherTopicsEndTheProof(t *testing.T) {
 		t.Fatal(err)
 	}
 	in.connected(true)
-	in.take(beat(3, noon+95e9), noon+95e9) // the new topic is not subscribed to yet
+	in.take(beat(3, noon+95e9), "", noon+95e9) // the new topic is not subscribed to yet
 	in.subscribed()
-	in.take(beat(4, noon+105e9), noon+105e9)
-	in.take(beat(5, noon+115e9), noon+115e9)
+	in.take(beat(4, noon+105e9), "", noon+105e9)
+	in.take(beat(5, noon+115e9), "", noon+115e9)
 	batches, voids := contents(t, seal(t, in))
 	if len(voids) != 1 || len(batches) != 1 || batches[0].Proven != (mesh.Span{From: noon + 105e9, To: noon + 110e9}) {
 		t.Errorf("batches %+v voids %+v", batches, voids)
@@ -378,10 +378,10 @@ func TestIntake_UnreadablePayloads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := testIntake(t, nil)
 			in.connected(false)
-			if after := in.take(publish(1, false, "plant/line3/filler", payload), noon); after != 1 {
+			if after := in.take(publish(1, false, "plant/line3/filler", payload), "", noon); after != 1 {
 				t.Errorf("acknowledged after offer %d, want 1", after)
 			}
-			in.take(speed(2, false, noon, 5), noon)
+			in.take(speed(2, false, noon, 5), "", noon)
 			batches, voids := contents(t, seal(t, in))
 			if len(voids) != 1 || voids[0].Cause != mesh.CauseUnreadable || len(voids[0].Parts) != 1 || voids[0].Parts[0].Count != 1 {
 				t.Fatalf("voids: %+v", voids)
@@ -408,7 +408,7 @@ func TestIntake_FloodOfRubbishIsOneVoidAWindow(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	for i := range 1000 {
-		in.take(publish(uint16(i+1), false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"speed":"x"}`, int64(noon)/1e6+int64(i))), noon)
+		in.take(publish(uint16(i+1), false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"speed":"x"}`, int64(noon)/1e6+int64(i))), "", noon)
 	}
 	_, voids := contents(t, seal(t, in))
 	if len(voids) != 1 || len(voids[0].Parts) != maxParts {
@@ -428,8 +428,8 @@ func TestIntake_RetainedAndForeignAreOnlyCounted(t *testing.T) {
 	in.connected(false)
 	p := speed(1, false, noon, 5)
 	p.Retained = true
-	in.take(p, noon)
-	in.take(publish(2, false, "other/topic", `{"ts":1767268800000}`), noon)
+	in.take(p, "", noon)
+	in.take(publish(2, false, "other/topic", `{"ts":1767268800000}`), "", noon)
 	o := seal(t, in)
 	if len(o.Sealed) != 0 || in.counters.retained != 1 || in.counters.foreign != 1 {
 		t.Errorf("%d records, counters %+v", len(o.Sealed), in.counters)
@@ -440,7 +440,7 @@ func TestIntake_DueAtHalfTheCreditAndAfterTheLatency(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	now := time.Unix(0, 0)
-	in.take(publish(1, false, "other/topic", `{}`), noon) // became nothing, must be acknowledged all the same
+	in.take(publish(1, false, "other/topic", `{}`), "", noon) // became nothing, must be acknowledged all the same
 	if in.due(now) {
 		t.Error("due at once")
 	}
@@ -452,7 +452,7 @@ func TestIntake_DueAtHalfTheCreditAndAfterTheLatency(t *testing.T) {
 		if in.due(now) {
 			t.Fatalf("due after %d packets", i)
 		}
-		in.take(speed(uint16(i+1), false, noon, 1), noon)
+		in.take(speed(uint16(i+1), false, noon, 1), "", noon)
 	}
 	if !in.due(now) {
 		t.Error("not due at half the receive maximum")
@@ -462,7 +462,7 @@ func TestIntake_DueAtHalfTheCreditAndAfterTheLatency(t *testing.T) {
 func TestIntake_StampAheadIsFlagged(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
-	in.take(speed(1, false, noon+3600e9, 5), noon)
+	in.take(speed(1, false, noon+3600e9, 5), "", noon)
 	batches, _ := contents(t, seal(t, in))
 	if f := batches[0].Samples[0].Flags; f&mesh.FlagSuspect == 0 {
 		t.Errorf("flags %b", f)
@@ -476,7 +476,7 @@ func TestIntake_StateOfSomethingElseIsRefused(t *testing.T) {
 		}
 	}
 	for _, b := range []string{"\x00", "\x01abc", "\x02abc", "\x03"} {
-		if _, err := newIntake(testConfig(t), []byte(`{}`), map[string][]byte{"inflight/00": []byte(b)}); err == nil {
+		if _, err := newIntake(testConfig(t), []byte(`{}`), map[string][]byte{"inflight//00": []byte(b)}); err == nil {
 			t.Errorf("block %q was taken", b)
 		}
 	}

@@ -25,7 +25,7 @@ func TestIntake_ReusedPacketIDIsAnotherMessage(t *testing.T) {
 		publish(7, true, "plant/line3/filler", said),  // the same message, sent again
 		publish(7, false, "plant/line3/filler", said), // another one
 	} {
-		in.take(p, noon+mesh.Nanos(i)*1e9)
+		in.take(p, "", noon+mesh.Nanos(i)*1e9)
 	}
 	offer, err := in.seal()
 	if err != nil {

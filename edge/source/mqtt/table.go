@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"plantmesh/proto/mesh"
 )
@@ -26,8 +28,14 @@ type block struct {
 	offer [256]uint64 // its number in this run; 0: committed in a run before
 }
 
-// keptTable begins the names of the blocks; the id's high byte follows, in hex.
+// keptTable begins the names of the blocks; the session and the id's high byte, in
+// hex, follow.
 const keptTable = "inflight/"
+
+// place is where a block is kept.
+func place(session string, high int) string {
+	return fmt.Sprintf("%s%s/%02x", keptTable, session, high)
+}
 
 // find gives the offer a packet is in already.
 func (t *table) find(id uint16, hash uint32) (offer uint64, ok bool) {
@@ -60,10 +68,10 @@ func (t *table) clear() {
 }
 
 // take are the blocks that changed since it was called last.
-func (t *table) take() (out []mesh.Kept) {
+func (t *table) take(session string) (out []mesh.Kept) {
 	for i := range t.blocks {
 		if t.changed[i] {
-			out = append(out, mesh.Kept{Name: fmt.Sprintf("%s%02x", keptTable, i), Bytes: t.blocks[i].encode()})
+			out = append(out, mesh.Kept{Name: place(session, i), Bytes: t.blocks[i].encode()})
 		}
 	}
 	t.changed = [256]bool{}
@@ -116,14 +124,27 @@ func decodeBlock(b []byte) (*block, error) {
 	return out, nil
 }
 
-// resume takes what was kept.
-func (t *table) resume(kept map[string][]byte) (err error) {
-	for i := range t.blocks {
-		if b, ok := kept[fmt.Sprintf("%s%02x", keptTable, i)]; ok {
-			if t.blocks[i], err = decodeBlock(b); err != nil {
-				return err
-			}
+// tables are those of all sessions that were kept.
+func tables(kept map[string][]byte) (map[string]*table, error) {
+	out := map[string]*table{}
+	for name, b := range kept {
+		rest, ok := strings.CutPrefix(name, keptTable)
+		if !ok {
+			continue
+		}
+		i := strings.LastIndexByte(rest, '/')
+		high, err := strconv.ParseUint(rest[max(i, 0)+1:], 16, 8)
+		if i < 0 || err != nil {
+			return nil, errBlock
+		}
+		t := out[rest[:i]]
+		if t == nil {
+			t = &table{}
+			out[rest[:i]] = t
+		}
+		if t.blocks[high], err = decodeBlock(b); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return out, nil
 }

@@ -44,14 +44,14 @@ func TestIntake_UnreadableValueEndsTheOneBefore(t *testing.T) {
 			in := testIntake(t, nil)
 			in.connected(false)
 			in.subscribed()
-			in.take(beat(1, noon), noon)
-			in.take(speed(2, false, noon, 5), noon)
-			in.take(beat(3, noon+15e9), noon+15e9) // proven through 10
+			in.take(beat(1, noon), "", noon)
+			in.take(speed(2, false, noon, 5), "", noon)
+			in.take(beat(3, noon+15e9), "", noon+15e9) // proven through 10
 			seal(t, in)
-			in.take(publish(4, false, "plant/line3/filler", c.payload), noon+3600e9)
-			in.take(publish(5, false, "plant/line3/filler", c.payload), noon+3600e9)
-			in.take(speed(6, false, noon+11e9, 6), noon+3600e9)
-			in.take(beat(7, noon+20e9), noon+20e9)
+			in.take(publish(4, false, "plant/line3/filler", c.payload), "", noon+3600e9)
+			in.take(publish(5, false, "plant/line3/filler", c.payload), "", noon+3600e9)
+			in.take(speed(6, false, noon+11e9, 6), "", noon+3600e9)
+			in.take(beat(7, noon+20e9), "", noon+20e9)
 			batches, voids := contents(t, seal(t, in))
 			got := told(batches)
 			for x := range strings.SplitSeq(c.want, ", ") {
@@ -75,14 +75,14 @@ func TestIntake_BlackoutIsOfOneTopicAndSaidOnce(t *testing.T) {
 	in.connected(false)
 	large := publish(1, false, "plant/line3/capper", "xxx")
 	large.TooLarge = true
-	in.take(large, noon+1e9)
-	in.take(large, noon+2e9)
+	in.take(large, "", noon+1e9)
+	in.take(large, "", noon+2e9)
 	batches, _ := contents(t, seal(t, in))
 	if got := told(batches); got != "4@1 !80080000" {
 		t.Errorf("got %s", got)
 	}
-	in.take(publish(2, false, "plant/line3/capper", `{"ts":1767268805000,"produced":1}`), noon+5e9)
-	in.take(large, noon+6e9)
+	in.take(publish(2, false, "plant/line3/capper", `{"ts":1767268805000,"produced":1}`), "", noon+5e9)
+	in.take(large, "", noon+6e9)
 	batches, _ = contents(t, seal(t, in))
 	if got := told(batches); got != "4@5 1, 4@5 !80080000" {
 		t.Errorf("got %s", got)
@@ -93,8 +93,8 @@ func TestIntake_EachReasonHasItsVoid(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	for i := range uint16(100) {
-		in.take(publish(i, false, "plant/line3/filler", `{"ts":1767268800000,"speed":"x","produced":1.5,"blocked":1}`), noon)
-		in.take(publish(i, false, "plant/line3/filler", `x`), noon)
+		in.take(publish(i, false, "plant/line3/filler", `{"ts":1767268800000,"speed":"x","produced":1.5,"blocked":1}`), "", noon)
+		in.take(publish(i, false, "plant/line3/filler", `x`), "", noon)
 	}
 	_, voids := contents(t, seal(t, in))
 	var notes []string
@@ -128,8 +128,8 @@ func TestIntake_StateStaysSmallUnderBadPayloadsFromTheFuture(t *testing.T) {
 		now, largest := noon, 0
 		for i := range 20_000 {
 			now += 1e9
-			in.take(publish(uint16(i%400+1), false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"speed":"x"}`, now.Add(ahead)/1e6)), now)
-			in.take(beat(uint16(i%400+401), now), now)
+			in.take(publish(uint16(i%400+1), false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"speed":"x"}`, now.Add(ahead)/1e6)), "", now)
+			in.take(beat(uint16(i%400+401), now), "", now)
 			if i%50 == 0 {
 				largest = max(largest, len(seal(t, in).State))
 			}
@@ -147,8 +147,8 @@ func TestIntake_UnheardIsBridgedOrNot(t *testing.T) {
 		in := testIntake(t, nil)
 		in.connected(false)
 		in.subscribed()
-		in.take(beat(1, noon), noon)
-		in.take(beat(2, noon+65e9), noon+65e9)
+		in.take(beat(1, noon), "", noon)
+		in.take(beat(2, noon+65e9), "", noon+65e9)
 		seal(t, in)
 		in.unheard(noon+75e9, "not connected: connection refused")
 		if !in.due(time.Unix(0, 0)) {
@@ -162,8 +162,8 @@ func TestIntake_UnheardIsBridgedOrNot(t *testing.T) {
 		in = testIntake(t, o.State) // and the worker dies meanwhile
 		in.connected(kept)
 		in.subscribed()
-		in.take(beat(3, noon+160e9), noon+160e9)
-		in.take(beat(4, noon+170e9), noon+170e9)
+		in.take(beat(3, noon+160e9), "", noon+160e9)
+		in.take(beat(4, noon+170e9), "", noon+170e9)
 		want := "60-165"
 		if !kept {
 			want = "160-165"

@@ -29,10 +29,12 @@ func watched(t *testing.T, resume []byte) *intake {
 }
 
 func TestVigil_ProvesBetweenMessages(t *testing.T) {
-	filler := func(in *intake, s int64) { in.take(speed(1, false, noon+mesh.Nanos(s)*1e9, 1), noon+mesh.Nanos(s)*1e9) }
+	filler := func(in *intake, s int64) {
+		in.take(speed(1, false, noon+mesh.Nanos(s)*1e9, 1), "", noon+mesh.Nanos(s)*1e9)
+	}
 	capper := func(in *intake, s int64) {
 		at := noon + mesh.Nanos(s)*1e9
-		in.take(publish(2, false, "plant/line3/capper", fmt.Sprintf(`{"ts":%d,"produced":1}`, at/1e6)), at)
+		in.take(publish(2, false, "plant/line3/capper", fmt.Sprintf(`{"ts":%d,"produced":1}`, at/1e6)), "", at)
 	}
 	for _, c := range []struct {
 		name string
@@ -68,13 +70,13 @@ func TestVigil_ProvesBetweenMessages(t *testing.T) {
 			filler(in, 0)
 			capper(in, 0)
 			for s := int64(1); s < 60; s++ {
-				in.take(publish(1, false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"blocked":true}`, int64(noon)/1e6+1000*s)), noon+mesh.Nanos(s)*1e9)
+				in.take(publish(1, false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"blocked":true}`, int64(noon)/1e6+1000*s)), "", noon+mesh.Nanos(s)*1e9)
 			}
 		}, ""},
 		{"a stamp of tomorrow proves nothing", func(in *intake) {
 			filler(in, 0)
 			capper(in, 0)
-			in.take(speed(1, false, noon+86_400e9, 1), noon+1e9)
+			in.take(speed(1, false, noon+86_400e9, 1), "", noon+1e9)
 			filler(in, 50)
 			capper(in, 60)
 		}, "0-45"},
@@ -108,13 +110,13 @@ func TestVigil_GoesOnAfterARestart(t *testing.T) {
 	in := watched(t, nil)
 	in.connected(false)
 	in.subscribed()
-	in.take(publish(1, false, "plant/line3/capper", `{"ts":1767268800000,"produced":1}`), noon)
-	in.take(speed(2, false, noon, 1), noon)
+	in.take(publish(1, false, "plant/line3/capper", `{"ts":1767268800000,"produced":1}`), "", noon)
+	in.take(speed(2, false, noon, 1), "", noon)
 	state := seal(t, in).State
 	in = watched(t, state)
 	in.connected(true)
-	in.take(publish(3, false, "plant/line3/capper", `{"ts":1767268850000,"produced":1}`), noon+50e9)
-	in.take(speed(4, false, noon+55e9, 1), noon+55e9)
+	in.take(publish(3, false, "plant/line3/capper", `{"ts":1767268850000,"produced":1}`), "", noon+50e9)
+	in.take(speed(4, false, noon+55e9, 1), "", noon+55e9)
 	if got := proven(t, in); got != "0-45" {
 		t.Errorf("proven %q", got)
 	}

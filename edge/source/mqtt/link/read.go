@@ -252,6 +252,13 @@ func (in *inbox) first(deadline time.Time) (*packets.ControlPacket, error) {
 	}
 }
 
+// Sum sets the packet's hash.
+func (p *Packet) Sum() {
+	p.Hash = crc32.Update(crc32.Update(crc32.Update(0, castagnoli(), p.Topic), castagnoli(), []byte{0}), castagnoli(), p.Payload)
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
 // publish reads a PUBLISH. Of one that is too large only the beginning is kept:
 // refusing it would end the connection and bring it again for ever, and telling
 // the broker a maximum would lose it without a trace.
@@ -265,8 +272,7 @@ func (l *Link) publish(p *Packet, head byte, n int) error {
 	if err := Parse(p, head, b, FromBroker); err != nil {
 		return err
 	}
-	table := crc32.MakeTable(crc32.Castagnoli)
-	p.Hash = crc32.Update(crc32.Update(crc32.Update(0, table, p.Topic), table, []byte{0}), table, p.Payload)
+	p.Sum()
 	if begin == n {
 		return nil
 	}
@@ -277,7 +283,7 @@ func (l *Link) publish(p *Packet, head byte, n int) error {
 		if err != nil {
 			return err
 		}
-		p.Hash = crc32.Update(p.Hash, table, b)
+		p.Hash = crc32.Update(p.Hash, castagnoli(), b)
 		left -= len(b)
 	}
 	return nil

@@ -1,0 +1,302 @@
+package serve
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"maps"
+	"slices"
+	"sync"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/hooks/storage"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"plantmesh/edge/source/mqtt/link"
+)
+
+// hook is how the library asks.
+type hook struct {
+	mochi.HookBase
+
+	s *Server
+
+	mu       sync.Mutex // protects the fields below
+	sessions map[string]Session
+	clients  map[*mochi.Client]*Client
+	owners   map[string]string // of client ids that are connected
+	refused  uint64
+}
+
+func newHook(s *Server, sessions []Session) *hook {
+	h := &hook{s: s, sessions: map[string]Session{}, clients: map[*mochi.Client]*Client{}, owners: map[string]string{}}
+	for _, x := range sessions {
+		h.sessions[x.Client] = x
+	}
+	return h
+}
+
+// ID names the hook.
+func (h *hook) ID() string { return "plantmesh" }
+
+// Provides lists what is asked here.
+func (h *hook) Provides(event byte) bool {
+	return slices.Contains([]byte{
+		mochi.StoredClients, mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnSessionEstablish, mochi.OnSessionEstablished,
+		mochi.OnDisconnect, mochi.OnClientExpired, mochi.OnPacketRead, mochi.OnPublish, mochi.OnWill,
+	}, event)
+}
+
+// StoredClients are the sessions of before: a device that finds its own again knows
+// that what it sent may have been stored, and says so with DUP.
+func (h *hook) StoredClients() (out []storage.Client, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(h.sessions)) {
+		x := h.sessions[id]
+		out = append(out, storage.Client{
+			ID: x.Client, T: storage.ClientKey, Username: []byte(x.User), ProtocolVersion: x.Version, Listener: "devices",
+			Properties: storage.ClientProperties{SessionExpiryInterval: x.Expiry, SessionExpiryIntervalFlag: x.Version == 5},
+		})
+	}
+	return out, nil
+}
+
+// OnConnectAuthenticate lets in who is known: by its password, or by its certificate.
+// A client id belongs to the user who came with it first.
+func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
+	user := h.user(cl, pk)
+	id := cl.ID
+	if user == "" || len(id) > maxClientID {
+		h.refuse()
+		h.s.log.Warn("a device was refused", "remote", cl.Net.Remote, "user_known", user != "", "client_id_bytes", len(id))
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if owner, ok := h.owner(id); ok && owner != user {
+		h.refused++
+		h.s.log.Warn("a device was refused: its client id is another user's", "remote", cl.Net.Remote, "user", user)
+		return false
+	}
+	if _, ok := h.owner(id); !ok && h.owned(user) >= mostPerUser {
+		h.refused++
+		h.s.log.Warn("a device was refused: too many client ids of one user", "user", user, "most", mostPerUser)
+		return false
+	}
+	h.owners[id] = user
+	h.clients[cl] = &Client{ID: id, User: user, c: cl, twice: map[uint16]bool{}}
+	return true
+}
+
+// user is who calls; empty: nobody we know.
+func (h *hook) user(cl *mochi.Client, pk packets.Packet) string {
+	name := ""
+	if g, ok := cl.Net.Conn.(*caller); ok {
+		name = g.name
+	}
+	said := string(pk.Connect.Username)
+	if said == "" {
+		said = name
+	}
+	d := h.s.devices[said]
+	if d == nil {
+		return ""
+	}
+	if d.has {
+		got := sha256.Sum256(pk.Connect.Password)
+		if subtle.ConstantTimeCompare(got[:], d.password[:]) == 1 {
+			return said
+		}
+	}
+	if name != "" && name == said && len(pk.Connect.Password) == 0 {
+		return said
+	}
+	return ""
+}
+
+// owner is whose a client id is.
+func (h *hook) owner(id string) (user string, ok bool) {
+	if s, ok := h.sessions[id]; ok {
+		return s.User, true
+	}
+	user, ok = h.owners[id]
+	return user, ok
+}
+
+func (h *hook) owned(user string) (n int) {
+	for _, s := range h.sessions {
+		if s.User == user {
+			n++
+		}
+	}
+	for id, u := range h.owners {
+		if _, kept := h.sessions[id]; u == user && !kept {
+			n++
+		}
+	}
+	return n
+}
+
+// OnACLCheck: a device publishes what it may, and subscribes to nothing.
+func (h *hook) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
+	ok := write && h.may(cl, topic)
+	if !ok {
+		h.refuse()
+	}
+	return ok
+}
+
+func (h *hook) may(cl *mochi.Client, topic string) bool {
+	c := h.client(cl)
+	return c != nil && slices.ContainsFunc(h.s.devices[c.User].Publish, func(f string) bool { return matches(f, topic) })
+}
+
+func (h *hook) client(cl *mochi.Client) *Client {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.clients[cl]
+}
+
+// OnSessionEstablish comes before the library looks for the old session: a clean
+// start ends it.
+func (h *hook) OnSessionEstablish(cl *mochi.Client, pk packets.Packet) {
+	if pk.Connect.Clean {
+		h.end(cl.ID)
+	}
+}
+
+// OnSessionEstablished: from here on it may have packets that come again.
+func (h *hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
+	s := Session{Client: cl.ID, Version: cl.Properties.ProtocolVersion, Expiry: cl.Properties.Props.SessionExpiryInterval}
+	lasts := s.Version < 5 && !cl.Properties.Clean || s.Version == 5 && s.Expiry > 0
+	h.mu.Lock()
+	if c := h.clients[cl]; c != nil {
+		s.User = c.User
+	}
+	was, had := h.sessions[s.Client]
+	if lasts {
+		h.sessions[s.Client] = s
+	}
+	n := len(h.clients)
+	h.mu.Unlock()
+	if lasts && (!had || was != s) {
+		h.s.taker.Begin(s)
+	}
+	h.s.taker.Count(n, !lasts || !had)
+}
+
+// OnDisconnect forgets a connection, and its session where that ends with it.
+func (h *hook) OnDisconnect(cl *mochi.Client, _ error, expire bool) {
+	h.mu.Lock()
+	c, ok := h.clients[cl]
+	delete(h.clients, cl)
+	n := len(h.clients)
+	if ok && !slices.ContainsFunc(slices.Collect(maps.Values(h.clients)), func(o *Client) bool { return o.ID == c.ID }) {
+		delete(h.owners, c.ID)
+	}
+	h.mu.Unlock()
+	if !ok {
+		return // it never came in, or is one of before
+	}
+	if expire && !cl.IsTakenOver() {
+		h.end(cl.ID)
+	}
+	h.s.taker.Count(n, false)
+}
+
+// OnClientExpired forgets a session that nobody came back to.
+func (h *hook) OnClientExpired(cl *mochi.Client) { h.end(cl.ID) }
+
+func (h *hook) end(client string) {
+	h.mu.Lock()
+	_, ok := h.sessions[client]
+	delete(h.sessions, client)
+	h.mu.Unlock()
+	if ok {
+		h.s.taker.End(client)
+	}
+}
+
+// OnPacketRead: of a message of QoS 2 that comes again the library would say that its
+// packet id is in use; we know better whether it is stored.
+func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos == 2 {
+		cl.State.Inflight.Delete(pk.PacketID)
+	}
+	return pk, nil
+}
+
+// OnPublish gives a message on. The library is told to reject it, so it answers
+// nothing: Ack does, when the message is stored.
+func (h *hook) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	c := h.client(cl)
+	if c == nil {
+		return pk, packets.ErrRejectPacket
+	}
+	if pk.FixedHeader.Qos == 2 {
+		c.mu.Lock()
+		c.twice[pk.PacketID] = true
+		c.mu.Unlock()
+	}
+	p := &link.Packet{ID: pk.PacketID, QoS: pk.FixedHeader.Qos, Again: pk.FixedHeader.Dup, Topic: []byte(pk.TopicName), Payload: pk.Payload}
+	p.Sum()
+	h.s.taker.Publish(c, p)
+	return pk, packets.ErrRejectPacket
+}
+
+// OnWill gives on what a device left for the case that it is gone without a word.
+func (h *hook) OnWill(cl *mochi.Client, will mochi.Will) (mochi.Will, error) {
+	if c := h.client(cl); c != nil && h.may(cl, will.TopicName) {
+		p := &link.Packet{Topic: []byte(will.TopicName), Payload: bytes.Clone(will.Payload)}
+		p.Sum()
+		h.s.taker.Publish(c, p)
+	}
+	return will, nil
+}
+
+func (h *hook) refuse() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused++
+}
+
+// hangUp ends all connections.
+func (h *hook) hangUp() {
+	h.mu.Lock()
+	clients := slices.Collect(maps.Keys(h.clients))
+	h.mu.Unlock()
+	for _, cl := range clients {
+		cl.Stop(packets.ErrServerShuttingDown)
+	}
+}
+
+// Refused is how many callers, and messages, were refused since the start.
+func (s *Server) Refused() uint64 {
+	s.hook.mu.Lock()
+	defer s.hook.mu.Unlock()
+	return s.hook.refused
+}
+
+// Ack acknowledges packets that are stored: PUBACK, or PUBREC to QoS 2, whose rest the
+// library does.
+func (c *Client) Ack(ids []uint16) error {
+	for _, id := range ids {
+		ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: id}
+		c.mu.Lock()
+		twice := c.twice[id]
+		delete(c.twice, id)
+		c.mu.Unlock()
+		if twice {
+			ack.FixedHeader.Type = packets.Pubrec
+			c.c.State.Inflight.Set(ack)
+		}
+		if err := c.c.WritePacket(ack); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() { c.c.Stop(packets.ErrServerShuttingDown) }
