@@ -20,26 +20,28 @@ const (
 
 // Config describes one MQTT broker and what to read there.
 type Config struct {
+	link.Config `yaml:",inline"` // which broker
+	Mapping     `yaml:",inline"` // what to subscribe to, and what becomes of it
+
 	ID       string `yaml:"id"`        // name of the source, unique on the gateway
 	ClientID string `yaml:"client_id"` // must never change: the broker keeps messages under it; default plantmesh-<id>
-
-	link.Config `yaml:",inline"`
 
 	Rate           int             `yaml:"rate"`            // messages a second that the broker shall be able to send; default 10000
 	ReceiveMaximum int             `yaml:"receive_maximum"` // messages taken and not yet on disk; 2 to 65535, default what comes in two windows at rate
 	SessionExpiry  strict.Duration `yaml:"session_expiry"`  // how long the broker keeps messages for us; default 168h
 	Disorder       strict.Duration `yaml:"disorder"`        // how late a value may come behind its time stamp; default 5s
 
-	Mapping `yaml:",inline"` // what to subscribe to, and what becomes of it
-
 	Window source.Window `yaml:"window"` // when a commit closes
 }
 
-// What a configuration is made of, see package mapping.
 type (
-	Mapping      = mapping.Config
-	Topic        = mapping.Topic
-	Heartbeat    = mapping.Heartbeat
+	// Mapping is what package mapping needs.
+	Mapping = mapping.Config
+	// Topic says how messages become samples.
+	Topic = mapping.Topic
+	// Heartbeat is a message with a time.
+	Heartbeat = mapping.Heartbeat
+	// SignalConfig is one signal to keep, or a pattern of signals.
 	SignalConfig = mapping.Signal
 )
 

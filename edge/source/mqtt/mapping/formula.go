@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -54,6 +55,12 @@ func (v *visitor) Visit(n *ast.Node) {
 		if !slices.Contains(names(), x.Value) {
 			v.fault = fmt.Errorf("%q is unknown; what it may refer to: value, message, topic, level, name", x.Value)
 		}
+	case *ast.BuiltinNode:
+		if !slices.Contains(functions(), x.Name) {
+			v.fault = fmt.Errorf("%s is none of the functions it may use: %s", x.Name, strings.Join(functions(), ", "))
+		}
+	case *ast.CallNode:
+		v.fault = fmt.Errorf("%s is none of the functions it may use: %s", x.Callee, strings.Join(functions(), ", "))
 	case *ast.PredicateNode, *ast.PointerNode, *ast.VariableDeclaratorNode, *ast.SequenceNode:
 		v.fault = errors.New("loops, variables and several steps are not allowed")
 	case *ast.BinaryNode:
@@ -156,20 +163,21 @@ func (d *document) operand(n *node, t mesh.Type, quoted bool) any {
 			n = &in
 		}
 	}
-	if n.kind == number {
+	if n.kind != number {
+		return d.anyOf(n)
+	}
+	m, ok := n.whole()
+	switch {
+	case !ok || m > math.MaxInt64 || t == mesh.TypeDouble:
 		f, err := d.float(n)
 		if err != nil {
-			f = math.Inf(1)
-		}
-		if m, ok := n.whole(); ok && m <= math.MaxInt64 && t != mesh.TypeDouble {
-			if n.neg {
-				return -int(m)
-			}
-			return int(m)
+			return math.Inf(1)
 		}
 		return f
+	case n.neg:
+		return -int(m)
 	}
-	return d.anyOf(n)
+	return int(m)
 }
 
 // any is what stands at a node, as expressions take it.

@@ -32,6 +32,8 @@ const (
 	// message of a NATS server as it comes (1 MiB).
 	maxTable = 768 << 10
 	rowBytes = 32 // of a row beside its name and unit, at most
+	// maxOrder bounds the values of a payload whose order is remembered.
+	maxOrder = 256
 	// maxRemembered bounds one place of a payload that is remembered, in bytes.
 	maxRemembered = 4 << 10
 )
@@ -62,6 +64,8 @@ type Mapper struct {
 	most     int
 
 	routes   map[string]*Route
+	topic    string // the last one, and its route
+	route    *Route
 	bindings int // in all routes
 	doc      document
 	read     reading
@@ -209,29 +213,37 @@ type stream struct {
 	levels map[string]string // that have names
 	name   template          // of what payloads fill
 	simple bool              // the key of a member is all that they fill
-	known  map[string]binding
-	sole   binding        // where payloads fill nothing
-	bound  bool           // sole is known
+	known  map[string]*binding
+	order  []*binding     // as the last payload had them; a guess at what the next has
+	sole   *binding       // where payloads fill nothing; nil: not known yet
 	match  *regexp.Regexp // the names it can give, where somebody asked; else nil
 }
 
 // binding is what a place of a stream's payloads is.
 type binding struct {
-	slot  *slot // nil: no signal
-	fault error // why, where somebody should know
+	place string // as it stands in payloads
+	slot  *slot  // nil: no signal
+	fault error  // why, where somebody should know
 }
 
 // Route is nil for a topic that no filter covers. A known topic costs no memory. What is
 // known of topics is forgotten all at once when it is more than a broker should have.
 func (m *Mapper) Route(topic []byte) *Route {
+	if m.route != nil && m.topic == string(topic) {
+		return m.route
+	}
 	if r, ok := m.routes[string(topic)]; ok {
+		m.route = nil
+		if r != nil && len(r.streams) > 0 {
+			m.topic, m.route = r.streams[0].topic, r
+		}
 		return r
 	}
 	if len(topic) > maxTopic {
 		return m.find(string(topic))
 	}
 	if len(m.routes) >= maxRoutes || m.bindings >= maxBindings {
-		m.routes, m.bindings = map[string]*Route{}, 0
+		m.routes, m.bindings, m.route = map[string]*Route{}, 0, nil
 	}
 	name := string(topic)
 	r := m.find(name)
@@ -260,7 +272,7 @@ func (m *Mapper) find(topic string) *Route {
 		}
 		if name, ok := p.name.bind(levels); ok {
 			simple := p.byKey && name.count(place) == 0
-			r.streams = append(r.streams, &stream{plan: p, topic: topic, levels: p.filter.named(levels), name: name, simple: simple, known: map[string]binding{}})
+			r.streams = append(r.streams, &stream{plan: p, topic: topic, levels: p.filter.named(levels), name: name, simple: simple, known: map[string]*binding{}})
 		}
 	}
 	if r != nil && len(r.streams) == 0 { // it has fewer levels than the names need
@@ -269,49 +281,59 @@ func (m *Mapper) find(topic string) *Route {
 	return r
 }
 
-// binding is what a place is; filled are the parts of the name as they stand there.
-func (m *Mapper) binding(s *stream, filled []byte) binding {
+// binding is what a place is; filled are the parts of the name as they stand there. It
+// is the nth value of its payload.
+func (m *Mapper) binding(s *stream, filled []byte, nth int) *binding {
 	if len(s.name) == 1 && s.name[0].hole == fixed {
-		if !s.bound {
-			s.sole, s.bound = m.bind(s, nil), true
+		if s.sole == nil {
+			s.sole = m.bind(s, nil)
 		}
 		return s.sole
 	}
+	if nth < len(s.order) && s.order[nth].place == string(filled) {
+		return s.order[nth]
+	}
 	b, ok := s.known[string(filled)]
-	if ok {
-		return b
-	}
-	if len(filled) > maxRemembered {
-		return binding{fault: errLongName}
-	}
-	b = m.bind(s, filled)
-	if m.bindings < maxBindings {
-		s.known[string(filled)] = b
+	if !ok {
+		if len(filled) > maxRemembered {
+			return &binding{fault: errLongName}
+		}
+		b = m.bind(s, filled)
+		if m.bindings >= maxBindings {
+			return b
+		}
+		b.place = string(filled)
+		s.known[b.place] = b
 		m.bindings++
+	}
+	if nth < len(s.order) {
+		s.order[nth] = b
+	} else if nth == len(s.order) && nth < maxOrder {
+		s.order = append(s.order, b)
 	}
 	return b
 }
 
-func (m *Mapper) bind(s *stream, filled []byte) binding {
+func (m *Mapper) bind(s *stream, filled []byte) *binding {
 	name, err := s.name.name(filled)
 	if err != nil {
-		return binding{fault: err}
+		return &binding{fault: err}
 	}
 	x := m.signals[name]
 	if x == nil {
 		if x, err = m.discover(name); x == nil {
-			return binding{fault: err}
+			return &binding{fault: err}
 		}
 	}
 	switch o := x.owner; {
 	case o == nil || o.plan == s.plan && o.topic == s.topic: // also the same stream, made anew
 		x.owner = s
 	case o.topic == s.topic:
-		return binding{fault: fmt.Errorf("%w: %q comes of topic %.200q by two entries of topics", ErrClash, name, s.topic)}
+		return &binding{fault: fmt.Errorf("%w: %q comes of topic %.200q by two entries of topics", ErrClash, name, s.topic)}
 	default:
-		return binding{fault: fmt.Errorf("%w: %q comes of topic %.200q already, and of %.200q now", ErrClash, name, o.topic, s.topic)}
+		return &binding{fault: fmt.Errorf("%w: %q comes of topic %.200q already, and of %.200q now", ErrClash, name, o.topic, s.topic)}
 	}
-	return binding{slot: x}
+	return &binding{slot: x}
 }
 
 // discover is a signal that a pattern declares; nil: none does, or there is no room.

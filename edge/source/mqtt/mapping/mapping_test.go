@@ -90,17 +90,25 @@ signals:
 
 func TestMapper_Shapes(t *testing.T) {
 	for _, c := range []struct{ name, config, topic, payload, want string }{
-		{"an object of values", lineConfig, "plant/l1/filler", `{"ts":1767268801000,"speed":1.5,"n":-3,"u":4,"order":"a\u00e9\n","on":true,"x":1}`,
-			"l1.filler.speed@1s=1.5; l1.filler.n@1s=-3; l1.filler.u@1s=4; l1.filler.order@1s=aé\n; l1.filler.on@1s=true; unknown 1"},
-		{"integers keep their bits", lineConfig, "plant/l1/filler", `{"ts":1767268800000,"n":9007199254740993,"u":18446744073709551615}`,
-			"l1.filler.n@0s=9007199254740993; l1.filler.u@0s=18446744073709551615"},
+		{
+			"an object of values", lineConfig, "plant/l1/filler", `{"ts":1767268801000,"speed":1.5,"n":-3,"u":4,"order":"a\u00e9\n","on":true,"x":1}`,
+			"l1.filler.speed@1s=1.5; l1.filler.n@1s=-3; l1.filler.u@1s=4; l1.filler.order@1s=aé\n; l1.filler.on@1s=true; unknown 1",
+		},
+		{
+			"integers keep their bits", lineConfig, "plant/l1/filler", `{"ts":1767268800000,"n":9007199254740993,"u":18446744073709551615}`,
+			"l1.filler.n@0s=9007199254740993; l1.filler.u@0s=18446744073709551615",
+		},
 		{"the smallest integer", lineConfig, "plant/l1/filler", `{"ts":1767268800000,"n":-9223372036854775808}`, "l1.filler.n@0s=-9223372036854775808"},
-		{"beyond them", lineConfig, "plant/l1/filler", `{"ts":1767268800000,"n":-9223372036854775809,"u":18446744073709551616}`,
-			"l1.filler.n@0s=!803c0000; l1.filler.u@0s=!803c0000; flaw 1: l1.filler.n: number is out of range; flaw 1: l1.filler.u: number is out of range"},
+		{
+			"beyond them", lineConfig, "plant/l1/filler", `{"ts":1767268800000,"n":-9223372036854775809,"u":18446744073709551616}`,
+			"l1.filler.n@0s=!803c0000; l1.filler.u@0s=!803c0000; flaw 1: l1.filler.n: number is out of range; flaw 1: l1.filler.u: number is out of range",
+		},
 		{"whole in other words", lineConfig, "plant/l1/filler", `{"ts":1.7672688e12,"n":1.20e1,"u":12.0}`, "l1.filler.n@0s=12; l1.filler.u@0s=12"},
 		{"a key in escapes", lineConfig, "plant/l1/filler", `{"\u0074s":1767268800000,"\u006e":1}`, "l1.filler.n@0s=1"},
-		{"a key twice, once in escapes", lineConfig, "plant/l1/filler", `{"ts":1767268800000,"n":1,"\u006e":2}`,
-			"l1.filler.n@0s=!80070000; flaw 1: l1.filler.n: key stands twice in one object"},
+		{
+			"a key twice, once in escapes", lineConfig, "plant/l1/filler", `{"ts":1767268800000,"n":1,"\u006e":2}`,
+			"l1.filler.n@0s=!80070000; flaw 1: l1.filler.n: key stands twice in one object",
+		},
 		{"no value", lineConfig, "plant/l1/filler", `{"ts":1767268800000,"n":null}`, "l1.filler.n@0s=!809b0000"},
 		{"foreign", lineConfig, "plant/l1", `{}`, "foreign"},
 		{"no object", lineConfig, "plant/l1/filler", `7`, "flaw 1: payload is no JSON object; lost"},
@@ -133,12 +141,14 @@ signals: [{name: m.0, type: int}, {name: m.2, type: int}]
 topics: [{filter: "t", signal: "m.{index}.{index2}", value: "[*].d[*]"}]
 signals: [{name: "m.{a}.{b}", type: int}]
 `, "t", `[{"d":[1,2]},{"d":[3]},{}]`, "m.0.0=1; m.0.1=2; m.1.0=3; unknown 1"},
-		{"an array of named values with times", `
+		{
+			"an array of named values with times", `
 topics:
   - {filter: "t", signal: "m.{key}", value: "d[*].v", key: "d[*].name", time: "d[*].t", time_unit: s, quality: {path: "d[*].q"}}
 signals: [{name: "m.{x}", type: double}]
 `, "t", `{"d":[{"name":"a","v":1,"t":1767268801.5,"q":"good"},{"name":"a","v":2,"t":"1767268802","q":"Uncertain"},{"name":"b.c","t":1767268803,"q":false},{"name":"d","v":4,"t":1767268804}]}`,
-			"m.a@1.5s=1; m.a@2s=2!40000000; m.b%2Ec@3s=!80000000; m.d@4s=4"},
+			"m.a@1.5s=1; m.a@2s=2!40000000; m.b%2Ec@3s=!80000000; m.d@4s=4",
+		},
 		{"one element without a time", `
 topics: [{filter: "t", signal: "m.{key}", value: "d[*].v", key: "d[*].id", time: "d[*].t"}]
 signals: [{name: "m.{x}", type: int}]
@@ -201,25 +211,31 @@ signals: [{name: "{area}.{tag}", type: double}]
 topics: [{filter: "umh/v1/{area}/_historian", signal: "{area}.{path}", payload: umh}]
 signals: [{name: "{area}.{path}", type: double}]
 `, "umh/v1/press/_historian", `{"timestamp_ms":1767268801000,"speed":3,"axis":{"x":4}}`, "press.speed@1s=3; press.axis.x@1s=4"},
-		{"kepware", `
+		{
+			"kepware", `
 topics: [{filter: "iotgateway", signal: "kep.{key}", payload: kepware}]
 signals: [{name: "kep.{path}", type: double}]
 `, "iotgateway", `{"timestamp":1767268809000,"values":[{"id":"Ch.Dev.Speed","v":42,"q":true,"t":1767268801000},{"id":"Ch.Dev.Temp","v":"","q":false,"t":1767268802000}]}`,
-			"kep.Ch.Dev.Speed@1s=42; kep.Ch.Dev.Temp@2s=!80000000"},
-		{"siemens", `
+			"kep.Ch.Dev.Speed@1s=42; kep.Ch.Dev.Temp@2s=!80000000",
+		},
+		{
+			"siemens", `
 topics: [{filter: "ie/d/j/simatic/v1/{c}/dp/r/{dev}/default", signal: "{dev}.{key}", payload: siemens}]
 signals: [{name: "{d}.101", type: int}, {name: "{d}.102", type: bool}]
 `, "ie/d/j/simatic/v1/s7c1/dp/r/plc/default", `{"seq":84631,"vals":[{"id":"101","qc":3,"ts":"2026-01-01T12:00:01.1234567Z","val":"9007199254740993"},{"id":"102","qc":0,"ts":"2026-01-01T12:00:02Z","val":true}]}`,
-			"plc.101@1.1234567s=9007199254740993#84631; plc.102@2s=true!80000000#84631"},
+			"plc.101@1.1234567s=9007199254740993#84631; plc.102@2s=true!80000000#84631",
+		},
 		{"neuron", `
 topics: [{filter: "neuron/{n}", signal: "{n}.{key}", payload: neuron}]
 signals: [{name: "{n}.{tag}", type: int}]
 `, "neuron/modbus", `{"timestamp":1767268801000,"node":"modbus","group":"g","values":{"tag0":123},"errors":{"tag1":2014},"metas":{}}`, "modbus.tag0@1s=123"},
-		{"neuron's tags", `
+		{
+			"neuron's tags", `
 topics: [{filter: "neuron/{n}", signal: "{n}.{key}", payload: neuron-tags}]
 signals: [{name: "{n}.{tag}", type: int}]
 `, "neuron/modbus", `{"timestamp":1767268801000,"node":"modbus","group":"g","tags":[{"name":"tag0","value":123},{"name":"tag1","error":2014}]}`,
-			"modbus.tag0@1s=123; modbus.tag1@1s=!809b0000"},
+			"modbus.tag0@1s=123; modbus.tag1@1s=!809b0000",
+		},
 		{"telegraf", `
 topics: [{filter: "telegraf/{host}/{m}", signal: "{host}.{m}.{key}", payload: telegraf}]
 signals: [{name: "{h}.{m}.{f}", type: double}]

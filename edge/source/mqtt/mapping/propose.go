@@ -175,7 +175,7 @@ func (d *document) unitOf(at int, now mesh.Nanos) string {
 // only what payloads fill.
 func shape(payload []byte, now mesh.Nanos) (t Topic) {
 	var d document
-	root := kind(null)
+	root := null
 	if d.parse(payload) == nil {
 		root = d.nodes[0].kind
 	}
@@ -195,16 +195,18 @@ func shape(payload []byte, now mesh.Nanos) (t Topic) {
 	return Topic{Payload: plainPayload}
 }
 
+// has reports whether something stands at a path.
+func (d *document) has(to string) bool {
+	p, err := parsePath(to)
+	if err != nil {
+		return false
+	}
+	at, err := d.find(0, p)
+	return err == nil && at >= 0
+}
+
 // preset is the form of payload with a name that an object has; empty: none.
 func (d *document) preset() string {
-	has := func(path string) bool {
-		p, err := parsePath(path)
-		if err != nil {
-			return false
-		}
-		at, err := d.find(0, p)
-		return err == nil && at >= 0
-	}
 	for _, x := range []struct {
 		name  string
 		paths []string
@@ -216,7 +218,7 @@ func (d *document) preset() string {
 		{"telegraf", []string{"fields", "name", "tags", "timestamp"}},
 		{"umh", []string{"timestamp_ms"}},
 	} {
-		if !slices.ContainsFunc(x.paths, func(p string) bool { return !has(p) }) {
+		if !slices.ContainsFunc(x.paths, func(p string) bool { return !d.has(p) }) {
 			return x.name
 		}
 	}
@@ -225,23 +227,19 @@ func (d *document) preset() string {
 
 func (d *document) shapeOfObject(now mesh.Nanos) (t Topic) {
 	if t.Payload = d.preset(); t.Payload != "" {
-		t.Signal = "{key}"
-		if p, _ := parsePath("value"); t.Payload == "umh" {
-			if at, err := d.find(0, p); err == nil && at >= 0 {
-				t.Signal = ""
-			}
+		if t.Signal = "{key}"; t.Payload == "umh" && d.has("value") {
+			t.Signal = ""
 		}
 		return t
 	}
-	var rest []int
 	at, unit := d.timeIn(0, now)
 	if at >= 0 {
 		t.Time, t.TimeUnit = d.where(at), unit
 	}
+	var rest []int
 	for c := int32(1); c < d.nodes[0].next; c = d.nodes[c].next {
 		n := &d.nodes[c]
-		key := strings.ToLower(string(d.raw(n.key)))
-		switch {
+		switch key := strings.ToLower(string(d.raw(n.key))); {
 		case int(c) == at:
 		case key == "q" || key == "quality":
 			t.Quality = Quality{Path: d.where(int(c)), As: d.qualityAs(n)}
@@ -252,17 +250,8 @@ func (d *document) shapeOfObject(now mesh.Nanos) (t Topic) {
 		}
 	}
 	for _, c := range rest {
-		if d.nodes[c].kind == array {
-			if e := d.shapeOfArray(d.where(c)+"[*]", c, now); e.Value != "" {
-				t.Value, t.Key, t.Signal = e.Value, e.Key, e.Signal
-				if e.Time != "" {
-					t.Time, t.TimeUnit = e.Time, e.TimeUnit
-				}
-				if e.Quality.Path != "" {
-					t.Quality = e.Quality
-				}
-				return t
-			}
+		if e := d.shapeOfArray(d.where(c)+"[*]", c, now); e.Value != "" {
+			return t.with(&e)
 		}
 	}
 	t.Signal = "{key}"
@@ -273,6 +262,18 @@ func (d *document) shapeOfObject(now mesh.Nanos) (t Topic) {
 		t.Signal = "{path}"
 	}
 	return t
+}
+
+// with is t for the elements of an array: what they don't say, the message does.
+func (t *Topic) with(e *Topic) Topic {
+	t.Value, t.Key, t.Signal = e.Value, e.Key, e.Signal
+	if e.Time != "" {
+		t.Time, t.TimeUnit = e.Time, e.TimeUnit
+	}
+	if e.Quality.Path != "" {
+		t.Quality = e.Quality
+	}
+	return *t
 }
 
 // qualityAs is how numbers of a quality are meant. 0 may be good or bad: it is not guessed at.
@@ -286,7 +287,7 @@ func (d *document) qualityAs(n *node) string {
 // shapeOfArray is that of an array of objects that name their values; without value: it is none.
 func (d *document) shapeOfArray(each string, at int, now mesh.Nanos) (t Topic) {
 	first := at + 1
-	if d.nodes[at].next == int32(first) || d.nodes[first].kind != object {
+	if d.nodes[at].kind != array || d.nodes[at].next == int32(first) || d.nodes[first].kind != object {
 		return t
 	}
 	member := func(names ...string) string {
@@ -333,34 +334,39 @@ func (p *Proposal) signals(list []*group, now mesh.Nanos) {
 		p.note("%v", err)
 		return
 	}
-	kinds := map[string]string{}
+	types := map[string]string{}
 	for _, g := range list {
 		for _, x := range g.messages {
-			r := m.Route([]byte(x.Topic))
-			if r == nil || r.heartbeat {
-				continue
-			}
-			out, all := m.Explain(r, x.Payload, now)
-			for _, f := range out.Flaws {
-				p.note("topic %s: %v", x.Topic, f.Fault)
-			}
-			for _, t := range all {
-				if t.Name != "" {
-					kinds[t.Name] = wider(kinds[t.Name], t)
-					p.seen[t.Name] = t.Raw
-				}
-			}
+			p.look(m, x, now, types)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+	for _, name := range slices.Sorted(maps.Keys(types)) {
 		switch {
-		case kinds[name] == "":
+		case types[name] == "":
 			p.note("%s had no value yet: declare it by hand", name)
 		case len(p.Config.Signals) == maxProposed:
 			p.note("more than %d signals: the rest is left out; a name with {x} declares many at once", maxProposed)
 			return
 		default:
-			p.Config.Signals = append(p.Config.Signals, Signal{Name: name, Type: kinds[name]})
+			p.Config.Signals = append(p.Config.Signals, Signal{Name: name, Type: types[name]})
+		}
+	}
+}
+
+// look notes the types of what a message holds.
+func (p *Proposal) look(m *Mapper, x Message, now mesh.Nanos, types map[string]string) {
+	r := m.Route([]byte(x.Topic))
+	if r == nil || r.heartbeat {
+		return
+	}
+	out, all := m.Explain(r, x.Payload, now)
+	for _, f := range out.Flaws {
+		p.note("topic %s: %v", x.Topic, f.Fault)
+	}
+	for _, t := range all {
+		if t.Name != "" {
+			types[t.Name] = wider(types[t.Name], t)
+			p.seen[t.Name] = t.Raw
 		}
 	}
 }
@@ -433,8 +439,16 @@ func (p *Proposal) YAML(indent string) string {
 
 func (t *Topic) fields() (out []string) {
 	for _, f := range [][2]string{
-		{"filter", t.Filter}, {"signal", t.Signal}, {"payload", t.Payload}, {"value", t.Value}, {"key", t.Key}, {"split", t.Split},
-		{"time", t.Time}, {"time_unit", t.TimeUnit}, {"time_zone", t.TimeZone}, {"sequence", t.Sequence},
+		{"filter", t.Filter},
+		{"signal", t.Signal},
+		{"payload", t.Payload},
+		{"value", t.Value},
+		{"key", t.Key},
+		{"split", t.Split},
+		{"time", t.Time},
+		{"time_unit", t.TimeUnit},
+		{"time_zone", t.TimeZone},
+		{"sequence", t.Sequence},
 	} {
 		if f[1] != "" {
 			out = append(out, f[0]+": "+quote(f[1]))

@@ -1,13 +1,9 @@
 package mapping
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"plantmesh/edge/source"
 	"plantmesh/proto/mesh"
@@ -63,6 +59,7 @@ type reading struct {
 	now   mesh.Nanos
 	grew  bool
 	walk  uint64
+	nth   int // values told before
 
 	stars [maxStars]spot // the way to the element: what [*] stands for
 	steps [maxDepth]spot // the way from value to a leaf
@@ -98,7 +95,7 @@ func (m *Mapper) Read(r *Route, payload []byte, now mesh.Nanos, out *Reading) {
 	parsed := false
 	for _, s := range r.streams {
 		w := &m.read
-		w.stream, w.route, w.out, w.now, w.grew, w.depth = s, r, out, now, false, 0
+		w.stream, w.route, w.out, w.now, w.grew, w.depth, w.nth = s, r, out, now, false, 0, 0
 		switch {
 		case s.plain:
 			samples, flaws := len(out.Samples), len(out.Flaws)
@@ -126,7 +123,7 @@ func (m *Mapper) Read(r *Route, payload []byte, now mesh.Nanos, out *Reading) {
 }
 
 // none notes a value that is no signal.
-func (r *Reading) none(b binding) {
+func (r *Reading) none(b *binding) {
 	if b.fault != nil {
 		r.flaw(Flaw{Fault: b.fault, Count: 1})
 		return
@@ -193,20 +190,10 @@ func (m *Mapper) values() (n int) {
 
 // beside reads what stands beside the values: of the message, or of the element at a node.
 func (m *Mapper) beside(at int, inElement bool) error {
-	w, e := &m.read, &m.read.element
+	w := &m.read
 	if len(w.time) > 0 && w.timeIn == inElement {
-		found, err := m.doc.find(at, w.time)
-		if err != nil {
-			return fmt.Errorf("%w: its %w", ErrNoTime, err)
-		}
-		if e.stamp, err = m.doc.instant(found, &w.form, w.now); err != nil {
+		if err := m.dated(at); err != nil {
 			return err
-		}
-		e.aside[0], e.time, e.flags = found, e.stamp, 0
-		if source.Suspect(e.stamp, w.now) {
-			e.flags = mesh.FlagSuspect
-		} else {
-			w.route.last = max(w.route.last, e.stamp)
 		}
 	}
 	if len(w.quality) > 0 && w.qualityIn == inElement {
@@ -215,6 +202,24 @@ func (m *Mapper) beside(at int, inElement bool) error {
 	if len(w.sequence) > 0 && w.numberIn == inElement {
 		m.numbered(at)
 	}
+	return nil
+}
+
+func (m *Mapper) dated(at int) error {
+	w, e := &m.read, &m.read.element
+	found, err := m.doc.find(at, w.time)
+	if err != nil {
+		return fmt.Errorf("%w: its %w", ErrNoTime, err)
+	}
+	if e.stamp, err = m.doc.instant(found, &w.form, w.now); err != nil {
+		return err
+	}
+	e.aside[0], e.time, e.flags = found, e.stamp, 0
+	if source.Suspect(e.stamp, w.now) {
+		e.flags = mesh.FlagSuspect
+		return nil
+	}
+	w.route.last = max(w.route.last, e.stamp)
 	return nil
 }
 
@@ -431,7 +436,8 @@ func (m *Mapper) sample(at int, filled []byte) {
 
 func (m *Mapper) give(at int, filled []byte) {
 	w, e := &m.read, &m.read.element
-	b := m.binding(w.stream, filled)
+	b := m.binding(w.stream, filled, w.nth)
+	w.nth++
 	if b.slot == nil {
 		w.out.none(b)
 		return
@@ -481,119 +487,4 @@ func (m *Mapper) twice(s *slot) {
 	}
 	x.Value, x.Status = mesh.Value{}, mesh.StatusBadDecodingError
 	m.read.out.flaw(Flaw{Fault: fmt.Errorf("%s: %w", s.name, errTwice), Count: 1, Time: x.Time})
-}
-
-// plainly reads a payload that is one value.
-func (m *Mapper) plainly(payload []byte) {
-	w := &m.read
-	w.walk++
-	w.out.Time = w.now
-	b := m.binding(w.stream, nil)
-	if b.slot == nil {
-		w.out.none(b)
-		return
-	}
-	x := mesh.Sample{Signal: b.slot.id, Time: w.now, Agent: w.now, Flags: mesh.FlagAgentTime}
-	v, skip, err := m.plain(payload, b.slot)
-	if skip {
-		w.out.Skipped++
-		return
-	}
-	if x.Value = v; err != nil {
-		x.Value, x.Status = mesh.Value{}, status(err)
-		w.out.flaw(Flaw{Fault: fmt.Errorf("%s: %w", b.slot.name, err), Count: 1, Time: w.now})
-	}
-	w.out.Samples = append(w.out.Samples, x)
-}
-
-// plain is a payload as the value of a signal.
-func (m *Mapper) plain(payload []byte, s *slot) (v mesh.Value, skip bool, err error) {
-	if s.expr == nil && s.when == nil {
-		v, err = m.word(payload, s.kind)
-		return v, false, err
-	}
-	m.doc.src = bytes.TrimSpace(payload)
-	n := node{kind: text, at: span{0, int32(min(len(m.doc.src), maxText))}}
-	return m.reckon(s, m.doc.operand(&n, s.kind, true), func() (mesh.Value, error) { return m.word(payload, s.kind) })
-}
-
-// word is a payload as a value of type t: a text as it is; of the others without the
-// blanks around it, a number as JSON writes it, or true, false, on, off, 1, 0.
-func (m *Mapper) word(payload []byte, t mesh.Type) (mesh.Value, error) {
-	if t == mesh.TypeString {
-		switch {
-		case len(payload) > maxText:
-			return mesh.Value{}, errTooLong
-		case !utf8.Valid(payload):
-			return mesh.Value{}, errNotUTF8
-		}
-		return mesh.Value{Type: t, Bytes: bytes.Clone(payload)}, nil
-	}
-	word := bytes.TrimSpace(payload)
-	if t == mesh.TypeBool && len(word) <= len("false") {
-		switch strings.ToLower(string(word)) {
-		case "true", "on", "1":
-			return mesh.Bool(true), nil
-		case "false", "off", "0":
-			return mesh.Bool(false), nil
-		}
-	}
-	m.doc.src = word
-	n, ok := m.doc.digits(&node{kind: text, at: span{0, int32(min(len(word), maxRemembered))}})
-	if !ok {
-		return mesh.Value{}, errWrongType
-	}
-	return m.doc.number64(&n, t)
-}
-
-// Proof is the time of a heartbeat; now is the plant clock.
-func (m *Mapper) Proof(payload []byte, now mesh.Nanos) (mesh.Nanos, error) {
-	if err := m.doc.parse(payload); err != nil {
-		return 0, err
-	}
-	if m.doc.nodes[0].kind != object {
-		return 0, errNotJSON
-	}
-	at, err := m.doc.find(0, m.heartbeat.time)
-	if err != nil {
-		return 0, fmt.Errorf("%w: its %w", ErrNoTime, err)
-	}
-	return m.doc.instant(at, &m.heartbeat.form, now)
-}
-
-// Blackout gives each signal that a topic can carry a sample without a value: a
-// payload of it said something, nobody knows what. It is dated behind what this
-// topic said last and behind the proof, so that it hides nothing that was
-// known; what the topic says next lies behind it. One is enough until then.
-func (m *Mapper) Blackout(r *Route, fault error, proof, now mesh.Nanos) (out []mesh.Sample, at mesh.Nanos) {
-	at = now
-	flags := mesh.FlagAgentTime
-	stamped := slices.ContainsFunc(r.streams, func(s *stream) bool { return len(s.time) > 0 })
-	if stamped && max(r.last, proof) != 0 {
-		at, flags = max(r.last+1, proof), 0
-	}
-	if r.dark {
-		return nil, at
-	}
-	for _, row := range m.table {
-		if m.carries(r, &row) {
-			out = append(out, mesh.Sample{Signal: row.ID, Time: at, Agent: now, Status: status(fault), Flags: flags})
-		}
-	}
-	r.dark = len(out) > 0
-	return out, at
-}
-
-// carries reports whether a topic can give a signal, as far as anybody knows.
-func (m *Mapper) carries(r *Route, row *mesh.Signal) bool {
-	owner := m.signals[row.Name].owner
-	return slices.ContainsFunc(r.streams, func(s *stream) bool {
-		if owner != nil {
-			return owner.plan == s.plan && owner.topic == s.topic
-		}
-		if s.match == nil {
-			s.match = s.name.pattern()
-		}
-		return s.match.MatchString(row.Name)
-	})
 }

@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -88,6 +89,14 @@ func (d *document) fail(err error) int {
 	return -1
 }
 
+// skip is blank, where mostly nothing is to be skipped.
+func (d *document) skip(i int) int {
+	if i < len(d.src) && d.src[i] > ' ' {
+		return i
+	}
+	return d.blank(i)
+}
+
 // blank skips what may stand between tokens (RFC 8259, 2).
 func (d *document) blank(i int) int {
 	for i < len(d.src) {
@@ -160,7 +169,7 @@ func (d *document) container(i int, n node, depth int) int {
 	}
 	self := len(d.nodes)
 	d.nodes = append(d.nodes, n)
-	i = d.blank(i + 1)
+	i = d.skip(i + 1)
 	if i < len(d.src) && d.src[i] == end {
 		i++
 	} else if i = d.members(i, end, depth); i < 0 {
@@ -183,22 +192,22 @@ func (d *document) members(i int, end byte, depth int) int {
 				return i
 			}
 			m.key.to = int32(i - 1)
-			if i = d.blank(i); i >= len(d.src) || d.src[i] != ':' {
+			if i = d.skip(i); i >= len(d.src) || d.src[i] != ':' {
 				return d.fail(errNotJSON)
 			}
-			i = d.blank(i + 1)
+			i = d.skip(i + 1)
 		}
 		if i = d.value(i, m, depth+1); i < 0 {
 			return i
 		}
-		if i = d.blank(i); i >= len(d.src) {
+		if i = d.skip(i); i >= len(d.src) {
 			return d.fail(errNotJSON)
 		}
 		switch d.src[i] {
 		case end:
 			return i + 1
 		case ',':
-			i = d.blank(i + 1)
+			i = d.skip(i + 1)
 		default:
 			return d.fail(errNotJSON)
 		}
@@ -257,34 +266,62 @@ func (d *document) number(i int, n *node) int {
 		i++
 	}
 	from := i
-	for i < len(src) && src[i]-'0' < 10 {
-		n.mant = n.mant*10 + uint64(src[i]-'0')
-		i++
-	}
-	digits := i - from
-	if digits == 0 || digits > 1 && src[from] == '0' {
+	n.mant, i = digits(src, i, 0)
+	count := i - from
+	if count == 0 || count > 1 && src[from] == '0' {
 		return d.fail(errNotJSON)
 	}
 	if i < len(src) && src[i] == '.' {
 		i++
 		whole := i
-		for i < len(src) && src[i]-'0' < 10 {
-			n.mant = n.mant*10 + uint64(src[i]-'0')
-			i++
-		}
-		if i == whole {
+		if n.mant, i = digits(src, i, n.mant); i == whole {
 			return d.fail(errNotJSON)
 		}
-		digits += i - whole
+		count += i - whole
 		n.exp = -int32(min(i-whole, mostExp))
 	}
-	if digits > 19 { // the largest number of digits that always fits into 64 bits
+	if count > 19 { // the largest number of digits that always fits into 64 bits
 		n.mant, n.big = exactly(src[from:i])
 	}
 	if i < len(src) && src[i]|0x20 == 'e' {
 		return d.exponent(i+1, n)
 	}
 	return i
+}
+
+// digits reads digits behind those that are in mant; more than 64 bits are cut off.
+func digits(src []byte, i int, mant uint64) (uint64, int) {
+	for i+8 <= len(src) {
+		x, ok := eight(binary.LittleEndian.Uint64(src[i:]))
+		if !ok {
+			break
+		}
+		mant = mant*100_000_000 + x
+		i += 8
+	}
+	for i < len(src) && src[i]-'0' < 10 {
+		mant = mant*10 + uint64(src[i]-'0')
+		i++
+	}
+	return mant, i
+}
+
+// eight is the number of eight bytes that are digits, the first the lowest of b; ok is
+// false where one is none. Neighbours are joined to two digits, these to four and to
+// eight, by multiplying in all lanes at once (Lemire, "Number parsing at a gigabyte per
+// second", 2021, section 7).
+func eight(b uint64) (x uint64, ok bool) {
+	const (
+		tops  = 0x8080808080808080
+		lanes = 0x000000FF000000FF
+	)
+	if ((b+0x4646464646464646)|(b-0x3030303030303030))&tops != 0 {
+		return 0, false
+	}
+	b -= 0x3030303030303030
+	b = b*10 + b>>8
+	b = (b&lanes)*(100+1_000_000<<32) + (b>>16&lanes)*(1+10_000<<32)
+	return b >> 32 & 0xFFFFFFFF, true
 }
 
 // mostExp is beyond what any type holds; exponents are cut there.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -192,7 +194,7 @@ max_signals: 50
 			if s.ID < 4 {
 				continue
 			}
-			for _, token := range strings.Split(s.Name, ".") {
+			for token := range strings.SplitSeq(s.Name, ".") {
 				if _, ok := subject.Unescape(token); !ok {
 					t.Errorf("token %q of %q comes from nothing", token, s.Name)
 				}
@@ -238,6 +240,29 @@ signals: [{name: "{a}.{b}.{path}", type: int}]
 			seen[n] = p
 		}
 	})
+}
+
+// Numbers as devices print them are rounded as strconv rounds them.
+func TestNumber_RoundsOnce(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		f := math.Float64frombits(r.Uint64())
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			continue
+		}
+		m := r.Uint64() >> r.IntN(64)
+		for _, s := range []string{
+			strconv.FormatFloat(f, 'g', -1, 64), strconv.FormatFloat(r.NormFloat64()*1000, 'f', -1, 64), strconv.FormatFloat(r.NormFloat64(), 'f', r.IntN(25), 64),
+			strconv.FormatUint(m, 10), fmt.Sprintf("%de-%d", m, r.IntN(25)), fmt.Sprintf("-%d.%d", r.IntN(1000), r.Uint64()),
+			fmt.Sprintf("%d.5e-1", 1<<53+m>>12), // halves
+		} {
+			var d document
+			if err := d.parse([]byte(s)); err != nil {
+				t.Fatalf("%s: %v", s, err)
+			}
+			sameNumber(t, &d, &d.nodes[0])
+		}
+	}
 }
 
 func TestDocument_Bounds(t *testing.T) {

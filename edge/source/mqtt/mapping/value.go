@@ -3,6 +3,7 @@ package mapping
 import (
 	"errors"
 	"math"
+	"math/bits"
 	"strconv"
 
 	"plantmesh/proto/mesh"
@@ -148,22 +149,24 @@ func (n *node) whole() (m uint64, ok bool) {
 	return m, true
 }
 
-// float is the nearest double. Both parts of the short way are exact, so it
-// rounds once (Clinger 1990).
-func (d *document) float(n *node) (float64, error) {
+// float is the nearest double.
+func (d *document) float(n *node) (f float64, err error) {
 	const exact = 22 // the largest power of ten that is a double
-	if n.big || n.mant >= 1<<53 || n.exp > exact || n.exp < -exact {
-		f, err := strconv.ParseFloat(string(d.raw(n.at)), 64)
-		if err != nil {
+	switch {
+	case !n.big && n.mant < 1<<53 && n.exp <= exact && n.exp >= -exact:
+		// Both parts are exact, so it rounds once (Clinger 1990).
+		if f = float64(n.mant); n.exp < 0 {
+			f /= math.Pow10(-int(n.exp))
+		} else {
+			f *= math.Pow10(int(n.exp))
+		}
+	case !n.big && n.exp < 0 && n.exp >= -19: // of those, too, and they fit into 64 bits
+		f = quotient(n.mant, uint64(math.Pow10(-int(n.exp))))
+	default:
+		if f, err = strconv.ParseFloat(string(d.raw(n.at)), 64); err != nil {
 			return 0, errRange
 		}
 		return f, nil
-	}
-	f := float64(n.mant)
-	if n.exp < 0 {
-		f /= power10(-n.exp)
-	} else if n.exp > 0 {
-		f *= power10(n.exp)
 	}
 	if n.neg {
 		f = -f
@@ -171,6 +174,19 @@ func (d *document) float(n *node) (float64, error) {
 	return f, nil
 }
 
-func power10(n int32) float64 {
-	return [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}[n]
+// quotient is m/d rounded once, to the nearest even, of numbers that are not 0: both
+// are moved up to 64 bits, divided, and 53 bits are kept of the 64 that come out.
+func quotient(m, d uint64) float64 {
+	up, down := bits.LeadingZeros64(m), bits.LeadingZeros64(d)
+	hi, lo, exp := m<<up, uint64(0), down-up-64
+	if d <<= down; hi >= d {
+		hi, lo, exp = hi>>1, hi<<63, exp+1
+	}
+	q, left := bits.Div64(hi, lo, d)
+	const cut, half = 11, 1 << 10
+	kept, rest := q>>cut, q&(1<<cut-1)
+	if rest > half || rest == half && (left > 0 || kept&1 == 1) {
+		kept++
+	}
+	return float64(kept) * math.Float64frombits(uint64(1023+exp+cut)<<52)
 }
