@@ -50,7 +50,7 @@ func libraries() map[string][]string {
 	return map[string][]string{
 		"github.com/gopcua/opcua":               {"edge/source/opcua", "firmware-sim/opcua", "deploy"},
 		"github.com/eclipse/paho.golang":        {"edge/source/mqtt", "firmware-sim/mqtt"},
-		"github.com/mochi-mqtt/server":          {"firmware-sim/mqtt", "edge/source/mqtt"}, // the latter in tests only
+		"github.com/mochi-mqtt/server":          {"firmware-sim/mqtt", "edge/source/mqtt"}, // the latter in its listener, and in tests
 		"github.com/expr-lang/expr":             {"edge/source/mqtt/mapping"},
 		"go.etcd.io/bbolt":                      {"edge/buffer"},
 		"github.com/nats-io/nats.go":            {"edge/forward", "cloud/ingest", "cloud/port/stream", "cloud/hub", "deploy"},
@@ -160,7 +160,7 @@ func TestOneLibraryOneRoom(t *testing.T) {
 func TestPeersStayInTests(t *testing.T) {
 	peers := map[string][]string{
 		"github.com/nats-io/nats-server/v2/server": {"cloud/hub"},
-		"github.com/mochi-mqtt/server/v2":          {"firmware-sim/mqtt", "firmware-sim/mqtt/sparkplug"},
+		"github.com/mochi-mqtt/server/v2":          {"firmware-sim/mqtt", "firmware-sim/mqtt/sparkplug", "edge/source/mqtt/serve"},
 		"github.com/santhosh-tekuri/jsonschema/v6": {},
 		"github.com/chromedp/chromedp":             {},
 		"pgregory.net/rapid":                       {},
