@@ -2,6 +2,7 @@ package sparkplug
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"reflect"
@@ -13,8 +14,9 @@ import (
 
 // round is one metric that must come through whatever wrote it and whatever reads it.
 type round struct {
-	name string
 	metric
+
+	name string
 	deaf string // why the peer can't read it; it says something else, or fails
 	dumb string // why the peer can't write it
 }
@@ -86,11 +88,20 @@ func flags() []round {
 		{name: "stale", metric: metric{Properties: []property{quality("500")}, Value: v}},
 		{name: "null of a set", metric: metric{Value: value{Type: payload.DataSet, Null: true}}, deaf: "it reads the table before it looks at is_null", dumb: "it writes the table before it looks at is_null"},
 		{name: "properties of all types", metric: metric{Value: v, Properties: []property{
-			{"i8", value{Type: payload.Int8, Is: "-1"}}, {"i16", value{Type: payload.Int16, Is: "-32768"}}, {"i32", value{Type: payload.Int32, Is: "-1"}},
-			{"i64", value{Type: payload.Int64, Is: "-1"}}, {"u8", value{Type: payload.UInt8, Is: "255"}}, {"u32", value{Type: payload.UInt32, Is: "4294967295"}},
-			{"u64", value{Type: payload.UInt64, Is: "18446744073709551615"}}, {"f", floating(payload.Float, -0.5)}, {"d", floating(payload.Double, math.Copysign(0, -1))},
-			{"b", value{Type: payload.Boolean, Is: "true"}}, {"engUnit", value{Type: payload.String, Is: "1/min"}}, {"t", value{Type: payload.DateTime, Is: "1772337600000"}},
-			{"", value{Type: payload.Text, Is: ""}}, {"null", value{Type: payload.Int32, Null: true}},
+			{"i8", value{Type: payload.Int8, Is: "-1"}},
+			{"i16", value{Type: payload.Int16, Is: "-32768"}},
+			{"i32", value{Type: payload.Int32, Is: "-1"}},
+			{"i64", value{Type: payload.Int64, Is: "-1"}},
+			{"u8", value{Type: payload.UInt8, Is: "255"}},
+			{"u32", value{Type: payload.UInt32, Is: "4294967295"}},
+			{"u64", value{Type: payload.UInt64, Is: "18446744073709551615"}},
+			{"f", floating(payload.Float, -0.5)},
+			{"d", floating(payload.Double, math.Copysign(0, -1))},
+			{"b", value{Type: payload.Boolean, Is: "true"}},
+			{"engUnit", value{Type: payload.String, Is: "1/min"}},
+			{"t", value{Type: payload.DateTime, Is: "1772337600000"}},
+			{"", value{Type: payload.Text, Is: ""}},
+			{"null", value{Type: payload.Int32, Null: true}},
 			{"set", value{Type: payload.PropertySet, Pairs: []property{{"deep", value{Type: payload.PropertySet, Pairs: []property{quality("192")}}}}}},
 			{"list", value{Type: payload.PropertySetList, List: [][]property{{quality("0")}, {quality("500"), {"low", floating(payload.Double, 1)}}}}},
 		}}},
@@ -132,8 +143,10 @@ func trees() []round {
 	return []round{
 		{name: "definition", metric: metric{Value: value{Type: payload.Template, Tree: &tree{Version: "v1", Definition: true, Metrics: []metric{member, inner}, Parameters: []parameter{long, text}}}}},
 		{name: "instance", metric: metric{Value: value{Type: payload.Template, Tree: &tree{Ref: "Machine", Metrics: []metric{member}, Parameters: []parameter{text}}}}},
-		{name: "instance with a small number", metric: metric{Value: value{Type: payload.Template, Tree: &tree{Ref: "Machine", Parameters: []parameter{{"n", value{Type: payload.Int32, Is: "-1"}}}}}},
-			deaf: "of parameters it reads Int64, UInt32, Float, Double, Boolean and String only"},
+		{
+			name: "instance with a small number", metric: metric{Value: value{Type: payload.Template, Tree: &tree{Ref: "Machine", Parameters: []parameter{{"n", value{Type: payload.Int32, Is: "-1"}}}}}},
+			deaf: "of parameters it reads Int64, UInt32, Float, Double, Boolean and String only",
+		},
 	}
 }
 
@@ -197,7 +210,7 @@ func TestPeer_KnowsNoArrays(t *testing.T) {
 				BytesValue string       `json:"bytesValue"`
 			} `json:"metrics"`
 		}
-		p.must(map[string]any{"do": "raw", "bytes": fmt.Sprintf("%x", b)}, &raw)
+		p.must(map[string]any{"do": "raw", "bytes": hex.EncodeToString(b)}, &raw)
 		if r := raw.Metrics[0]; r.Datatype != typ || r.BytesValue != "AQD/" {
 			t.Errorf("type %d: protobuf reads %+v", typ, r)
 		}

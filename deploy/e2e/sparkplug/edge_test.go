@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,9 +16,9 @@ import (
 
 // understood is a payload as the agent understands it.
 func understood(p *edge.Payload) (m message, err error) {
-	m.Timestamp = fmt.Sprint(p.Timestamp)
+	m.Timestamp = decimal(p.Timestamp)
 	if p.HasSeq {
-		m.Seq = fmt.Sprint(p.Seq)
+		m.Seq = decimal(p.Seq)
 	}
 	m.Metrics, err = metrics(p.Metrics)
 	return m, err
@@ -28,10 +29,10 @@ func metrics(list []edge.Metric) (out []metric, err error) {
 		x := &list[i]
 		m := metric{Name: string(x.Name), Historical: x.Historical, Transient: x.Transient}
 		if x.HasAlias {
-			m.Alias = fmt.Sprint(x.Alias)
+			m.Alias = decimal(x.Alias)
 		}
 		if x.Timestamp != 0 {
-			m.Timestamp = fmt.Sprint(x.Timestamp)
+			m.Timestamp = decimal(x.Timestamp)
 		}
 		if x.Properties != nil {
 			if m.Properties, err = pairs(x.Properties); err != nil {
@@ -53,9 +54,9 @@ func meant(x *edge.Metric) (value, error) {
 	case x.Null:
 		return v, nil
 	case x.Type == edge.DataSetType:
-		return v, v.fill(x.DataSet)
+		return tableOf(x.DataSet)
 	case x.Type == edge.TemplateType:
-		return v, v.grow(x.Template)
+		return treeOf(x.Template)
 	}
 	return plain(x.Type, x.Value)
 }
@@ -82,7 +83,7 @@ func plain(t edge.Type, x edge.Value) (value, error) {
 			if err != nil {
 				return v, err
 			}
-			v.Is = fmt.Sprint(at.UnixMilli())
+			v.Is = decimal(uint64(at.UnixMilli()))
 		}
 	case mesh.TypeBytes:
 		v.Is = hex.EncodeToString(s.Bytes)
@@ -92,8 +93,8 @@ func plain(t edge.Type, x edge.Value) (value, error) {
 	return v, nil
 }
 
-func (v *value) fill(d *edge.DataSet) (err error) {
-	v.Set = &set{}
+func tableOf(d *edge.DataSet) (value, error) {
+	v := value{Type: payload.DataSet, Set: &set{}}
 	for _, c := range d.Columns {
 		v.Set.Columns = append(v.Set.Columns, string(c))
 	}
@@ -101,36 +102,39 @@ func (v *value) fill(d *edge.DataSet) (err error) {
 		v.Set.Types = append(v.Set.Types, payload.Type(t))
 	}
 	if d.Width != uint64(len(d.Columns)) {
-		return fmt.Errorf("%d columns, said to be %d", len(d.Columns), d.Width)
+		return v, fmt.Errorf("%d columns, said to be %d", len(d.Columns), d.Width)
 	}
 	for _, row := range d.Rows {
 		var cells []value
 		for i, c := range row.Cells {
 			cell, err := plain(d.Types[i], c)
 			if err != nil {
-				return err
+				return v, err
 			}
 			cells = append(cells, cell)
 		}
 		v.Set.Rows = append(v.Set.Rows, cells)
 	}
-	return nil
+	return v, nil
 }
 
-func (v *value) grow(t *edge.Template) (err error) {
+func treeOf(t *edge.Template) (v value, err error) {
+	v = value{Type: payload.Template}
 	v.Tree = &tree{Version: string(t.Version), Ref: string(t.Ref), Definition: t.Definition}
 	if v.Tree.Metrics, err = metrics(t.Metrics); err != nil {
-		return err
+		return v, err
 	}
 	for _, p := range t.Parameters {
 		is, err := plain(p.Type, p.Value)
 		if err != nil {
-			return err
+			return v, err
 		}
 		v.Tree.Parameters = append(v.Tree.Parameters, parameter{string(p.Name), is})
 	}
-	return nil
+	return v, nil
 }
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func pairs(s *edge.PropertySet) (out []property, err error) {
 	for i, key := range s.Keys {
@@ -221,14 +225,11 @@ func TestAgent_ReadsArrays(t *testing.T) {
 			continue
 		}
 		items, err := edge.Type(typ).Elements(nil, read.Metrics[0].Value)
-		got := ""
-		for i, x := range items {
-			if i > 0 {
-				got += " "
-			}
-			got += x.Value.String()
+		var texts []string
+		for _, x := range items {
+			texts = append(texts, x.Value.String())
 		}
-		if err != nil || got != c.want {
+		if got := strings.Join(texts, " "); err != nil || got != c.want {
 			t.Errorf("type %d: the agent reads %q %v, want %q", typ, got, err, c.want)
 		}
 	}

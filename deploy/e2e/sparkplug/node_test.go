@@ -89,7 +89,7 @@ func peerHost(t *testing.T, version int) {
 			t.Errorf("before the births: %s", h.Topic)
 		}
 	}
-	stamp := fmt.Sprint(start.Add(-7 * time.Second).UnixMilli())
+	stamp := decimal(uint64(start.Add(-7 * time.Second).UnixMilli()))
 	wantNode := message{Timestamp: stamp, Seq: "0", Metrics: []metric{
 		{Name: "bdSeq", Value: value{Type: payload.Int64, Is: "0"}},
 		{Name: "Node Control/Rebirth", Value: value{Type: payload.Boolean, Is: "false"}},
@@ -116,7 +116,7 @@ func peerHost(t *testing.T, version int) {
 		Metrics []map[string]any `json:"metrics"`
 	}
 	p.must(map[string]any{"do": "raw", "bytes": all[len(all)-1].Bytes}, &raw)
-	if want := []map[string]any{{"alias": "2", "timestamp": fmt.Sprint(start.Add(8 * time.Second).UnixMilli()), "intValue": 8.0}}; !reflect.DeepEqual(raw.Metrics, want) {
+	if want := []map[string]any{{"alias": "2", "timestamp": decimal(uint64(start.Add(8 * time.Second).UnixMilli())), "intValue": 8.0}}; !reflect.DeepEqual(raw.Metrics, want) {
 		t.Errorf("data %v, want %v", raw.Metrics, want)
 	}
 
@@ -169,7 +169,7 @@ func startNode(url string) map[string]any {
 
 // jaw is a message of the device: a counter and a text.
 func jaw(second, count string) message {
-	stamp := fmt.Sprint(1772337600000 + 1000*number(second))
+	stamp := decimal(1772337600000 + 1000*number(second))
 	return message{Timestamp: stamp, Metrics: []metric{
 		{Name: "count", Alias: "10", Timestamp: stamp, Value: value{Type: payload.Int64, Is: count}},
 		{Name: "state", Alias: "11", Timestamp: stamp, Value: value{Type: payload.String, Is: "crushing"}},

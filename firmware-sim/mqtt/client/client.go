@@ -218,8 +218,8 @@ func (c *Conn) Close() { _ = c.conn.Close() } // it is given up anyway
 // AppendPublish encodes a PUBLISH (MQTT 5, 3.3; without its empty property list
 // in 3.1.1). A packet id goes with QoS 1, for which it must not be 0.
 func AppendPublish(b []byte, m Message, version byte) []byte {
-	const publish, dup, qos1 = packets.Publish << 4, 0x08, 0x02
-	head := byte(publish)
+	const dup, qos1 = 0x08, 0x02
+	head := packets.Publish << 4
 	n := 2 + len(m.Topic) + len(m.Payload)
 	if m.ID != 0 {
 		head |= qos1

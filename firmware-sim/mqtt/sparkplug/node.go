@@ -26,6 +26,9 @@ var errLeave = errors.New("the primary host is offline")
 // node is an edge node. One goroutine writes, one reads; whoever pushes, proves
 // or breaks something only leaves it behind.
 type node struct {
+	trouble // mu protects it too
+	talk
+
 	s       *Server
 	name    string
 	devices []*device
@@ -58,9 +61,6 @@ type node struct {
 	fences     []fence
 	settled    uint64 // entries of ring, as count counts them, that the broker has
 	answered   uint64 // pings
-
-	trouble
-	talk
 }
 
 // fence is a ping behind everything that had come to ring.
@@ -203,10 +203,7 @@ func (n *node) run(ctx context.Context) error {
 	last := ""
 	for {
 		why := n.session(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if why != nil && why.Error() != last {
+		if why != nil && ctx.Err() == nil && why.Error() != last {
 			last = why.Error()
 			n.s.log.Warn("a node's session ended", "node", n.name, "error", why)
 		}

@@ -128,16 +128,14 @@ func (n *node) bear() {
 func (n *node) bearDevice(d *device) {
 	n.about = n.about[:0]
 	for _, m := range d.own {
-		e, quality := m.last, payload.Property{}
+		quality := payload.Quality(payload.Good)
 		switch {
 		case !m.known:
 			quality = payload.Quality(payload.Stale)
-		case e.status != plant.Good:
+		case m.last.status != plant.Good:
 			quality = payload.Quality(payload.Bad)
-		default:
-			quality = payload.Quality(payload.Good)
 		}
-		about := n.metric(m, &e)
+		about := n.metric(m, &m.last)
 		about.Name, about.Type, about.Historical = m.name, m.typ, false
 		about.Null = about.Null || !m.known
 		about.Properties = payload.Properties{quality}
