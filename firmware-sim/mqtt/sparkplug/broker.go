@@ -14,14 +14,14 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-const (
-	// behind is how many messages a subscriber may be behind before the broker
-	// stops reading from the nodes.
-	behind = 8192
-	// stuckAfter is when a subscriber that took nothing is waited for no more,
-	// until it takes something again.
-	stuckAfter = 5 * time.Second
-)
+// room is what a broker has for a subscriber.
+type room struct {
+	behind     int           // so many messages it may be behind before the broker stops reading from the nodes
+	pending    int           // what is more than this is thrown away
+	stuckAfter time.Duration // if it took nothing for so long it is waited for no more, until it takes something again
+}
+
+func plenty() room { return room{behind: 8192, pending: math.MaxUint16, stuckAfter: 5 * time.Second} }
 
 // broker is the own broker: mochi, which lets everybody in, with a brake. mochi
 // throws away what a subscriber has no room for; this one waits for it, as TCP
@@ -31,6 +31,7 @@ type broker struct {
 
 	mqtt    *mochi.Server
 	address string
+	room    room
 	log     *slog.Logger
 	once    sync.Once
 	dropped atomic.Int64
@@ -48,12 +49,12 @@ type debt struct {
 	stuck    bool
 }
 
-func listen(address string, log *slog.Logger) (*broker, error) {
+func listen(address string, has room, log *slog.Logger) (*broker, error) {
 	caps := mochi.NewDefaultServerCapabilities()
-	caps.MaximumClientWritesPending = math.MaxUint16
+	caps.MaximumClientWritesPending = int32(has.pending)
 	caps.MaximumInflight = math.MaxUint16
 	caps.ReceiveMaximum = math.MaxUint16
-	b := &broker{log: log, owed: map[*mochi.Client]*debt{}, eased: make(chan struct{})}
+	b := &broker{room: has, log: log, owed: map[*mochi.Client]*debt{}, eased: make(chan struct{})}
 	b.mqtt = mochi.New(&mochi.Options{
 		Capabilities:           caps,
 		Logger:                 slog.New(slog.DiscardHandler), // one line per packet; what matters is logged here
@@ -144,14 +145,14 @@ func (b *broker) owe(to *mochi.Client) {
 			b.mu.Unlock()
 			return
 		}
-		if d.messages < behind || d.stuck || b.closed {
+		if d.messages < b.room.behind || d.stuck || b.closed {
 			d.messages++
 			b.mu.Unlock()
 			return
 		}
 		eased, paid := b.eased, d.paid
 		b.mu.Unlock()
-		late := time.NewTimer(stuckAfter)
+		late := time.NewTimer(b.room.stuckAfter)
 		select {
 		case <-eased:
 		case <-late.C:
@@ -194,7 +195,7 @@ func (b *broker) pay(cl *mochi.Client) {
 	d.messages--
 	d.paid++
 	d.stuck = false
-	if d.messages == behind/2 {
+	if d.messages == b.room.behind/2 {
 		b.ease()
 	}
 }

@@ -118,7 +118,7 @@ func Serve(cfg Config, signals []plant.Signal, log *slog.Logger) (*Server, error
 		s.address = u.Host
 		return s, nil
 	}
-	b, err := listen(cfg.Listen, s.log)
+	b, err := listen(cfg.Listen, plenty(), s.log)
 	if err != nil {
 		return nil, fmt.Errorf("the broker of source %q: %w", cfg.Source, err)
 	}
