@@ -18,6 +18,7 @@ import (
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt"
 	"plantmesh/edge/source/opcua"
+	"plantmesh/edge/source/sparkplug"
 	"plantmesh/proto/strict"
 )
 
@@ -77,8 +78,9 @@ type HubConfig struct {
 // SourceFile is one file of sources.d: exactly one section, named by the
 // protocol.
 type SourceFile struct {
-	OPCUA *opcua.Config `yaml:"opcua"`
-	MQTT  *mqtt.Config  `yaml:"mqtt"`
+	OPCUA     *opcua.Config     `yaml:"opcua"`
+	MQTT      *mqtt.Config      `yaml:"mqtt"`
+	Sparkplug *sparkplug.Config `yaml:"sparkplug"`
 
 	// File and Raw are where it was read and what it says.
 	File string `yaml:"-"`
@@ -98,10 +100,34 @@ func (s *SourceFile) Warning() string {
 
 // ID is the source's name.
 func (s *SourceFile) ID() string {
-	if s.OPCUA != nil {
-		return s.OPCUA.ID
+	if all := s.sections(); len(all) > 0 {
+		return all[0].id
 	}
-	return s.MQTT.ID
+	return ""
+}
+
+// section is what the sections of all protocols have.
+type section struct {
+	key      string // of the file
+	id       string
+	window   *source.Window
+	files    map[string]*string // that it names, below key and under
+	under    string
+	validate func() error
+}
+
+// sections are those of the file: one, where it was read without a fault.
+func (s *SourceFile) sections() (out []section) {
+	if c := s.OPCUA; c != nil {
+		out = append(out, section{key: "opcua", id: c.ID, window: &c.Window, files: c.Security.Files(), under: ".security", validate: c.Validate})
+	}
+	if c := s.MQTT; c != nil {
+		out = append(out, section{key: "mqtt", id: c.ID, window: &c.Window, files: c.Files(), validate: c.Validate})
+	}
+	if c := s.Sparkplug; c != nil {
+		out = append(out, section{key: "sparkplug", id: c.ID, window: &c.Window, files: c.Files(), validate: c.Validate})
+	}
+	return out
 }
 
 // minTimer: less would be work without end.
@@ -111,12 +137,8 @@ const minTimer = 100 * time.Millisecond
 // PLANTMESH_EDGE_BUFFER__MAX_BYTES=64MiB is max_bytes of buffer.
 const envPrefix = "PLANTMESH_EDGE_"
 
-func (s *SourceFile) section() string {
-	if s.OPCUA != nil {
-		return "$.opcua"
-	}
-	return "$.mqtt"
-}
+// section is the place of its section.
+func (s *SourceFile) section() string { return "$." + s.sections()[0].key }
 
 // LoadConfig reads and checks edge.yaml and the folders beside it, all of it. Its
 // errors are one line for people: file, line, what, nearest key.
@@ -204,25 +226,17 @@ func ParseSource(file string, raw []byte, window source.Window) (s SourceFile, e
 		return s, err
 	}
 	s.File, s.Raw, s.doc = file, raw, doc
-	switch {
-	case (s.OPCUA == nil) == (s.MQTT == nil):
-		return s, doc.Fault("$", "a source file has exactly one section: opcua or mqtt")
-	case s.OPCUA != nil:
-		s.OPCUA.Window.Default(window)
-		if err := s.files("opcua.security", filepath.Dir(file), s.OPCUA.Security.Files()); err != nil {
-			return s, err
-		}
-		if err := s.OPCUA.Validate(); err != nil {
-			return s, doc.Place("$.opcua", err)
-		}
-	default:
-		s.MQTT.Window.Default(window)
-		if err := s.files("mqtt", filepath.Dir(file), s.MQTT.Files()); err != nil {
-			return s, err
-		}
-		if err := s.MQTT.Validate(); err != nil {
-			return s, doc.Place("$.mqtt", err)
-		}
+	all := s.sections()
+	if len(all) != 1 {
+		return s, doc.Fault("$", "a source file has exactly one section: opcua, mqtt or sparkplug")
+	}
+	one := all[0]
+	one.window.Default(window)
+	if err := s.files(one.key+one.under, filepath.Dir(file), one.files); err != nil {
+		return s, err
+	}
+	if err := one.validate(); err != nil {
+		return s, doc.Place("$."+one.key, err)
 	}
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`).MatchString(s.ID()) {
 		return s, doc.Fault(s.section()+".id", "%q is no source id: use letters, digits, '.', '-' and '_', at most 128", s.ID())

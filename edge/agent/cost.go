@@ -78,8 +78,5 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 
 // window is when the source's commits close.
 func (s *SourceFile) window() source.Window {
-	if s.OPCUA != nil {
-		return s.OPCUA.Window
-	}
-	return s.MQTT.Window
+	return *s.sections()[0].window
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 
@@ -14,6 +15,7 @@ import (
 	"plantmesh/edge/source/mqtt"
 	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/opcua/trust"
+	"plantmesh/edge/source/sparkplug"
 	"plantmesh/proto/clock"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
@@ -91,9 +93,13 @@ func Work(ctx context.Context, r io.Reader, w io.Writer, log *slog.Logger) error
 		if err != nil {
 			return nil, err
 		}
-		if s.OPCUA != nil {
+		switch {
+		case s.OPCUA != nil:
 			s.OPCUA.Application = j.Application
 			return opcua.New(*s.OPCUA, now, log)
+		case s.Sparkplug != nil:
+			spread := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) //nolint:gosec // spreads requests in time, keeps no secret
+			return sparkplug.New(*s.Sparkplug, now, spread, log)
 		}
 		return mqtt.New(*s.MQTT, now, log)
 	})

@@ -208,6 +208,22 @@ func (s *Sealer) Retable(signals []mesh.Signal) error {
 	return nil
 }
 
+// Grow has the samples of this commit and those to come refer to a table that says
+// more than the one before: all of its signals, with the same ids, and others. So a
+// device that names its signals one message after the other makes one table of a
+// commit. With an error nothing changes.
+func (s *Sealer) Grow(signals []mesh.Signal) error {
+	d, err := describe(s.source, signals)
+	if err != nil || d.hash == s.table.hash {
+		return err
+	}
+	for i := range s.closed {
+		s.closed[i].table = d
+	}
+	s.table = d
+	return nil
+}
+
 // Add takes one sample into the open commit. The sample's bytes belong to the
 // sealer afterwards.
 func (s *Sealer) Add(m mesh.Sample) { s.open.samples.Add(&m) }

@@ -390,3 +390,38 @@ func TestSealer_ATableIsChangedBetweenSamples(t *testing.T) {
 		t.Errorf("sealed %s, want %s", got, want)
 	}
 }
+
+// A table that only grows in a commit is one table for all of it.
+func TestSealer_ATableGrows(t *testing.T) {
+	s := newSealer(t, Window{})
+	s.Begin(10)
+	s.Add(at(11))
+	s.Prove(20)
+	s.Begin(25) // ends the part
+	more := []mesh.Signal{{ID: 1, Name: "a", Type: mesh.TypeInt}, {ID: 2, Name: "b", Type: mesh.TypeString}, {ID: 3, Name: "c", Type: mesh.TypeInt}}
+	third := at(26)
+	third.Signal = 3
+	s.Add(third)
+	if err := s.Grow(append(more, mesh.Signal{ID: 1, Name: "again"})); err == nil {
+		t.Error("a table with one id twice is taken")
+	}
+	if err := s.Grow(more); err != nil {
+		t.Fatal(err)
+	}
+	s.Prove(30)
+	o, err := s.Seal(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tell(t, o), "1 in [10,20) complete 20; 1 in [25,30) complete 30"; got != want {
+		t.Errorf("sealed %s, want %s", got, want)
+	}
+	for i, sealed := range o.Sealed {
+		if h, err := wire.ParseHeader(sealed); err != nil || len(h.Needs) != 1 || h.Needs[0] != s.table.hash {
+			t.Errorf("batch %d needs %v, %v, want %v", i, h.Needs, err, s.table.hash)
+		}
+	}
+	if len(o.Descriptors) != 1 || o.Descriptors[0].Hash() != s.table.hash {
+		t.Errorf("the offer brings %d tables", len(o.Descriptors))
+	}
+}

@@ -28,6 +28,11 @@ const (
 	StatusBadOutOfRange             Status = 0x803C0000
 	// StatusBadNodeIDUnknown says that the server knows no such node.
 	StatusBadNodeIDUnknown Status = 0x80340000
+	// StatusBadNoCommunication says that what the value came from can't be heard, or
+	// was not heard without a break: the value before does not hold any more.
+	StatusBadNoCommunication Status = 0x80310000
+	// StatusUncertain is Uncertain without a reason.
+	StatusUncertain Status = 0x40000000
 	// StatusOverflow are the info bits that say the server's queue ran over.
 	StatusOverflow Status = 0x00000480
 )

@@ -48,6 +48,17 @@ window:
   signals:
     - {name: line3.filler.speed, type: double}
 `,
+		"sources.d/c.yaml": `sparkplug:
+  id: capper
+  url: mqtt://127.0.0.1:1884
+  mode: active
+  nodes: [plant/*]
+  reorder_timeout: 5s
+  name: "{node}.{metric}"
+  max_packet: 1MiB
+  signals:
+    - {metric: plant/capper/Speed, type: double}
+`,
 		"rules.d/r.yaml": `revision: 1
 rules:
   - id: temperature-range
@@ -185,7 +196,19 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"mqtt: wrong type":          {edgeCommand, "sources.d/b.yaml", "type: double", "type: bytes", `sources.d/b.yaml:9: type "bytes" of signal "line3.filler.speed" is none of bool, int, uint, double, string`},
 		"same server twice":         {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "opcua:\n  id: filler\n  endpoint: opc.tcp://127.0.0.1/\n  security: {insecure: true}\n  signals:\n    - {name: line1.filler.state, type: int, node: i=2258}\n", `sources.d/b.yaml:3: endpoint opc.tcp://127.0.0.1/ is read by DIR/sources.d/a.yaml already: a server takes few sessions, put the signals into that file`},
 		"same source twice":         {edgeCommand, "sources.d/b.yaml", "id: filler", "id: press", `sources.d/b.yaml:2: source "press" stands in DIR/sources.d/a.yaml already`},
-		"no section":                {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "# nothing\n", `sources.d/b.yaml:1: a source file has exactly one section: opcua or mqtt`},
+		"no section":                {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "# nothing\n", `sources.d/b.yaml:1: a source file has exactly one section: opcua, mqtt or sparkplug`},
+
+		"sparkplug: two sections":  {edgeCommand, "sources.d/c.yaml", "sparkplug:", "mqtt: {id: x}\nsparkplug:", `sources.d/c.yaml:1: a source file has exactly one section: opcua, mqtt or sparkplug`},
+		"sparkplug: unknown key":   {edgeCommand, "sources.d/c.yaml", "reorder_timeout", "reorder_time", `sources.d/c.yaml:6: unknown key "reorder_time"; did you mean "reorder_timeout"?`},
+		"sparkplug: bad mode":      {edgeCommand, "sources.d/c.yaml", "mode: active", "mode: secondary", `sources.d/c.yaml:4: mode "secondary" is none of passive (only listens), active (may ask nodes for their births), primary (also tells them that it is there)`},
+		"sparkplug: no host id":    {edgeCommand, "sources.d/c.yaml", "mode: active", "mode: primary", `sources.d/c.yaml:1: host_id "": a primary host needs the id that nodes wait for, without / + #`},
+		"sparkplug: bad url":       {edgeCommand, "sources.d/c.yaml", "mqtt://127.0.0.1:1884", "127.0.0.1", `sources.d/c.yaml:3: url "127.0.0.1" is no mqtt://host:port or mqtts://host:port`},
+		"sparkplug: nobody":        {edgeCommand, "sources.d/c.yaml", "  nodes: [plant/*]\n", "", `sources.d/c.yaml:1: nodes is empty: nobody may speak; write group/node of each, with * for any text`},
+		"sparkplug: bad node":      {edgeCommand, "sources.d/c.yaml", "plant/*", "plant/+", `sources.d/c.yaml:5: "plant/+" is no group/node: write both, with * for any text`},
+		"sparkplug: bad name":      {edgeCommand, "sources.d/c.yaml", "{node}.{metric}", "{node}", `sources.d/c.yaml:7: name "{node}" must hold {metric} once, between dots`},
+		"sparkplug: wrong type":    {edgeCommand, "sources.d/c.yaml", "type: double", "type: float", `sources.d/c.yaml:10: type "float" of metric "plant/capper/Speed" is none of bool, int, uint, double, string, bytes, array`},
+		"sparkplug: large packets": {edgeCommand, "sources.d/c.yaml", "max_packet: 1MiB", "max_packet: 2MiB", `sources.d/c.yaml:8: max_packet must lie between 1KiB and 1MiB`},
+		"sparkplug: no time":       {edgeCommand, "sources.d/c.yaml", "reorder_timeout: 5s", "reorder_timeout: 1ms", `sources.d/c.yaml:6: reorder_timeout must lie between 10ms and 5m0s`},
 
 		"rules: unknown key":  {edgeCommand, "rules.d/r.yaml", "    max:", "    maximum:", `rules.d/r.yaml:6: unknown key "maximum"`},
 		"rules: wrong type":   {edgeCommand, "rules.d/r.yaml", "120", "hot", `rules.d/r.yaml:6: "hot" is no number`},
@@ -244,7 +267,7 @@ func TestConfig_GoodFilesPass(t *testing.T) {
 	write(t, dir, good())
 	program, args := edgeCommand(dir)
 	until := time.Now().UTC().Add(90 * 24 * time.Hour)
-	if got, want := must(t, program, args...), filepath.Join(dir, "edge.yaml")+": ok, 2 sources; token of gw-1 at graz is valid until "+until.Format(time.DateOnly); got != want {
+	if got, want := must(t, program, args...), filepath.Join(dir, "edge.yaml")+": ok, 3 sources; token of gw-1 at graz is valid until "+until.Format(time.DateOnly); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -37,11 +37,12 @@ func (t Type) MeshType() mesh.Type {
 		return mesh.TypeString
 	case Bytes, File:
 		return mesh.TypeBytes
+	default:
+		if t.Array() {
+			return mesh.TypeArray
+		}
+		return mesh.TypeNone
 	}
-	if t.Array() {
-		return mesh.TypeArray
-	}
-	return mesh.TypeNone
 }
 
 // item is the type of an array's elements.
@@ -69,8 +70,9 @@ func (t Type) bits() int {
 		return 32
 	case Int64, UInt64, DateTime:
 		return 64
+	default:
+		return 0
 	}
-	return 0
 }
 
 func (t Type) signed() bool { return t >= Int8 && t <= Int64 }
@@ -111,6 +113,7 @@ func (t Type) Scalar(v Value) (mesh.Value, error) {
 		if v.Kind == InBytes {
 			return sized(mesh.Value{Type: mesh.TypeBytes, Bytes: v.Bytes})
 		}
+	default:
 	}
 	return mesh.Value{}, fmt.Errorf("%w: %s, and what came is %s", ErrType, t, v.Kind)
 }
@@ -189,6 +192,7 @@ func (t Type) Elements(out []mesh.Item, v Value) ([]mesh.Item, error) {
 		return booleans(out, v.Bytes)
 	case StringArray:
 		return texts(out, v.Bytes)
+	default:
 	}
 	width := t.width()
 	if width == 0 || len(v.Bytes)%width != 0 {
@@ -218,8 +222,9 @@ func (t Type) width() int {
 		return 4
 	case DoubleArray:
 		return 8
+	default:
+		return t.item().bits() / 8
 	}
-	return t.item().bits() / 8
 }
 
 func (t Type) element(b []byte) (mesh.Value, error) {
@@ -233,8 +238,9 @@ func (t Type) element(b []byte) (mesh.Value, error) {
 		return mesh.Value{Type: mesh.TypeDouble, Bits: u}, nil
 	case DateTimeArray:
 		return instant(u)
+	default:
+		return t.item().integer(Value{Kind: InLong, Bits: u})
 	}
-	return t.item().integer(Value{Kind: InLong, Bits: u})
 }
 
 func booleans(out []mesh.Item, b []byte) ([]mesh.Item, error) {
