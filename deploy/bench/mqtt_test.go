@@ -221,7 +221,7 @@ func TestBench_MQTT(t *testing.T) {
 	}{{"mqtt_qos1", 1, 12}, {"mqtt_qos0", 0, 6}} {
 		b := blast(t, c.qos)
 		var file strings.Builder
-		fmt.Fprintf(&file, "mqtt:\n  id: s1\n  url: mqtt://%s\n  rate: 100000\n  topics:\n    - {filter: plant/line3/+/+, signal: \"{2}.{3}.{key}\", time: ts}\n  signals:\n", b.listener.Addr())
+		fmt.Fprintf(&file, "mqtt:\n  id: s1\n  url: mqtt://%s\n  rate: 100000\n  at_most_once: %v\n  topics:\n    - {filter: plant/line3/+/+, signal: \"{2}.{3}.{key}\", time: ts}\n  signals:\n", b.listener.Addr(), c.qos == 0)
 		for i := range blasted {
 			fmt.Fprintf(&file, "    - {name: machine_%04d.temperature_00%02d.value, type: double, max_silence: 1m}\n", i, i%100)
 		}

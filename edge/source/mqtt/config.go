@@ -28,6 +28,7 @@ type Config struct {
 
 	Rate           int             `yaml:"rate"`            // messages a second that the broker shall be able to send; default 10000
 	ReceiveMaximum int             `yaml:"receive_maximum"` // messages taken and not yet on disk; 2 to 65535, default what comes in two windows at rate
+	AtMostOnce     bool            `yaml:"at_most_once"`    // ask for QoS 0: cheaper, and what is lost is told only where devices number their messages, see sequence
 	SessionExpiry  strict.Duration `yaml:"session_expiry"`  // how long the broker keeps messages for us; default 168h
 	Disorder       strict.Duration `yaml:"disorder"`        // how late a value may come behind its time stamp; default 5s
 

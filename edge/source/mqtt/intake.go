@@ -31,10 +31,14 @@ type intake struct {
 	wait  []mesh.Sample   // since then
 	fault error           // the sealer refused the table
 
-	known  map[string]*table // by session: the broker's own has no name
-	kept   []mesh.Kept       // what else is to be kept with the next offer
-	credit credit
-	sealed uint64 // offers sealed in this run
+	known   map[string]*table // by session: the broker's own has no name
+	kept    []mesh.Kept       // what else is to be kept with the next offer
+	counts  counts
+	holes   []mesh.Void // of numbers that are missing, in this window
+	doubted bool        // the table may be older than what the broker was told is received
+	lossy   bool        // messages came that nobody would know to be missing: QoS 0, without a number
+	credit  credit
+	sealed  uint64 // offers sealed in this run
 
 	fresh     bool       // no proof yet in this session
 	listening bool       // all filters are subscribed to on this connection
@@ -50,7 +54,7 @@ type intake struct {
 
 // counters of one reader since its start.
 type counters struct {
-	messages, samples, again, unknown, unreadable, retained, foreign uint64
+	messages, samples, again, missing, unknown, unreadable, retained, foreign uint64
 }
 
 // state is what is committed with each offer.
@@ -61,6 +65,7 @@ type state struct {
 	Fresh   bool        `json:"fresh,omitempty"`
 	Filters string      `json:"filters"`
 	Heard   []byte      `json:"heard,omitempty"` // see vigil.encode
+	Lossy   bool        `json:"lossy,omitempty"` // see intake.lossy
 }
 
 // maxWait bounds the samples that wait for a table.
@@ -76,7 +81,7 @@ func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, err
 	if err != nil {
 		return nil, err
 	}
-	in := &intake{cfg: cfg, sealer: sealer, mapper: mapper, vigil: newVigil(cfg, signals), fresh: true, known: map[string]*table{}, credit: credit{told: cfg.ReceiveMaximum}}
+	in := &intake{cfg: cfg, sealer: sealer, mapper: mapper, vigil: newVigil(cfg, signals), fresh: true, known: map[string]*table{}, counts: newCounts(), credit: credit{told: cfg.ReceiveMaximum}}
 	in.filters = strings.Join(mapper.Filters(), "\n") + in.vigil.name()
 	if resume == nil {
 		return in, nil
@@ -85,11 +90,14 @@ func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, err
 	if err := json.Unmarshal(resume, &s); err != nil {
 		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, err)
 	}
-	if in.known, err = tables(kept); err != nil {
+	if in.known, err = tables(kept); err == nil {
+		err = in.counts.resume(kept)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, err)
 	}
 	in.sealer.Resume(s.Proof, s.Holes...)
-	in.fresh, in.was = s.Fresh, s.Was
+	in.fresh, in.was, in.lossy = s.Fresh, s.Was, s.Lossy
 	if s.Filters != in.filters { // other topics: the proof so far says nothing of them
 		in.lose()
 	} else if !in.vigil.resume(s.Heard) {
@@ -103,8 +111,12 @@ func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, err
 func (in *intake) connected(sessionPresent bool) {
 	in.listening = false
 	if sessionPresent {
+		if in.lossy { // what came meanwhile the broker has not kept
+			in.lose()
+		}
 		return
 	}
+	in.lossy = false
 	in.end("")
 	in.lose()
 }
@@ -113,11 +125,14 @@ func (in *intake) connected(sessionPresent bool) {
 func (in *intake) session(name string) *table {
 	t := in.known[name]
 	if t == nil {
-		t = &table{}
+		t = &table{unsure: name != ""}
 		in.known[name] = t
 	}
 	return t
 }
+
+// keep has a session last: what comes again in it is known, or was not stored.
+func (in *intake) keep(name string) { in.session(name).unsure = false }
 
 // end forgets a session.
 func (in *intake) end(name string) {
@@ -125,7 +140,6 @@ func (in *intake) end(name string) {
 		t.clear()
 		in.kept = append(in.kept, t.take(name)...)
 		delete(in.known, name)
-		in.urgent = true
 	}
 }
 
@@ -144,7 +158,7 @@ func (in *intake) lose() {
 // is received. The log has said what is lost.
 func (in *intake) doubt() {
 	in.vigil.forget()
-	in.fresh, in.was, in.urgent = true, 0, true
+	in.fresh, in.was, in.urgent, in.doubted = true, 0, true, true
 }
 
 // take takes one packet of a session at plant time now. It returns the number of the offer
@@ -173,7 +187,7 @@ func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after ui
 	case r.Heartbeat():
 		in.heartbeat(r, p, now)
 	default:
-		in.read(r, p, now)
+		in.read(r, p, p.Again && (in.doubted || p.QoS > 0 && in.session(session).unsure), now)
 	}
 	return in.sealed + 1
 }
@@ -183,12 +197,22 @@ func unknown(fault error) *mapping.Reading {
 	return &mapping.Reading{Flaws: []mapping.Flaw{{Fault: fault, Count: 1}}, Lost: true}
 }
 
-// read takes what a payload says.
-func (in *intake) read(r *mapping.Route, p *link.Packet, now mesh.Nanos) {
+// read takes what a payload says; unsure: it was sent before, and nobody knows
+// whether it was stored then.
+func (in *intake) read(r *mapping.Route, p *link.Packet, unsure bool, now mesh.Nanos) {
 	got := &in.got
 	in.mapper.Read(r, p.Payload, now, got)
 	in.grown = in.grown || got.Grew
+	counted := len(got.Samples) > 0 && got.Samples[0].Seq != 0
+	if counted && in.numbered(p, got.Samples, now) {
+		in.counters.again++
+		return
+	}
+	in.lossy = in.lossy || p.QoS == 0 && !counted && len(got.Samples) > 0
 	for i := range got.Samples {
+		if unsure && !counted && got.Samples[i].Flags&mesh.FlagAgentTime != 0 {
+			got.Samples[i].Flags |= mesh.FlagRepeated // with a stamp it would be the same sample
+		}
 		in.add(got.Samples[i])
 	}
 	in.counters.samples += uint64(len(got.Samples))
@@ -324,10 +348,11 @@ func (in *intake) seal() (mesh.Offer, error) {
 	if in.fault != nil {
 		return mesh.Offer{}, fmt.Errorf("signals of source %q: %w", in.cfg.ID, in.fault)
 	}
-	for _, v := range in.bad.take() {
+	for _, v := range append(in.bad.take(), in.holes...) {
 		in.sealer.Void(v)
 	}
-	s := state{Proof: in.sealer.Proof(), Holes: in.sealer.Holes(), Was: in.was, Fresh: in.fresh, Filters: in.filters, Heard: in.vigil.encode()}
+	in.holes = nil
+	s := state{Proof: in.sealer.Proof(), Holes: in.sealer.Holes(), Was: in.was, Fresh: in.fresh, Filters: in.filters, Heard: in.vigil.encode(), Lossy: in.lossy}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return mesh.Offer{}, fmt.Errorf("encode the state of source %q: %w", in.cfg.ID, err)
@@ -337,6 +362,7 @@ func (in *intake) seal() (mesh.Offer, error) {
 	in.waiting, in.first, in.urgent = 0, time.Time{}, false
 	o, err := in.sealer.Seal(b)
 	o.Kept, in.kept = in.kept, nil
+	o.Kept = append(o.Kept, in.counts.take()...)
 	for name, t := range in.known {
 		o.Kept = append(o.Kept, t.take(name)...)
 	}

@@ -126,7 +126,10 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 	}
 	d := newDesk(in, &attendance{in: in}, log, l.now, l.log)
 	g, inner := errgroup.WithContext(ctx)
-	c := &counter{desk: d, broken: make(chan error, 1), look: func() error { return d.look(inner) }}
+	c := &counter{desk: d, broken: make(chan error, 1), look: func() error { return d.look(inner) }, lasting: map[string]bool{}}
+	for _, s := range before {
+		c.lasting[s.Client] = true
+	}
 	server, err := serve.Listen(ctx, l.cfg.Server, before, c, l.log)
 	if err != nil {
 		return err
@@ -155,8 +158,9 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 type counter struct {
 	*desk
 
-	look   func() error // under the desk's lock
-	broken chan error
+	look    func() error // under the desk's lock
+	broken  chan error
+	lasting map[string]bool // sessions that are kept; under the desk's lock
 }
 
 var _ serve.Taker = (*counter)(nil)
@@ -195,6 +199,8 @@ func (c *counter) Begin(s serve.Session) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.in.keep(s.Client)
+	c.lasting[s.Client] = true
 	c.in.kept = append(c.in.kept, mesh.Kept{Name: keptSession + s.Client, Bytes: b})
 	c.in.urgent = true
 	c.offer()
@@ -205,8 +211,11 @@ func (c *counter) End(client string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.in.end(client)
-	c.in.kept = append(c.in.kept, mesh.Kept{Name: keptSession + client})
-	c.in.urgent = true
+	if c.lasting[client] {
+		delete(c.lasting, client)
+		c.in.kept = append(c.in.kept, mesh.Kept{Name: keptSession + client})
+		c.in.urgent = true
+	}
 	c.offer()
 }
 

@@ -149,9 +149,13 @@ func (s *session) run(ctx context.Context) error {
 	if err := s.hear(ctx, func() { s.in.connected(present); s.watch.connected(time.Now()) }); err != nil {
 		return err
 	}
+	qos := byte(1)
+	if cfg.AtMostOnce {
+		qos = 0
+	}
 	var subs []link.Subscription
 	for _, f := range s.in.mapper.Filters() {
-		subs = append(subs, link.Subscription{Filter: f, QoS: 1})
+		subs = append(subs, link.Subscription{Filter: f, QoS: qos})
 	}
 	if err := l.Subscribe(subs...); err != nil {
 		return err

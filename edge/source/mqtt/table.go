@@ -20,6 +20,9 @@ import (
 type table struct {
 	blocks  [256]*block
 	changed [256]bool
+	// unsure: the session is one that ends with its connection, so that what comes
+	// again in it may be of one before.
+	unsure bool
 }
 
 // block are the packet ids of one high byte.

@@ -96,8 +96,11 @@ func (w *watch) unproven(now time.Time) string {
 	return ""
 }
 
-// leftOut names what was heard and not stored.
+// leftOut names what was missing, and what was heard and not stored.
 func (c counters) leftOut() string {
+	if c.missing > 0 {
+		return fmt.Sprintf("; %d messages never came, by their numbers", c.missing) + counters{unreadable: c.unreadable, unknown: c.unknown, foreign: c.foreign, retained: c.retained}.leftOut()
+	}
 	var out []string
 	for _, x := range []struct {
 		n    uint64

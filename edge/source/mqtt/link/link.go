@@ -117,6 +117,7 @@ type Link struct {
 	mu     sync.Mutex // protects writing and the fields below
 	wrote  time.Time
 	lastID uint16 // of what we publish with QoS 1
+	asked  []byte // QoS of each subscription of the last SUBSCRIBE
 }
 
 // Dial connects and shakes hands; present says that the broker still has the

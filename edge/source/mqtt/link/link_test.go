@@ -62,6 +62,7 @@ func evil(t *testing.T, answer string) *Config {
 
 func TestLink_FrameGuard(t *testing.T) {
 	for name, c := range map[string]struct{ answer, want string }{
+		"subscription without QoS 1":   {connack + "\x90\x04\x00\x01\x00\x00", "grants QoS 0 where QoS 1"},
 		"length of five bytes":         {connack + "\x30\xff\xff\xff\xff\x7f", "more than four bytes"},
 		"length longer than needed":    {connack + "\xd0\x80\x00", "more bytes than it needs"},
 		"a publish of 256 MB":          {connack + "\x30\xff\xff\xff\x7f\x00\x01a\x00", ""},
@@ -96,8 +97,10 @@ func TestLink_FrameGuard(t *testing.T) {
 			l, _, err := Dial(t.Context(), cfg, Hello{ClientID: "c"})
 			if err == nil {
 				defer context.AfterFunc(ctx, l.Close)() // what never ends
-				var p Packet
-				_, err = l.Next(&p)
+				if err = l.Subscribe(Subscription{Filter: "#", QoS: 1}); err == nil {
+					var p Packet
+					_, err = l.Next(&p)
+				}
 			}
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.Contains(err.Error(), c.want) {

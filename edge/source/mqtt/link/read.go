@@ -108,17 +108,27 @@ func (l *Link) Next(p *Packet) (Kind, error) {
 			p.ID = c.PacketID
 			return Acknowledged, nil
 		case *packets.Suback:
-			for i, reason := range c.Reasons {
-				if reason > packets.SubackGrantedQoS2 {
-					return 0, fmt.Errorf("%w a subscription: %s", ErrRefused, words(c.Reason(i), reason))
-				}
-			}
-			return Subscribed, nil
+			return Subscribed, l.granted(c)
 		case *packets.Disconnect:
 			return 0, fmt.Errorf("%w to go on: %s", ErrRefused, words(c.Reason(), c.ReasonCode))
 		}
 		return 0, fmt.Errorf("%w: type %d", ErrFrame, head>>4)
 	}
+}
+
+// granted checks that the broker grants what was asked for.
+func (l *Link) granted(c *packets.Suback) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, reason := range c.Reasons {
+		if reason > packets.SubackGrantedQoS2 {
+			return fmt.Errorf("%w a subscription: %s", ErrRefused, words(c.Reason(i), reason))
+		}
+		if i < len(l.asked) && reason < l.asked[i] {
+			return fmt.Errorf("%w a subscription: it grants QoS %d where QoS %d was asked for", ErrRefused, reason, l.asked[i])
+		}
+	}
+	return nil
 }
 
 // begin waits for the header of a packet and takes it.

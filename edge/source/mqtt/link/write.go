@@ -30,6 +30,12 @@ func (l *Link) Subscribe(subs ...Subscription) error {
 		return ErrFrame
 	}
 	s.PacketID = subscribeID
+	l.mu.Lock()
+	l.asked = l.asked[:0]
+	for _, x := range subs {
+		l.asked = append(l.asked, x.QoS)
+	}
+	l.mu.Unlock()
 	for _, x := range subs {
 		// RetainHandling (MQTT 5, 3.8.3.1): 0 sends what is retained, 2 does not.
 		o := packets.SubOptions{Topic: x.Filter, QoS: x.QoS, RetainHandling: 2}

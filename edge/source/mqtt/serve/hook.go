@@ -208,14 +208,12 @@ func (h *hook) OnDisconnect(cl *mochi.Client, _ error, expire bool) {
 // OnClientExpired forgets a session that nobody came back to.
 func (h *hook) OnClientExpired(cl *mochi.Client) { h.end(cl.ID) }
 
+// end tells that a session is gone, also one that was not to last.
 func (h *hook) end(client string) {
 	h.mu.Lock()
-	_, ok := h.sessions[client]
 	delete(h.sessions, client)
 	h.mu.Unlock()
-	if ok {
-		h.s.taker.End(client)
-	}
+	h.s.taker.End(client)
 }
 
 // OnPacketRead: of a message of QoS 2 that comes again the library would say that its

@@ -1,0 +1,153 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/link"
+	"plantmesh/proto/mesh"
+)
+
+// A number that devices count their messages by is the only evidence of what was lost
+// between them and us: QoS 0 has none of its own, and a broker that is full, or is killed,
+// drops what it has acknowledged.
+
+const (
+	// maxCounts bounds the topics whose numbers are followed.
+	maxCounts = 10_000
+	// anewBelow is how far a number may be behind the last one and still be one that comes
+	// again; further back the device counts anew. It is what may be on its way in QoS 1.
+	anewBelow = 1 << 16
+	// countBytes are those of a kept count: the number and its time, little endian.
+	countBytes = 16
+	// keptCount begins the names under which counts are kept; the topic's hash follows.
+	keptCount = "count/"
+)
+
+// counts are the newest numbers of topics. Not safe for concurrent use.
+type counts struct {
+	by      map[uint64]*count
+	changed map[uint64]bool
+}
+
+// count is the newest number of a topic.
+type count struct {
+	seq uint64
+	at  mesh.Nanos // event time
+}
+
+func newCounts() counts { return counts{map[uint64]*count{}, map[uint64]bool{}} }
+
+func countName(topic uint64) string { return fmt.Sprintf("%s%016x", keptCount, topic) }
+
+// take are those that changed since it was called last.
+func (c *counts) take() (out []mesh.Kept) {
+	for topic := range c.changed {
+		n := c.by[topic]
+		b := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, n.seq), uint64(n.at))
+		out = append(out, mesh.Kept{Name: countName(topic), Bytes: b})
+	}
+	clear(c.changed)
+	slices.SortFunc(out, func(a, b mesh.Kept) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func (c *counts) resume(kept map[string][]byte) error {
+	for name, b := range kept {
+		if !strings.HasPrefix(name, keptCount) {
+			continue
+		}
+		var topic uint64
+		if _, err := fmt.Sscanf(name, keptCount+"%x", &topic); err != nil || len(b) != countBytes {
+			return fmt.Errorf("what is kept of a topic's numbers has an unknown form: %q", name)
+		}
+		c.by[topic] = &count{binary.LittleEndian.Uint64(b), mesh.Nanos(binary.LittleEndian.Uint64(b[8:]))}
+	}
+	return nil
+}
+
+// heard is what a number says of those before it.
+type heard uint8
+
+const (
+	next  heard = iota // of it nothing is missing, or nothing can be said
+	hole               // some before it are missing
+	known              // it was there before
+	anew               // the device counts anew
+)
+
+// hear takes a number of a topic; missing are those between, after the time since.
+func (c *counts) hear(topic, seq uint64, at mesh.Nanos) (what heard, missing uint64, since mesh.Nanos) {
+	n := c.by[topic]
+	switch {
+	case n == nil && len(c.by) >= maxCounts:
+		return next, 0, 0
+	case n == nil:
+		c.by[topic] = &count{seq, at}
+		c.changed[topic] = true
+		return next, 0, 0
+	case seq <= n.seq && n.seq-seq < anewBelow:
+		return known, 0, 0
+	case seq < n.seq:
+		what = anew
+	case seq > n.seq+1:
+		what, missing = hole, seq-n.seq-1
+	}
+	since = n.at
+	n.seq, n.at = seq, at
+	c.changed[topic] = true
+	return what, missing, since
+}
+
+// numbered looks at the numbers of a message. It reports whether the message was stored
+// before: one that was sent again, with numbers that all are known.
+func (in *intake) numbered(p *link.Packet, samples []mesh.Sample, now mesh.Nanos) (stored bool) {
+	topic := hashMore(hashStart, p.Topic)
+	stored = p.Again
+	for i := range samples {
+		m := &samples[i]
+		if m.Seq == 0 || i > 0 && m.Seq == samples[i-1].Seq {
+			stored = stored && m.Seq != 0
+			continue
+		}
+		at := m.Time
+		if source.Suspect(at, now) {
+			at = now
+		}
+		what, missing, since := in.counts.hear(topic, m.Seq, at)
+		stored = stored && what == known
+		if what != hole && what != anew {
+			continue
+		}
+		v := mesh.Void{Cause: mesh.CauseDisconnected, Parts: []mesh.Part{{Source: in.cfg.ID, Times: mesh.Span{From: since, To: at}, Count: missing}}}
+		if since >= at {
+			v.Parts[0].Times = mesh.Span{From: since, To: since}
+		}
+		v.Note = fmt.Sprintf("topic %.200q: messages %d to %d never came", p.Topic, m.Seq-missing, m.Seq-1)
+		if what == anew {
+			v.Note = fmt.Sprintf("topic %.200q: the device counts anew from %d: how many messages are missing nobody can say", p.Topic, m.Seq)
+		}
+		in.counters.missing += missing
+		in.say(v)
+	}
+	return stored
+}
+
+// mostHoles bounds the voids of missing numbers in one window; the last counts the rest.
+const mostHoles = 64
+
+// say has a void go out with the window.
+func (in *intake) say(v mesh.Void) {
+	if len(in.holes) < mostHoles {
+		in.holes = append(in.holes, v)
+		return
+	}
+	last := &in.holes[mostHoles-1]
+	last.Parts[0].Count += v.Parts[0].Count
+	last.Parts[0].Times.From = min(last.Parts[0].Times.From, v.Parts[0].Times.From)
+	last.Parts[0].Times.To = max(last.Parts[0].Times.To, v.Parts[0].Times.To)
+	last.Note = "several topics, the last: " + v.Note
+}
