@@ -1,7 +1,6 @@
 package sparkplug
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -109,7 +108,7 @@ func (b *book) of(name string) (out []string) {
 	for at := range b.values[name] {
 		times = append(times, at)
 	}
-	slices.SortFunc(times, func(x, y mesh.Nanos) int { return cmp.Compare(x, y) })
+	slices.Sort(times)
 	for _, at := range times {
 		out = append(out, b.values[name][at])
 	}
