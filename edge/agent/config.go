@@ -81,6 +81,8 @@ type SourceFile struct {
 	OPCUA     *opcua.Config     `yaml:"opcua"`
 	MQTT      *mqtt.Config      `yaml:"mqtt"`
 	Sparkplug *sparkplug.Config `yaml:"sparkplug"`
+	// Listener is where devices call that know no broker.
+	Listener *mqtt.ListenerConfig `yaml:"mqtt_listener"`
 
 	// File and Raw are where it was read and what it says.
 	File string `yaml:"-"`
@@ -92,10 +94,10 @@ type SourceFile struct {
 // Warning says in words what is allowed in a source and hardly meant; empty:
 // nothing.
 func (s *SourceFile) Warning() string {
-	if s.MQTT == nil || s.MQTT.Provable() {
-		return ""
+	if s.MQTT != nil && !s.MQTT.Provable() || s.Listener != nil && !s.Listener.Provable() {
+		return fmt.Sprintf("%s: source %q declares neither heartbeat nor max_silence of a signal: values will be stored but nothing counts as known; declare heartbeat.topic, or max_silence of a signal that is always sent", s.File, s.ID())
 	}
-	return fmt.Sprintf("%s: source %q declares neither heartbeat nor max_silence of a signal: values will be stored but nothing counts as known; declare heartbeat.topic, or max_silence of a signal that is always sent", s.File, s.MQTT.ID)
+	return ""
 }
 
 // ID is the source's name.
@@ -126,6 +128,9 @@ func (s *SourceFile) sections() (out []section) {
 	}
 	if c := s.Sparkplug; c != nil {
 		out = append(out, section{key: "sparkplug", id: c.ID, window: &c.Window, files: c.Files(), validate: c.Validate})
+	}
+	if c := s.Listener; c != nil {
+		out = append(out, section{key: "mqtt_listener", id: c.ID, window: &c.Window, files: c.Files(), validate: c.Validate})
 	}
 	return out
 }
@@ -189,6 +194,9 @@ func loadSource(file string, window source.Window, others []SourceFile) (s Sourc
 		if o.ID() == s.ID() {
 			return s, s.doc.Fault(s.section()+".id", "source %q stands in %s already", s.ID(), o.File)
 		}
+		if s.Listener != nil && o.Listener != nil && s.Listener.Listen == o.Listener.Listen {
+			return s, s.doc.Fault("$.mqtt_listener.listen", "%s is listened on by %s already", s.Listener.Listen, o.File)
+		}
 		if s.OPCUA != nil && o.OPCUA != nil && o.OPCUA.Server() == s.OPCUA.Server() {
 			return s, s.doc.Fault("$.opcua.endpoint", "endpoint %s is read by %s already: a server takes few sessions, put the signals into that file", s.OPCUA.Endpoint, o.File)
 		}
@@ -228,7 +236,7 @@ func ParseSource(file string, raw []byte, window source.Window) (s SourceFile, e
 	s.File, s.Raw, s.doc = file, raw, doc
 	all := s.sections()
 	if len(all) != 1 {
-		return s, doc.Fault("$", "a source file has exactly one section: opcua, mqtt or sparkplug")
+		return s, doc.Fault("$", "a source file has exactly one section: opcua, mqtt, sparkplug or mqtt_listener")
 	}
 	one := all[0]
 	one.window.Default(window)

@@ -100,6 +100,8 @@ func Work(ctx context.Context, r io.Reader, w io.Writer, log *slog.Logger) error
 		case s.Sparkplug != nil:
 			spread := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) //nolint:gosec // spreads requests in time, keeps no secret
 			return sparkplug.New(*s.Sparkplug, now, spread, log)
+		case s.Listener != nil:
+			return mqtt.NewListener(*s.Listener, now, log)
 		}
 		return mqtt.New(*s.MQTT, now, log)
 	})

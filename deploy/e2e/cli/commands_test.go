@@ -107,8 +107,9 @@ func enrolled(t *testing.T) (dir string) {
 	files := good()
 	delete(files, "agent.nk")
 	delete(files, "agent.jwt")
-	delete(files, "sources.d/a.yaml")
-	delete(files, "sources.d/b.yaml")
+	for _, source := range []string{"a", "b", "c", "d"} {
+		delete(files, "sources.d/"+source+".yaml")
+	}
 	write(t, dir, files)
 	key := must(t, "plantmesh-edge", "keygen", filepath.Join(dir, "agent.nk"))
 	token := must(t, "plantmesh", "agents", "enroll", "--config", filepath.Join(dir, "hub.yaml"), "--site", "graz", "gw-1", key)

@@ -59,6 +59,18 @@ window:
   signals:
     - {metric: plant/capper/Speed, type: double}
 `,
+		"sources.d/d.yaml": `mqtt_listener:
+  id: labeller
+  listen: 127.0.0.1:1885
+  devices:
+    - {user: labeller, password_file: labeller.pass, publish: [plant/labeller/#]}
+  topics:
+    - {filter: "plant/{machine}", signal: "line3.{machine}.{key}", time: ts}
+  max_clients: 10
+  signals:
+    - {name: line3.labeller.speed, type: double, max_silence: 1m}
+`,
+		"sources.d/labeller.pass": "a secret of its own\n",
 		"rules.d/r.yaml": `revision: 1
 rules:
   - id: temperature-range
@@ -196,9 +208,9 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"mqtt: wrong type":          {edgeCommand, "sources.d/b.yaml", "type: double", "type: bytes", `sources.d/b.yaml:9: type "bytes" of signal "line3.filler.speed" is none of bool, int, uint, double, string`},
 		"same server twice":         {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "opcua:\n  id: filler\n  endpoint: opc.tcp://127.0.0.1/\n  security: {insecure: true}\n  signals:\n    - {name: line1.filler.state, type: int, node: i=2258}\n", `sources.d/b.yaml:3: endpoint opc.tcp://127.0.0.1/ is read by DIR/sources.d/a.yaml already: a server takes few sessions, put the signals into that file`},
 		"same source twice":         {edgeCommand, "sources.d/b.yaml", "id: filler", "id: press", `sources.d/b.yaml:2: source "press" stands in DIR/sources.d/a.yaml already`},
-		"no section":                {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "# nothing\n", `sources.d/b.yaml:1: a source file has exactly one section: opcua, mqtt or sparkplug`},
+		"no section":                {edgeCommand, "sources.d/b.yaml", good()["sources.d/b.yaml"], "# nothing\n", `sources.d/b.yaml:1: a source file has exactly one section: opcua, mqtt, sparkplug or mqtt_listener`},
 
-		"sparkplug: two sections":  {edgeCommand, "sources.d/c.yaml", "sparkplug:", "mqtt: {id: x}\nsparkplug:", `sources.d/c.yaml:1: a source file has exactly one section: opcua, mqtt or sparkplug`},
+		"sparkplug: two sections":  {edgeCommand, "sources.d/c.yaml", "sparkplug:", "mqtt: {id: x}\nsparkplug:", `sources.d/c.yaml:1: a source file has exactly one section: opcua, mqtt, sparkplug or mqtt_listener`},
 		"sparkplug: unknown key":   {edgeCommand, "sources.d/c.yaml", "reorder_timeout", "reorder_time", `sources.d/c.yaml:6: unknown key "reorder_time"; did you mean "reorder_timeout"?`},
 		"sparkplug: bad mode":      {edgeCommand, "sources.d/c.yaml", "mode: active", "mode: secondary", `sources.d/c.yaml:4: mode "secondary" is none of passive (only listens), active (may ask nodes for their births), primary (also tells them that it is there)`},
 		"sparkplug: no host id":    {edgeCommand, "sources.d/c.yaml", "mode: active", "mode: primary", `sources.d/c.yaml:1: host_id "": a primary host needs the id that nodes wait for, without / + #`},
@@ -209,6 +221,14 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"sparkplug: wrong type":    {edgeCommand, "sources.d/c.yaml", "type: double", "type: float", `sources.d/c.yaml:10: type "float" of metric "plant/capper/Speed" is none of bool, int, uint, double, string, bytes, array`},
 		"sparkplug: large packets": {edgeCommand, "sources.d/c.yaml", "max_packet: 1MiB", "max_packet: 2MiB", `sources.d/c.yaml:8: max_packet must lie between 1KiB and 1MiB`},
 		"sparkplug: no time":       {edgeCommand, "sources.d/c.yaml", "reorder_timeout: 5s", "reorder_timeout: 1ms", `sources.d/c.yaml:6: reorder_timeout must lie between 10ms and 5m0s`},
+
+		"listener: unknown key":   {edgeCommand, "sources.d/d.yaml", "max_clients", "max_client", `sources.d/d.yaml:8: unknown key "max_client"; did you mean "max_clients"?`},
+		"listener: to the world":  {edgeCommand, "sources.d/d.yaml", "127.0.0.1:1885", "0.0.0.0:1885", `sources.d/d.yaml:3: 0.0.0.0:1885 can be reached from outside: give cert_file and key_file, or say insecure: true if everyone on that network may read passwords and values, and change them`},
+		"listener: no password":   {edgeCommand, "sources.d/d.yaml", "password_file: labeller.pass, ", "", `sources.d/d.yaml:5: device "labeller" has neither a password_file nor, by ca_file, a certificate to show`},
+		"listener: password file": {edgeCommand, "sources.d/d.yaml", "labeller.pass", "none.pass", `sources.d/d.yaml:5: DIR/sources.d/none.pass: `},
+		"listener: no topics":     {edgeCommand, "sources.d/d.yaml", ", publish: [plant/labeller/#]", "", `sources.d/d.yaml:5: device "labeller" may publish nothing: give its topics, such as plant/labeller/#`},
+		"listener: bad filter":    {edgeCommand, "sources.d/d.yaml", "plant/labeller/#]", "plant/#/x]", `sources.d/d.yaml:5: "plant/#/x" of device "labeller" is no topic filter: + and # stand alone between slashes, # only at the end`},
+		"listener: certificate":   {edgeCommand, "sources.d/d.yaml", "max_clients: 10", "cert_file: labeller.pass", `sources.d/d.yaml:8: cert_file and key_file belong together: one of them is missing`},
 
 		"rules: unknown key":  {edgeCommand, "rules.d/r.yaml", "    max:", "    maximum:", `rules.d/r.yaml:6: unknown key "maximum"`},
 		"rules: wrong type":   {edgeCommand, "rules.d/r.yaml", "120", "hot", `rules.d/r.yaml:6: "hot" is no number`},
@@ -267,7 +287,7 @@ func TestConfig_GoodFilesPass(t *testing.T) {
 	write(t, dir, good())
 	program, args := edgeCommand(dir)
 	until := time.Now().UTC().Add(90 * 24 * time.Hour)
-	if got, want := must(t, program, args...), filepath.Join(dir, "edge.yaml")+": ok, 3 sources; token of gw-1 at graz is valid until "+until.Format(time.DateOnly); got != want {
+	if got, want := must(t, program, args...), filepath.Join(dir, "edge.yaml")+": ok, 4 sources; token of gw-1 at graz is valid until "+until.Format(time.DateOnly); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
