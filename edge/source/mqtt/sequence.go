@@ -21,7 +21,11 @@ const (
 	// anewBelow is how far a number may be behind the last one and still be one that comes
 	// again; further back the device counts anew. It is what may be on its way in QoS 1.
 	anewBelow = 1 << 16
-	// countBytes are those of a kept count: the number and its time, little endian.
+	// maxMissing bounds the stretches of missing numbers that are remembered, in case they
+	// come after all; the oldest are given up.
+	maxMissing = 16
+	// countBytes are those of a kept count before its missing stretches: the number and
+	// its time. All are little endian.
 	countBytes = 16
 	// keptCount begins the names under which counts are kept; the topic's hash follows.
 	keptCount = "count/"
@@ -33,10 +37,11 @@ type counts struct {
 	changed map[uint64]bool
 }
 
-// count is the newest number of a topic.
+// count is what came of a topic: all numbers up to seq but the missing.
 type count struct {
-	seq uint64
-	at  mesh.Nanos // event time
+	seq     uint64
+	at      mesh.Nanos  // event time
+	missing [][2]uint64 // from and to, both included
 }
 
 func newCounts() counts { return counts{map[uint64]*count{}, map[uint64]bool{}} }
@@ -48,6 +53,9 @@ func (c *counts) take() (out []mesh.Kept) {
 	for topic := range c.changed {
 		n := c.by[topic]
 		b := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, n.seq), uint64(n.at))
+		for _, m := range n.missing {
+			b = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, m[0]), m[1])
+		}
 		out = append(out, mesh.Kept{Name: countName(topic), Bytes: b})
 	}
 	clear(c.changed)
@@ -61,10 +69,14 @@ func (c *counts) resume(kept map[string][]byte) error {
 			continue
 		}
 		var topic uint64
-		if _, err := fmt.Sscanf(name, keptCount+"%x", &topic); err != nil || len(b) != countBytes {
+		if _, err := fmt.Sscanf(name, keptCount+"%x", &topic); err != nil || len(b) < countBytes || len(b)%16 != 0 {
 			return fmt.Errorf("what is kept of a topic's numbers has an unknown form: %q", name)
 		}
-		c.by[topic] = &count{binary.LittleEndian.Uint64(b), mesh.Nanos(binary.LittleEndian.Uint64(b[8:]))}
+		n := &count{seq: binary.LittleEndian.Uint64(b), at: mesh.Nanos(binary.LittleEndian.Uint64(b[8:]))}
+		for m := b[countBytes:]; len(m) > 0; m = m[16:] {
+			n.missing = append(n.missing, [2]uint64{binary.LittleEndian.Uint64(m), binary.LittleEndian.Uint64(m[8:])})
+		}
+		c.by[topic] = n
 	}
 	return nil
 }
@@ -79,34 +91,68 @@ const (
 	anew               // the device counts anew
 )
 
-// hear takes a number of a topic; missing are those between, after the time since.
-func (c *counts) hear(topic, seq uint64, at mesh.Nanos) (what heard, missing uint64, since mesh.Nanos) {
+// hear takes a number of a topic; missing are those between, after the time since. again
+// says that nothing but what was said before can have a number that is not new: it is
+// stamped with an old time, or was sent before.
+func (c *counts) hear(topic, seq uint64, at mesh.Nanos, again bool) (what heard, missing uint64, since mesh.Nanos) {
 	n := c.by[topic]
 	switch {
 	case n == nil && len(c.by) >= maxCounts:
 		return next, 0, 0
 	case n == nil:
-		c.by[topic] = &count{seq, at}
+		c.by[topic] = &count{seq: seq, at: at}
 		c.changed[topic] = true
 		return next, 0, 0
-	case seq <= n.seq && n.seq-seq < anewBelow:
-		return known, 0, 0
-	case seq < n.seq:
-		what = anew
+	case seq <= n.seq && n.seq-seq < anewBelow && (again || at <= n.at):
+		if !n.fill(seq) {
+			return known, 0, 0
+		}
+		c.changed[topic] = true
+		return next, 0, 0
+	case seq <= n.seq:
+		what, n.missing = anew, nil
 	case seq > n.seq+1:
 		what, missing = hole, seq-n.seq-1
+		if n.missing = append(n.missing, [2]uint64{n.seq + 1, seq - 1}); len(n.missing) > maxMissing {
+			n.missing = slices.Delete(n.missing, 0, 1)
+		}
 	}
 	since = n.at
-	n.seq, n.at = seq, at
+	n.seq, n.at = seq, max(at, n.at)
+	if what == anew {
+		n.at = at
+	}
 	c.changed[topic] = true
 	return what, missing, since
 }
 
+// fill takes a number out of those that are missing, if it is.
+func (n *count) fill(seq uint64) bool {
+	for i, m := range n.missing {
+		if seq < m[0] || seq > m[1] {
+			continue
+		}
+		var left [][2]uint64
+		if seq > m[0] {
+			left = append(left, [2]uint64{m[0], seq - 1})
+		}
+		if seq < m[1] {
+			left = append(left, [2]uint64{seq + 1, m[1]})
+		}
+		n.missing = slices.Replace(n.missing, i, i+1, left...)
+		if len(n.missing) > maxMissing {
+			n.missing = slices.Delete(n.missing, 0, 1)
+		}
+		return true
+	}
+	return false
+}
+
 // numbered looks at the numbers of a message. It reports whether the message was stored
-// before: one that was sent again, with numbers that all are known.
+// before: all its numbers are known.
 func (in *intake) numbered(p *link.Packet, samples []mesh.Sample, now mesh.Nanos) (stored bool) {
 	topic := hashMore(hashStart, p.Topic)
-	stored = p.Again
+	stored = true
 	for i := range samples {
 		m := &samples[i]
 		if m.Seq == 0 || i > 0 && m.Seq == samples[i-1].Seq {
@@ -114,10 +160,10 @@ func (in *intake) numbered(p *link.Packet, samples []mesh.Sample, now mesh.Nanos
 			continue
 		}
 		at := m.Time
-		if source.Suspect(at, now) {
+		if m.Flags&mesh.FlagAgentTime != 0 || source.Suspect(at, now) {
 			at = now
 		}
-		what, missing, since := in.counts.hear(topic, m.Seq, at)
+		what, missing, since := in.counts.hear(topic, m.Seq, at, p.Again)
 		stored = stored && what == known
 		if what != hole && what != anew {
 			continue

@@ -61,16 +61,38 @@ func TestIntake_NumbersThatGoBack(t *testing.T) {
 	for _, n := range []int{100_000, 100_001} {
 		in.take(numberedSpeed(1, uint16(n), false, n), "", noon+mesh.Nanos(n)*1e9)
 	}
-	for _, n := range []int{100_000, 100_001} { // under other ids: another session
-		in.take(numberedSpeed(1, uint16(n+100), true, n), "", noon+mesh.Nanos(n)*1e9)
+	for _, again := range []bool{true, false} { // under other ids: another session, or the device itself says it again
+		for _, n := range []int{100_000, 100_001} {
+			in.take(numberedSpeed(1, uint16(n+100), again, n), "", noon+mesh.Nanos(n)*1e9)
+		}
 	}
-	if in.counters.again != 2 {
-		t.Errorf("%d known again, want 2", in.counters.again)
+	if in.counters.again != 4 {
+		t.Errorf("%d known again, want 4", in.counters.again)
 	}
-	in.take(numberedSpeed(1, 5, false, 1), "", noon+100_010e9)
+	p := publish(5, false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"n":1,"speed":1}`, int64(noon)/1e6+100_010_000))
+	in.take(p, "", noon+100_010e9)
 	batches, voids := contents(t, seal(t, in))
 	if len(batches[0].Samples) != 3 || len(voids) != 1 || !strings.Contains(voids[0].Note, "counts anew") || voids[0].Parts[0].Count != 0 {
 		t.Errorf("%d samples, voids %+v", len(batches[0].Samples), voids)
+	}
+}
+
+// What comes late fills its hole, once; a device that counts anew after a few messages is
+// believed by its time.
+func TestIntake_LateNumbersAndShortCounts(t *testing.T) {
+	in := numbering(t, nil, nil)
+	in.connected(false)
+	for _, n := range []int{1, 2, 6, 4, 4, 3, 5, 5, 7} {
+		in.take(numberedSpeed(1, uint16(n), false, n), "", noon+20e9)
+	}
+	batches, voids := contents(t, seal(t, in))
+	if n := len(batches[0].Samples); n != 7 || len(voids) != 1 || in.counters.again != 2 {
+		t.Errorf("%d samples, %d known again, voids %+v", n, in.counters.again, voids)
+	}
+	in.take(publish(1, false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"n":1,"speed":5}`, int64(noon)/1e6+60_000)), "", noon+60e9)
+	batches, voids = contents(t, seal(t, in))
+	if len(batches) != 1 || len(batches[0].Samples) != 1 || len(voids) != 1 || !strings.Contains(voids[0].Note, "counts anew from 1") {
+		t.Errorf("batches %+v voids %+v", batches, voids)
 	}
 }
 
