@@ -26,8 +26,11 @@ func (h *host) nodeBirth(n *node, p *payload.Payload, now moment) {
 		h.gap(n, mesh.Span{From: n.last, To: st.time}, 0, "it connected anew, and nobody said that it was gone", now)
 	case n.phase == live && byte(p.Seq) != n.seq+1 && n.last != 0:
 		// Nobody says that something was lost before it, nor that nothing was.
-		h.darkenAll(n, n.last+1, mesh.StatusBadNoCommunication, 0, now)
+		if !h.owes(n, debt{from: n.last, to: st.time, why: "born again, which does not say what was before", since: now.machine}) {
+			h.darkenAll(n, n.last+1, mesh.StatusBadNoCommunication, 0, now)
+		}
 	}
+	n.owed.born = true
 	if n.number == 0 {
 		h.count++
 		n.number = h.count
@@ -263,7 +266,10 @@ func (h *host) nodeDeath(n *node, p *payload.Payload, now moment) {
 	}
 	h.giveUp(n)
 	h.asks.settle(n) // it can't answer
-	n.phase = dead
+	n.phase, n.owed.born = dead, false
+	if h.owes(n, debt{from: n.last, to: now.plant, why: "it lost its connection", since: now.machine}) {
+		return
+	}
 	h.darkenAll(n, now.plant, mesh.StatusBadNoCommunication, mesh.FlagAgentTime, now)
 }
 

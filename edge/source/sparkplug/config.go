@@ -61,6 +61,10 @@ type Config struct {
 	Name   string   `yaml:"name"`   // of a signal: default {group}.{node}.{device}.{metric}; what holds {device} is left out for metrics of a node
 	Ignore []string `yaml:"ignore"` // metrics that are no signals: group/node/metric or group/node/device/metric, * for any text
 
+	// StoreAndForward names nodes, as nodes does, that keep what this host does not hear
+	// and say it as historical values behind their births, from before it was missed.
+	StoreAndForward []string `yaml:"store_and_forward"`
+
 	Signals []SignalConfig `yaml:"signals"` // what else is known of some metrics; all others are read too
 
 	ReorderTimeout strict.Duration `yaml:"reorder_timeout"` // how long a message that is missing may be overtaken; then it is lost; default 5s
@@ -99,9 +103,11 @@ func (c *Config) Validate() error {
 	if err := c.limits(); err != nil {
 		return err
 	}
-	for i, p := range c.Nodes {
-		if strings.Count(p, "/") != 1 || strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") || strings.ContainsAny(p, "+#") {
-			return strict.At(fmt.Sprintf("nodes[%d]", i), "%q is no group/node: write both, with * for any text", p)
+	for key, list := range map[string][]string{"nodes": c.Nodes, "store_and_forward": c.StoreAndForward} {
+		for i, p := range list {
+			if strings.Count(p, "/") != 1 || strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") || strings.ContainsAny(p, "+#") {
+				return strict.At(fmt.Sprintf("%s[%d]", key, i), "%q is no group/node: write both, with * for any text", p)
+			}
 		}
 	}
 	for i, p := range c.Ignore {
@@ -134,6 +140,8 @@ func (c *Config) identity() error {
 		return strict.At("host_id", "host_id is for mode: primary")
 	case !level(c.Namespace):
 		return strict.At("namespace", "namespace %q must be one level of a topic, such as %s", c.Namespace, defaultNamespace)
+	case c.Mode == Passive && len(c.StoreAndForward) > 0:
+		return strict.At("store_and_forward", "store_and_forward is for mode: primary, which nodes wait for, or active: nobody else is told again")
 	case len(c.Nodes) == 0:
 		return strict.At("nodes", "nodes is empty: nobody may speak; write group/node of each, with * for any text")
 	}
@@ -197,8 +205,13 @@ func setIfZero[T comparable](v *T, value T) {
 func (c *Config) asks() bool { return c.Mode != Passive }
 
 // allows reports whether a node may speak.
-func (c *Config) allows(group, node string) bool {
-	for _, p := range c.Nodes {
+func (c *Config) allows(group, node string) bool { return named(c.Nodes, group, node) }
+
+// keeps reports whether a node keeps what we do not hear.
+func (c *Config) keeps(group, node string) bool { return named(c.StoreAndForward, group, node) }
+
+func named(patterns []string, group, node string) bool {
+	for _, p := range patterns {
 		g, n, _ := strings.Cut(p, "/")
 		if glob(g, group) && glob(n, node) {
 			return true

@@ -266,6 +266,7 @@ func (h *host) tick(now moment) {
 		if n.phase == live {
 			h.unbornDevices(n, now)
 		}
+		h.collect(n, now)
 		if !n.ripe.IsZero() && !now.machine.Before(n.ripe) {
 			h.ripen(n)
 		}
@@ -278,12 +279,19 @@ func (h *host) tick(now moment) {
 
 // prove moves the proof to where every node that lives was heard in sequence. A node
 // that is dead, or whose names are not known, does not hold it up: its metrics say
-// themselves that nothing is known of them.
+// themselves that nothing is known of them. One that owes us what we missed does.
 func (h *host) prove() {
 	least, found := mesh.Nanos(0), false
 	for _, n := range h.nodes {
-		if (n.phase == live || n.phase == doubtful) && n.last != 0 && (!found || n.last < least) {
-			least, found = n.last, true
+		through := n.last
+		switch {
+		case n.owed.from != 0:
+			through = n.owed.from
+		case n.phase != live && n.phase != doubtful || n.last == 0:
+			continue
+		}
+		if !found || through < least {
+			least, found = through, true
 		}
 	}
 	if !found {

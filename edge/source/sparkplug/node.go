@@ -42,6 +42,8 @@ type node struct {
 	tail   tail       // of the last one that was put there
 	ripe   time.Time  // machine time from which queue is of the birth that is known; zero: it is
 
+	owed debt
+
 	own     *unit
 	devices map[string]*unit
 	aliases map[uint64]*metric // a nil metric: two have it, so it names none
@@ -90,6 +92,16 @@ type held struct {
 	conn    uint64 // of ours, on which it came
 	metrics int
 	gap     mesh.Nanos // time of the message after which others were missed, before this one; 0: none were
+}
+
+// debt is what was not heard of a node that keeps it: until it has said that, no more
+// is proven of it.
+type debt struct {
+	from, to mesh.Nanos // of what was missed; from 0: nothing
+	missing  int
+	why      string
+	since    time.Time // machine time; zero: of a run before
+	born     bool      // the node was born since: it says what it kept
 }
 
 // tail is the last message that was put behind others to wait.

@@ -168,6 +168,9 @@ func (h *host) gap(n *node, span mesh.Span, missing int, why string, now moment)
 	n.tail.broken = true
 	h.counters.gaps++
 	h.counters.missing += uint64(missing)
+	if h.owes(n, debt{from: span.From, to: span.To, missing: missing, why: why, since: now.machine}) {
+		return
+	}
 	h.gone(n, span, missing, why)
 	at, flags := n.last+1, uint32(0)
 	if n.last == 0 {
@@ -258,7 +261,7 @@ func (h *host) release(n *node, u *unit) {
 	n.queue = nil
 	h.lit = map[*signal]mesh.Nanos{}
 	for _, x := range waiting {
-		if x.gap != 0 {
+		if x.gap != 0 && n.owed.from == 0 {
 			h.dim(x.gap, x.at)
 		}
 		if x.topic.device != u.device {
@@ -277,7 +280,9 @@ func (h *host) release(n *node, u *unit) {
 		})
 	}
 	last := waiting[len(waiting)-1]
-	h.dim(last.time, last.at)
+	if n.owed.from == 0 {
+		h.dim(last.time, last.at)
+	}
 	h.lit = nil
 }
 

@@ -35,6 +35,17 @@ type signal struct {
 	owner uint64
 	time  mesh.Nanos // of its newest sample that is current and not suspect; 0: none in this run
 	dark  bool       // a sample said that nothing is known of it; none since
+
+	// Of a node that keeps what is not heard: the newest value, what it was when
+	// something was missed, and when it was given up; 0: it was not.
+	value, before worth
+	gone          mesh.Nanos
+}
+
+// worth is a value with its status; without a type: none.
+type worth struct {
+	value  mesh.Value
+	status mesh.Status
 }
 
 // table is the signal table of the source. It grows with what births name. A name

@@ -81,6 +81,7 @@ type nodeState struct {
 	newest mesh.Nanos    // newest time of a sample, where that is later
 	pace   time.Duration // of 256 messages
 	away   mesh.Nanos    // since when it may have been missed
+	owed   mesh.Nanos    // since when it has to say what it kept
 }
 
 // appendNode appends it: phase and sequence number are a byte each, the others uvarint.
@@ -90,7 +91,8 @@ func appendNode(b []byte, n *node) []byte {
 	b = binary.AppendUvarint(b, uint64(n.last))
 	b = binary.AppendUvarint(b, uint64(max(0, n.newest-n.last)))
 	b = binary.AppendUvarint(b, uint64(n.span()))
-	return binary.AppendUvarint(b, uint64(n.away))
+	b = binary.AppendUvarint(b, uint64(n.away))
+	return binary.AppendUvarint(b, uint64(n.owed.from))
 }
 
 func takeNode(b []byte) (x nodeState, rest []byte, ok bool) {
@@ -111,6 +113,7 @@ func takeNode(b []byte) (x nodeState, rest []byte, ok bool) {
 	x.phase, x.seq, b = phase(b[0]), b[1], b[2:]
 	x.last = mesh.Nanos(number())
 	x.newest, x.pace, x.away = x.last+mesh.Nanos(number()), time.Duration(number()), mesh.Nanos(number())
+	x.owed = mesh.Nanos(number())
 	return x, b, ok
 }
 
@@ -166,6 +169,9 @@ func (h *host) restore(kept map[string][]byte, states []byte) error {
 		}
 		if n.phase == live {
 			n.phase, n.away = doubtful, h.heard
+		}
+		if x.owed != 0 {
+			n.owed = debt{from: x.owed, to: x.last, why: "not heard without a break before a restart"}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package sparkplug
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -91,6 +92,7 @@ func (h *host) data(n *node, x held, p *payload.Payload, st stamp) {
 		return
 	}
 	c := carrier{node: n, unit: u, stamp: st}
+	defer h.settled(n, p, st)
 	for i := range p.Metrics {
 		m := &p.Metrics[i]
 		if found := h.find(n, u, m); found != nil {
@@ -158,10 +160,10 @@ func (h *host) sample(x *metric, m *payload.Metric, c *carrier) {
 		s.Value = v
 	}
 	current := s.Flags&(mesh.FlagHistorical|mesh.FlagSuspect) == 0 && s.Value.Type != mesh.TypeNone
-	if current && x.sig.dark && !c.stamp.late {
+	if current && x.sig.dark && !c.stamp.late && s.Time <= x.sig.time {
 		// It came after what said that nothing is known: a death has our clock's time,
-		// and that may be ahead of the node's.
-		s.Time = max(s.Time, x.sig.time+1)
+		// and that may be ahead of the node's; and a value of long ago is known now.
+		s.Time = max(c.stamp.time, x.sig.time+1)
 	}
 	h.sealer.Add(s)
 	h.counters.samples++
@@ -171,6 +173,10 @@ func (h *host) sample(x *metric, m *payload.Metric, c *carrier) {
 	if s.Flags&(mesh.FlagHistorical|mesh.FlagSuspect) == 0 && s.Time >= x.sig.time {
 		x.sig.time = s.Time
 		c.node.newest = max(c.node.newest, s.Time)
+		if h.cfg.keeps(c.node.group, c.node.name) {
+			x.sig.value = worth{s.Value, s.Status}
+			x.sig.value.value.Bytes = bytes.Clone(s.Value.Bytes) // else it would hold all that came with it
+		}
 		x.sig.dark = x.sig.dark && s.Value.Type == mesh.TypeNone
 	}
 }
