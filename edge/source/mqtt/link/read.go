@@ -47,6 +47,7 @@ type Packet struct {
 	Payload  []byte
 	Hash     uint32 // CRC-32C of the topic, a zero byte and the whole payload
 	TooLarge bool   // Payload is only its first bytes
+	Reason   byte   // of Acknowledged: MQTT 5, 3.4.2.1; 0: all is well
 }
 
 // inbox is the buffer of what was read.
@@ -105,7 +106,7 @@ func (l *Link) Next(p *Packet) (Kind, error) {
 		case *packets.Pingresp:
 			continue // that something came is all that counts
 		case *packets.Puback:
-			p.ID = c.PacketID
+			p.ID, p.Reason = c.PacketID, c.ReasonCode
 			return Acknowledged, nil
 		case *packets.Suback:
 			return Subscribed, l.granted(c)
