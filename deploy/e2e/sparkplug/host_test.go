@@ -2,17 +2,17 @@ package sparkplug
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"plantmesh/edge/source/mqtt/link"
-	host "plantmesh/edge/source/sparkplug"
+	reader "plantmesh/edge/source/sparkplug"
 	"plantmesh/firmware-sim/mqtt/sparkplug"
 	"plantmesh/firmware-sim/plant"
 	"plantmesh/proto/mesh"
@@ -20,259 +20,217 @@ import (
 	"plantmesh/proto/wire"
 )
 
-// disk is an agent's log in memory.
-type disk struct {
-	mu      sync.Mutex
-	samples map[string][]mesh.Sample // by signal
-	voids   []mesh.Void
-	tables  map[mesh.Hash]map[uint32]string
-	state   []byte
-	kept    map[string][]byte
-	n       uint64
-	fault   error
-	changed chan struct{}
+// book is the agent's log as the host sees it: everything is durable at once.
+type book struct {
+	t   *testing.T
+	dec *wire.Decoder
+
+	mu     sync.Mutex // protects the fields below
+	n      uint64
+	state  []byte
+	kept   map[string][]byte
+	names  map[mesh.Hash]map[uint32]string
+	values map[string]map[mesh.Nanos]string // by signal and the node's own time; what came twice is there once
+	more   chan struct{}
 }
 
-func newDisk() *disk {
-	return &disk{samples: map[string][]mesh.Sample{}, tables: map[mesh.Hash]map[uint32]string{}, kept: map[string][]byte{}, changed: make(chan struct{})}
-}
-
-func (d *disk) Append(_ context.Context, o mesh.Offer) (uint64, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.take(o); err != nil {
-		d.fault = err
-	}
-	d.n++
-	close(d.changed)
-	d.changed = make(chan struct{})
-	return d.n, d.fault
-}
-
-func (d *disk) take(o mesh.Offer) error {
-	for _, x := range o.Descriptors {
-		rows, err := wire.Signals(x)
-		if err != nil {
-			return err
-		}
-		names := map[uint32]string{}
-		for _, r := range rows {
-			names[r.ID] = r.Name
-		}
-		d.tables[x.Hash()] = names
-	}
+func newBook(t *testing.T) *book {
+	t.Helper()
 	dec, err := wire.NewDecoder()
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	for _, sealed := range o.Sealed {
-		if h, err := wire.ParseHeader(sealed); err != nil {
-			return err
-		} else if h.Kind == mesh.KindVoid {
-			v, err := wire.OpenVoid(sealed)
-			if err != nil {
-				return err
-			}
-			d.voids = append(d.voids, v)
-			continue
-		}
-		b, err := dec.Batch(sealed)
-		if err != nil {
-			return err
-		}
-		for _, s := range b.Samples {
-			name, ok := d.tables[b.Table][s.Signal]
-			if !ok {
-				return fmt.Errorf("signal %d is in no table", s.Signal)
-			}
-			d.samples[name] = append(d.samples[name], s)
-		}
-	}
-	d.state = o.State
-	for _, k := range o.Kept {
-		if d.kept[k.Name] = k.Bytes; k.Bytes == nil {
-			delete(d.kept, k.Name)
-		}
-	}
-	return nil
+	return &book{t: t, dec: dec, kept: map[string][]byte{}, names: map[mesh.Hash]map[uint32]string{}, values: map[string]map[mesh.Nanos]string{}, more: make(chan struct{})}
 }
 
-func (d *disk) Committed(ctx context.Context, after uint64) (uint64, error) {
+func (b *book) Append(_ context.Context, o mesh.Offer) (uint64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, d := range o.Descriptors {
+		table, err := wire.Signals(d)
+		if err != nil {
+			b.t.Error(err)
+		}
+		names := map[uint32]string{}
+		for _, s := range table {
+			names[s.ID] = s.Name
+		}
+		b.names[d.Hash()] = names
+	}
+	for _, sealed := range o.Sealed {
+		if h, err := wire.ParseHeader(sealed); err != nil || h.Kind == mesh.KindVoid {
+			continue
+		}
+		batch, err := b.dec.Batch(sealed)
+		if err != nil {
+			b.t.Error(err)
+		}
+		for _, s := range batch.Samples {
+			name := b.names[batch.Table][s.Signal]
+			if b.values[name] == nil {
+				b.values[name] = map[mesh.Nanos]string{}
+			}
+			if s.Value.Type != mesh.TypeNone {
+				b.values[name][s.Source] = s.Value.String()
+			}
+		}
+	}
+	for _, k := range o.Kept {
+		b.kept[k.Name] = k.Bytes
+	}
+	b.state, b.n = o.State, b.n+1
+	close(b.more)
+	b.more = make(chan struct{})
+	return b.n, nil
+}
+
+func (b *book) Committed(ctx context.Context, after uint64) (uint64, error) {
 	for {
-		d.mu.Lock()
-		n, changed := d.n, d.changed
-		d.mu.Unlock()
+		b.mu.Lock()
+		n, more := b.n, b.more
+		b.mu.Unlock()
 		if n > after {
 			return n, nil
 		}
 		select {
+		case <-more:
 		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-changed:
+			return n, ctx.Err()
 		}
 	}
 }
 
-// until waits for something on the disk.
-func (d *disk) until(t *testing.T, what string, found func() bool) {
-	t.Helper()
-	limit := time.After(30 * time.Second)
-	for {
-		d.mu.Lock()
-		ok, changed := found(), d.changed
-		d.mu.Unlock()
-		if ok {
-			return
-		}
+// of are the values of a signal, in the order of their times.
+func (b *book) of(name string) (out []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var times []mesh.Nanos
+	for at := range b.values[name] {
+		times = append(times, at)
+	}
+	slices.Sort(times)
+	for _, at := range times {
+		out = append(out, b.values[name][at])
+	}
+	return out
+}
+
+func (b *book) has(name string, values int) {
+	b.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(30 * time.Second); len(b.of(name)) < values; {
 		select {
-		case <-changed:
-		case <-limit:
-			t.Fatalf("never on the disk: %s", what)
+		case <-tick.C:
+		case <-late:
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			var all []string
+			for n, v := range b.values {
+				all = append(all, n+" "+decimal(uint64(len(v))))
+			}
+			b.t.Fatalf("%s never has %d values: %s", name, values, strings.Join(all, ", "))
 		}
 	}
 }
 
-// reads runs the agent's host on a disk; end ends it.
-func (d *disk) reads(t *testing.T, url string, keeps []string) (end func()) {
-	t.Helper()
-	cfg := host.Config{
-		Config: link.Config{URL: url}, ID: "line3", Mode: host.Primary, HostID: "scada", Nodes: []string{"plant/*"}, StoreAndForward: keeps,
-		ReorderTimeout: strict.Duration(500 * time.Millisecond), Rebirth: host.Rebirth{Every: strict.Duration(time.Second)},
-	}
-	cfg.Window.Latency = strict.Duration(50 * time.Millisecond)
-	r, err := host.New(cfg, func() mesh.Nanos { return mesh.NanosOf(time.Now()) }, rand.New(rand.NewPCG(1, 2)), slog.New(slog.NewTextHandler(t.Output(), nil)))
+// host runs the agent's reader over the book; a second one goes on where the first ended.
+func (b *book) host(cfg reader.Config, now func() mesh.Nanos) (stop func()) {
+	b.t.Helper()
+	r, err := reader.New(cfg, now, rand.New(rand.NewPCG(1, 2)), slog.New(slog.NewTextHandler(b.t.Output(), nil)))
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	d.mu.Lock()
-	state := slices.Clone(d.state)
-	r.Keep(maps.Clone(d.kept))
-	d.mu.Unlock()
+	b.mu.Lock()
+	resume := b.state
+	kept := map[string][]byte{}
+	for name, text := range b.kept {
+		if text != nil {
+			kept[name] = text
+		}
+	}
+	b.n = 0
+	b.mu.Unlock()
+	r.Keep(kept)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx, state, d) }()
-	stop := sync.OnceFunc(func() {
+	go func() { done <- r.Run(ctx, resume, b) }()
+	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("the host ended with %v", err)
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			b.t.Errorf("the reader: %v", err)
 		}
 	})
-	t.Cleanup(stop)
+	b.t.Cleanup(stop)
 	return stop
 }
 
-// The simulated nodes lose messages, swap them, change aliases, are cut off and born
-// again, and the host is started again. Of nodes that keep what is not heard every value
-// is there, under its name, and no signal was ever given up. Of others no value is said
-// to hold where another one was lost.
-func TestHost(t *testing.T) {
-	t.Run("of nodes that keep", func(t *testing.T) { faults(t, true) })
-	t.Run("of nodes that forget", func(t *testing.T) { faults(t, false) })
+func hostOf(url, nodes string) reader.Config {
+	return reader.Config{
+		ID: "sparkplug", Config: link.Config{URL: url}, Mode: reader.Primary, HostID: "gw-1", Nodes: []string{nodes}, Name: "{node}.{device}.{metric}",
+		ReorderTimeout: strict.Duration(200 * time.Millisecond), Rebirth: reader.Rebirth{Every: strict.Duration(time.Second)},
+	}
 }
 
-func faults(t *testing.T, keep bool) {
-	t.Helper()
-	s := simulate(t, sparkplug.Config{Host: "scada", StoreAndForward: keep, KeepAlive: 2 * time.Second})
-	d := newDisk()
-	var keeps []string
-	if keep {
-		keeps = []string{"plant/*"}
-	}
-	end := d.reads(t, s.URL(), keeps)
-	sent := map[int64]mesh.Nanos{}
-	next := int64(0)
-	push := func(seconds float64) {
-		for range int(seconds * 50) {
-			at := time.Now().Truncate(time.Millisecond)
-			next++
-			sent[next] = mesh.NanosOf(at)
-			s.Push(plant.Emission{Source: "line3", Signal: "line3.filler.produced", Time: at, Emitted: at, Value: plant.Value{Type: plant.Int, I: next}})
+// TestHost_LosesNothingOfNodesThatStore: the agent's host is away, misses messages,
+// sees other aliases, an old death and connections that break, and has all values of
+// nodes with store and forward in the end.
+func TestHost_LosesNothingOfNodesThatStore(t *testing.T) {
+	s := simulate(t, sparkplug.Config{Host: "gw-1", StoreAndForward: true})
+	b := newBook(t)
+	now := func() mesh.Nanos { return mesh.NanosOf(start.Add(time.Hour)) }
+	stop := b.host(hostOf(s.URL(), "plant/*"), now)
+	i := 0
+	push := func(n int) {
+		for range n {
+			at := start.Add(time.Duration(i) * time.Second)
+			s.Push(plant.Emission{Source: "line3", Signal: "line3.filler.produced", Time: at, Emitted: at, Value: plant.Value{Type: plant.Int, I: int64(i)}})
 			s.Prove(at)
-			<-time.After(20 * time.Millisecond)
+			i++
 		}
 	}
-	const produced = "plant.line3.filler.produced"
-	push(1)
-	d.until(t, "the first values", func() bool { return len(d.samples[produced]) > 10 })
-	for _, fault := range []func(){
-		func() { s.Drop("", 3) },
-		func() { s.Swap("") },
-		func() { s.Rebirth("") },
-		func() { s.Realias(""); s.Rebirth("") },
-		func() { s.ReplayDeath("") },
-		func() { s.Cut("") },
-		func() { end(); end = d.reads(t, s.URL(), keeps) },
-	} {
-		fault()
-		push(2)
+	const produced = "line3.filler.produced"
+	steps := []struct {
+		name string
+		do   func()
+	}{
+		{"nothing", func() {}},
+		{"a hole", func() { s.Drop("", 3) }},
+		{"two swapped", func() { s.Swap("") }},
+		{"other aliases", func() { s.Realias("line3") }},
+		{"an old death", func() { s.ReplayDeath("line3") }},
+		{"a cut", func() { s.Cut("") }},
+		{"a dead device", func() { s.Leave("line3", "filler"); push(20); s.Join("line3", "filler") }},
+		{"a host that goes", func() { stop(); push(50); stop = b.host(hostOf(s.URL(), "plant/*"), now) }},
 	}
-	d.until(t, "the last value", func() bool {
-		return slices.ContainsFunc(d.samples[produced], func(x mesh.Sample) bool { v, ok := x.Value.Int(); return ok && v == next })
-	})
-	at := time.Now()
-	s.Prove(at)
-	end()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fault != nil {
-		t.Fatal(d.fault)
+	for _, step := range steps {
+		push(20)
+		step.do()
+		push(100)
+		b.has(produced, i)
+		t.Logf("after %s: %d values", step.name, i)
 	}
-	if keep {
-		complete(t, d, d.samples[produced], sent)
-		return
-	}
-	honest(t, d.samples[produced])
-}
-
-// complete checks that every value is there, and that nothing was given up.
-func complete(t *testing.T, d *disk, samples []mesh.Sample, sent map[int64]mesh.Nanos) {
-	t.Helper()
-	got := map[int64]bool{}
-	for _, x := range samples {
-		v, ok := x.Value.Int()
-		switch {
-		case x.Status == mesh.StatusBadNoCommunication:
-			t.Errorf("given up at %s", x.Time)
-		case ok && x.Time != sent[v] && v > 0:
-			t.Errorf("value %d at %s, and it was sent at %s (flags %x)", v, x.Time, sent[v], x.Flags)
+	for j, v := range b.of(produced) {
+		if v != decimal(uint64(j)) {
+			t.Fatalf("value %d is %s", j, v)
 		}
-		got[v] = true
-	}
-	missing := 0
-	for v := range sent {
-		if !got[v] {
-			missing++
-		}
-	}
-	if missing > 0 {
-		t.Errorf("%d of %d values are missing", missing, len(sent))
-	}
-	for _, v := range d.voids {
-		t.Errorf("void: %s", v.Note)
 	}
 }
 
-// honest checks that between two values that follow one another nothing was lost: each
-// is one more than the one before.
-func honest(t *testing.T, samples []mesh.Sample) {
-	t.Helper()
-	slices.SortStableFunc(samples, mesh.Sample.Compare)
-	last, lost := int64(0), 0
-	for _, x := range samples {
-		v, ok := x.Value.Int()
-		switch {
-		case !ok:
-			if last != 0 {
-				lost++
-			}
-			last = 0
-			continue
-		case last != 0 && v > last+1:
-			t.Errorf("%d is said to hold until %d", last, v)
-		}
-		last = v
+// TestHost_ReadsThePeersNode: an edge node in JavaScript, as the agent understands it.
+func TestHost_ReadsThePeersNode(t *testing.T) {
+	p := newPeer(t)
+	s := simulate(t, sparkplug.Config{Host: "nobody"}) // it has the broker
+	b := newBook(t)
+	b.host(hostOf(s.URL(), "mill/*"), func() mesh.Nanos { return mesh.NanosOf(time.UnixMilli(1772337600000)) })
+	p.must(startNode(s.URL()), nil)
+	b.has("crusher.jaw.count", 1)
+	p.must(map[string]any{"do": "data", "id": "jaw", "payload": jaw("2", "-9007199254740993")}, nil)
+	b.has("crusher.jaw.count", 2)
+	if got := b.of("crusher.jaw.count"); !slices.Equal(got, []string{"-2", "-9007199254740993"}) {
+		t.Errorf("the agent has %v", got)
 	}
-	if lost < 4 {
-		t.Errorf("only %d losses were judged: the test is too tame", lost)
+	if got := b.of("crusher.jaw.state"); len(got) == 0 || got[0] != "crushing" {
+		t.Errorf("the agent has %v", got)
 	}
 }
