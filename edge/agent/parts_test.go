@@ -110,7 +110,7 @@ func TestCertificates_OfAnUnfinishedConfig(t *testing.T) {
 		}
 		f["new.yaml"] = strings.Replace(f["sources.d/b.yaml"], "insecure: true", "", 1)
 		_, dir, _ = load(t, f)
-		if _, err := c.Test(t.Context(), dir+"/new.yaml", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), " is missing: a protected connection needs") {
+		if _, err := c.Test(t.Context(), dir+"/new.yaml", Stay{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), " is missing: a protected connection needs") {
 			t.Errorf("%v", err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // ErrNotYet is returned for a source whose protocol can't be tried yet.
-var ErrNotYet = errors.New("MQTT and Sparkplug sources can't be tested yet: they come with the next version; run the agent and look at status")
+var ErrNotYet = errors.New("Sparkplug sources can't be tested yet: they come with the next version; run the agent and look at status")
 
 // Journey is how far a value would go: what the device said, what the agent makes
 // of it, what the rules find, and where it would be sent. Nothing of it was sent or kept.
@@ -81,14 +81,17 @@ type Tested struct {
 	Events   int       `json:"events"` // notifiers of events: they come by themselves, reading can't try them
 	Journeys []Journey `json:"journeys"`
 
+	MQTT     bool          `json:"mqtt,omitempty"`     // a broker was heard: signals and good count values
+	Messages []MessageLook `json:"messages,omitempty"` // of MQTT: what came, with the values of each
+
 	NotReady []string `json:"not_ready,omitempty"` // what an agent could not run or send with, in words
 }
 
 // Test reads each signal of a source file once and follows its value to where it
 // would be sent. It sends nothing and writes nothing but this gateway's certificate,
 // where it has none yet; so it needs the rules, and what stands in that certificate,
-// and of the rest of the configuration nothing.
-func (c *Config) Test(ctx context.Context, file string, log *slog.Logger) (t Tested, err error) {
+// and of the rest of the configuration nothing. A broker is heard for a stay.
+func (c *Config) Test(ctx context.Context, file string, stay Stay, log *slog.Logger) (t Tested, err error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {
 		return t, fmt.Errorf("where is %s? %w", file, err)
@@ -102,7 +105,7 @@ func (c *Config) Test(ctx context.Context, file string, log *slog.Logger) (t Tes
 		return t, err
 	}
 	t = Tested{File: file, Source: s.ID(), NotReady: c.NotReady(time.Now())}
-	if s.OPCUA == nil {
+	if s.OPCUA == nil && s.MQTT == nil {
 		return t, ErrNotYet
 	}
 	if err := c.Need(Clock, Rules); err != nil {
@@ -111,6 +114,9 @@ func (c *Config) Test(ctx context.Context, file string, log *slog.Logger) (t Tes
 	now, err := plantNow(c.PlantClock)
 	if err != nil {
 		return t, err
+	}
+	if s.MQTT != nil {
+		return t, c.hear(ctx, &t, s.MQTT, stay, now)
 	}
 	if !s.OPCUA.Security.Insecure {
 		if err := c.certified(); err != nil {
@@ -131,31 +137,40 @@ func (c *Config) Test(ctx context.Context, file string, log *slog.Logger) (t Tes
 
 // follow follows what was read through the rules.
 func (c *Config) follow(t *Tested, tried []opcua.Trial) {
-	b := mesh.Batch{Source: t.Source}
+	var samples []mesh.Sample
 	table := make([]mesh.Signal, len(tried))
 	for i, x := range tried {
-		b.Samples, table[i] = append(b.Samples, x.Sample), x.Signal
+		samples, table[i] = append(samples, x.Sample), x.Signal
 	}
+	finish := c.judged(t, samples, table)
+	for i, x := range tried {
+		t.Journeys = append(t.Journeys, finish(i, Journey{Raw: rawOf(x), Mapped: mappedOf(x), Send: SendPlace{Signal: x.Signal.Name}}))
+	}
+}
+
+// judged has the rules look at samples, and gives what finishes the journey of each: what
+// they find, and where it would be sent.
+func (c *Config) judged(t *Tested, samples []mesh.Sample, table []mesh.Signal) func(i int, j Journey) Journey {
 	found := map[int][]string{}
-	for _, m := range c.Rules.Judge(mesh.Position{}, b, table, &quality.State{}).Marks {
+	for _, m := range c.Rules.Judge(mesh.Position{}, mesh.Batch{Source: t.Source, Samples: samples}, table, &quality.State{}).Marks {
 		found[int(m.Index)] = append(found[int(m.Index)], m.Rule)
 	}
 	to := ""
 	if c.Need(Names) == nil {
 		to = subject.Ingest(c.Site, c.Agent, subject.Live)
 	}
-	for i, x := range tried {
-		j := Journey{Raw: rawOf(x), Mapped: mappedOf(x), Send: SendPlace{to, t.Source, x.Signal.Name}, Rules: []RuleLook{}}
-		for _, r := range c.Rules.Applying(x.Signal.Name) {
+	return func(i int, j Journey) Journey {
+		j.Send.Subject, j.Send.Source, j.Rules = to, t.Source, []RuleLook{}
+		for _, r := range c.Rules.Applying(j.Send.Signal) {
 			j.Rules = append(j.Rules, look(r, found[i]))
 		}
-		if j.Mapped.Taken && x.Sample.Status.IsGood() {
+		if j.Mapped.Taken && samples[i].Status.IsGood() {
 			t.Good++
 		}
 		if len(found[i]) > 0 {
 			t.Marked++
 		}
-		t.Journeys = append(t.Journeys, j)
+		return j
 	}
 }
 

@@ -20,20 +20,34 @@ type sourceCmd struct {
 	Test   sourceTestCmd   `cmd:"" help:"Read each signal of a source file once, and show its value's whole way: raw, mapped, rules, subject. Sends nothing."`
 }
 
-// sourceTestCmd reads once and sends nothing.
+// sourceTestCmd reads once, or hears a broker for a while, and sends nothing.
 type sourceTestCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml: whose rules, names and certificates hold. The file need not be in its sources.d."`
-	File   string `arg:"" type:"path" help:"A source file, such as sources.d/press.yaml."`
+	brokerFlags
+
+	Config string `type:"path" help:"edge.yaml: whose rules, names and certificates hold. A source file needs it, and need not be in its sources.d."`
+	File   string `arg:"" help:"A source file, such as sources.d/press.yaml; or a broker, mqtt://host:1883, for which a file is proposed."`
 	Bad    bool   `help:"Only what is not taken as declared, or what a rule finds."`
 }
 
 func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
+	if strings.Contains(c.File, "://") {
+		return c.propose(ctx, p, c.File)
+	}
+	stay, err := c.stay()
+	switch {
+	case err != nil:
+		return err
+	case c.Config == "":
+		return &answer.Error{Code: answer.Usage, Message: "a source file is tested with the rules of an edge.yaml: say --config edge.yaml"}
+	case len(c.Topic) > 0 || c.named():
+		return &answer.Error{Code: answer.Usage, Message: "topics, login and certificates stand in the source file: the flags for them are for a broker, mqtt://host:1883"}
+	}
 	cfg, err := agent.OpenConfig(c.Config)
 	if err != nil {
 		return err
 	}
 	notes(os.Stderr, cfg.NotReady(time.Now()))
-	t, err := cfg.Test(ctx, c.File, slog.New(slog.DiscardHandler))
+	t, err := cfg.Test(ctx, c.File, stay, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return visited(t.Endpoint, err)
 	}
@@ -43,11 +57,14 @@ func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
 			journey(&text, j)
 		}
 	}
-	fmt.Fprintf(&text, "%d of %d signals are taken as declared, with a good status; %d are marked by a rule; %.2f s; nothing was sent\n", t.Good, t.Signals, t.Marked, t.Took)
+	for i := range t.Messages {
+		c.message(&text, &t.Messages[i])
+	}
+	fmt.Fprintf(&text, "%d of %d %s are taken as declared, with a good status; %d are marked by a rule; %.2f s; nothing was sent\n", t.Good, t.Signals, things(t), t.Marked, t.Took)
 	if t.Events > 0 {
 		fmt.Fprintf(&text, "events of %d notifiers come by themselves: reading can't try them\n", t.Events)
 	}
-	if t.Good < t.Signals {
+	if t.Good < t.Signals || t.MQTT && t.Signals == 0 {
 		if !p.JSON {
 			if _, err := io.WriteString(p.Out, text.String()); err != nil {
 				return fmt.Errorf("write the result: %w", err)
@@ -56,6 +73,33 @@ func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return &answer.Error{Code: answer.SourceFindings, Message: findings(t), Cause: reasons(t), Data: t}
 	}
 	return p.Print(answer.Result{Data: t, Text: text.String(), Next: answer.Command("plantmesh-edge", "check", "--config", c.Config)})
+}
+
+// things are what was tested.
+func things(t agent.Tested) string {
+	if t.MQTT {
+		return "values"
+	}
+	return "signals"
+}
+
+// message is what a broker said, in words.
+func (c *sourceTestCmd) message(b *strings.Builder, m *agent.MessageLook) {
+	fmt.Fprintf(b, "%s %s (%d bytes)\n", browse.Printable(m.Topic), browse.Printable(m.Payload), m.Bytes)
+	for _, s := range m.Says {
+		fmt.Fprintf(b, "  %s\n", browse.Printable(s))
+	}
+	for _, j := range m.Journeys {
+		if !c.Bad || !sound(j) {
+			journey(b, j)
+		}
+	}
+	for _, l := range m.LeftOut {
+		fmt.Fprintf(b, "left out %s\n", browse.Printable(fmt.Sprintf("%s %s: %s", cmp.Or(l.Place, "payload"), l.Value, l.Why)))
+		if l.Write != "" {
+			fmt.Fprintf(b, "  to keep it write in signals: %s\n", browse.Printable(l.Write))
+		}
+	}
 }
 
 // sound: the value is taken, good, and no rule minds.
@@ -69,13 +113,26 @@ func sound(j agent.Journey) bool {
 }
 
 func findings(t agent.Tested) string {
+	if t.MQTT && t.Signals == 0 {
+		return fmt.Sprintf("no value of %s came in %.0f s: publish one meanwhile, or say --wait", t.Source, t.Took)
+	}
+	if t.MQTT {
+		return fmt.Sprintf("%d of %d values of %s are not taken as declared, or have no good status", t.Signals-t.Good, t.Signals, t.Source)
+	}
 	return fmt.Sprintf("%d of %d signals of %s are not taken as declared, or have no good status", t.Signals-t.Good, t.Signals, t.Source)
 }
 
 // reasons say of each signal that is not taken why.
 func reasons(t agent.Tested) (out []string) {
 	const most = 100
-	for _, j := range t.Journeys {
+	all := t.Journeys
+	for _, m := range t.Messages {
+		all = append(all, m.Journeys...)
+		if m.Refused && len(out) < most {
+			out = append(out, m.Topic+": "+strings.Join(m.Says, "; "))
+		}
+	}
+	for _, j := range all {
 		if j.Mapped.Taken && j.Mapped.Status == "Good" {
 			continue
 		}

@@ -80,9 +80,9 @@ func (d *document) instant(at int, f *form, now mesh.Nanos) (t mesh.Nanos, err e
 func mismatch(n *node, f *form) error {
 	switch {
 	case n.kind == text && !f.text:
-		return fmt.Errorf("%w: it is a text, and time_unit is not", ErrNoTime)
+		return fmt.Errorf("%w: it is a text, which time_unit: text would take", ErrNoTime)
 	case n.kind == number:
-		return fmt.Errorf("%w: it is a number, and time_unit says text", ErrNoTime)
+		return fmt.Errorf("%w: it is a number, and time_unit says text; write s, ms, us or ns", ErrNoTime)
 	}
 	return ErrNoTime
 }

@@ -19,6 +19,8 @@ type Told struct {
 	Known  bool        // there is a signal of that name
 	Sample mesh.Sample // where it is known
 	Why    error       // it was not taken as it stands; nil: it was, or nobody asked for it
+
+	place int // of Sample in the reading; none: it has none
 }
 
 // Explain is Read for a person: it tells of each value what became of it.
@@ -26,13 +28,27 @@ func (m *Mapper) Explain(r *Route, payload []byte, now mesh.Nanos) (out Reading,
 	m.trace = &all
 	m.Read(r, payload, now, &out)
 	m.trace = nil
+	for i := range all {
+		if at := all[i].place; at >= 0 { // what comes later may take it back
+			all[i].Sample = out.Samples[at]
+		}
+	}
 	return out, all
+}
+
+// Declare is the line of a file that would have the value kept; empty: nobody can tell its type.
+func (t *Told) Declare() string {
+	is := wider("", *t)
+	if t.Name == "" || is == "" {
+		return ""
+	}
+	return fmt.Sprintf("- {name: %s, type: %s}", quote(t.Name), is)
 }
 
 // tell notes what became of the value at a node; samples and flaws were so many before.
 func (m *Mapper) tell(at int, filled []byte, samples, flaws int) {
 	w := &m.read
-	t := Told{Topic: w.topic}
+	t := Told{Topic: w.topic, place: none}
 	if at >= 0 {
 		n := &m.doc.nodes[at]
 		t.Place, t.Raw, t.Kind = m.doc.where(at), string(m.doc.raw(n.at)), n.kind.String()
@@ -47,7 +63,7 @@ func (m *Mapper) tell(at int, filled []byte, samples, flaws int) {
 		}
 	}
 	if n := len(w.out.Samples); n > samples {
-		t.Sample = w.out.Samples[n-1]
+		t.place = n - 1
 	}
 	if n := len(w.out.Flaws); n > flaws {
 		t.Why = w.out.Flaws[n-1].Fault

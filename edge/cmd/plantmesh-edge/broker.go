@@ -1,0 +1,127 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"plantmesh/edge/agent"
+	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/link"
+	"plantmesh/proto/answer"
+)
+
+// Bounds of a visit to a broker.
+const (
+	mostMessages = 1000
+	longestWait  = time.Hour
+)
+
+// brokerFlags say how a broker is heard that need not be a source yet.
+type brokerFlags struct {
+	Topic    []string      `sep:"none" help:"Of a broker: what to subscribe to, such as 'plant/#'."`
+	Messages int           `default:"20" help:"Of MQTT: messages to look at, at most."`
+	Wait     time.Duration `default:"10s" help:"Of MQTT: how long to wait for them."`
+
+	User         string `help:"Of a broker: log in by name."`
+	PasswordFile string `type:"path" help:"Of a broker: the file with that user's password."`
+	CAFile       string `name:"ca-file" type:"path" help:"Of a broker: certificates (PEM) that mqtts trusts; default: those of the system."`
+	CertFile     string `type:"path" help:"Of a broker: the certificate (PEM) that it is shown."`
+	KeyFile      string `type:"path" help:"Of a broker: the key (PEM) of that certificate."`
+
+	ID  string `help:"Of a broker: the proposed source's name; default: made of its address."`
+	Out string `type:"path" help:"Of a broker: write the proposed file there, where no file is yet."`
+}
+
+// named: a broker is described.
+func (f *brokerFlags) named() bool {
+	return f.User+f.PasswordFile+f.CAFile+f.CertFile+f.KeyFile+f.ID+f.Out != ""
+}
+
+func (f *brokerFlags) stay() (s agent.Stay, err error) {
+	switch {
+	case f.Messages < 1 || f.Messages > mostMessages:
+		return s, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--messages must lie between 1 and %d", mostMessages)}
+	case f.Wait < 100*time.Millisecond || f.Wait > longestWait:
+		return s, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--wait must lie between 100ms and %s", longestWait)}
+	}
+	return agent.Stay{Messages: f.Messages, Within: f.Wait, Bytes: 64 << 20}, nil
+}
+
+// proposed is the answer of --json for a broker.
+type proposed struct {
+	Broker   string   `json:"broker"`
+	Messages int      `json:"messages"`
+	Topics   int      `json:"topics"`
+	Signals  int      `json:"signals"`
+	Source   string   `json:"source"` // the file
+	Notes    []string `json:"notes,omitempty"`
+}
+
+// propose hears a broker and prints a source file for what it says.
+func (f *brokerFlags) propose(ctx context.Context, p *answer.Printer, broker string) error {
+	stay, err := f.stay()
+	if err != nil {
+		return err
+	}
+	if len(f.Topic) == 0 {
+		return &answer.Error{Code: answer.Usage, Message: "what is to be heard there? Say --topic 'plant/#', or --topic '#' for all that this login may hear"}
+	}
+	cfg := link.Config{URL: broker, Username: f.User, PasswordFile: f.PasswordFile, CAFile: f.CAFile, CertFile: f.CertFile, KeyFile: f.KeyFile}
+	if err := cfg.Validate(); err != nil {
+		return &answer.Error{Code: answer.Usage, Message: err.Error()}
+	}
+	stay.Retained = true
+	got, err := agent.Overhear(ctx, &cfg, f.Topic, stay)
+	if err != nil {
+		return visited(broker, err)
+	}
+	if got.Messages == 0 {
+		return &answer.Error{
+			Code: answer.SourceFindings, Message: fmt.Sprintf("%s said nothing on %s in %s", broker, strings.Join(f.Topic, ", "), f.Wait),
+			Hint: "publish something meanwhile, say --wait, or ask the broker's owner whether this login may read there",
+		}
+	}
+	out := proposed{Broker: broker, Messages: got.Messages, Topics: got.Topics, Signals: len(got.Config.Signals), Notes: got.Notes}
+	out.Source = fmt.Sprintf("# Proposed from %d messages on %d topics. Look at it, and at what is said of each value\n# by: plantmesh-edge source test FILE --config edge.yaml\nmqtt:\n  id: %s\n%s%s",
+		got.Messages, got.Topics, f.sourceID(broker), f.lines(broker), got.YAML("  "))
+	notes(os.Stderr, got.Notes)
+	if len(got.Config.Signals) == 0 {
+		return &answer.Error{Code: answer.SourceFindings, Message: "none of the messages has a value that could be kept", Hint: strings.Join(got.Notes, "; ")}
+	}
+	if _, err := agent.ParseSource("proposed.yaml", []byte(out.Source), source.Window{}); err != nil {
+		return fmt.Errorf("the proposed file is not one this agent takes: %w", err)
+	}
+	r := answer.Result{Data: out, Text: out.Source, Next: "write it to a file of sources.d by --out, then: plantmesh-edge source test FILE --config edge.yaml"}
+	if f.Out != "" {
+		if err := writeNew(f.Out, out.Source); err != nil {
+			return err
+		}
+		r.Text, r.Next = fmt.Sprintf("%s: a source with %d signals\n", f.Out, out.Signals), answer.Command("plantmesh-edge", "source", "test", f.Out, "--config", "edge.yaml")
+	}
+	return p.Print(r)
+}
+
+func (f *brokerFlags) sourceID(broker string) string {
+	host := "broker"
+	if u, err := url.Parse(broker); err == nil {
+		host = u.Host
+	}
+	return cmp.Or(f.ID, "mqtt-"+strings.Trim(regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(host, "-"), "-"))
+}
+
+// lines are the broker in a file.
+func (f *brokerFlags) lines(broker string) string {
+	var b strings.Builder
+	for _, x := range [][2]string{{"url", broker}, {"username", f.User}, {"password_file", f.PasswordFile}, {"ca_file", f.CAFile}, {"cert_file", f.CertFile}, {"key_file", f.KeyFile}} {
+		if x[1] != "" {
+			fmt.Fprintf(&b, "  %s: %q\n", x[0], x[1])
+		}
+	}
+	return b.String()
+}
