@@ -19,7 +19,7 @@ import (
 )
 
 // ErrNotYet is returned for a source whose protocol can't be tried yet.
-var ErrNotYet = errors.New("Sparkplug sources can't be tested yet: they come with the next version; run the agent and look at status")
+var ErrNotYet = errors.New("sources of Sparkplug can't be tested yet: they come with the next version; run the agent and look at status")
 
 // Journey is how far a value would go: what the device said, what the agent makes
 // of it, what the rules find, and where it would be sent. Nothing of it was sent or kept.

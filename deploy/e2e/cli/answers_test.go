@@ -72,7 +72,14 @@ func calls(dir, at string) []call {
 		{edge, "browse", []string{"--csv", "--propose", "--insecure", "opc.tcp://" + at}, exitUsage, "usage", false},
 		{edge, "browse", []string{"--insecure", "--user-certificate", in("agent.jwt"), "opc.tcp://" + at}, exitUsage, "usage", false},
 		{edge, "source test", []string{"--config", in("edge.yaml"), in("away.yaml")}, exitNetwork, "net.unreachable", false},
-		{edge, "source test", []string{"--config", in("edge.yaml"), in("sources.d/b.yaml")}, exitUsage, "usage", false},
+		{edge, "source test", []string{"--config", in("edge.yaml"), in("unreached.yaml")}, exitNetwork, "net.unreachable", false},
+		{edge, "source test", []string{"--config", in("edge.yaml"), "--topic", "a/#", in("unreached.yaml")}, exitUsage, "usage", false},
+		{edge, "source test", []string{"--config", in("edge.yaml"), "--messages", "0", in("unreached.yaml")}, exitUsage, "usage", false},
+		{edge, "source test", []string{in("unreached.yaml")}, exitUsage, "usage", false},
+		{edge, "source test", []string{"mqtt://127.0.0.1:1", "--topic", "plant/#", "--wait", "1s"}, exitNetwork, "net.unreachable", false},
+		{edge, "source test", []string{"mqtt://127.0.0.1:1"}, exitUsage, "usage", false},
+		{edge, "source test", []string{"http://127.0.0.1:1", "--topic", "a"}, exitUsage, "usage", false},
+		{edge, "source test", []string{"mqtt://127.0.0.1:1", "--topic", "a", "--wait", "2h"}, exitUsage, "usage", false},
 		{edge, "source test", []string{"--config", in("edge.yaml"), none}, exitConfig, "config.invalid", false},
 		{edge, "source resume", []string{"--config", in("edge.yaml"), "press"}, exitState, "daemon.not_running", true},
 		{edge, "source resume", []string{"--config", none, "press"}, exitConfig, "config.invalid", false},
@@ -118,6 +125,7 @@ func TestAnswers_EveryCommand(t *testing.T) {
 	files["hub2.yaml"] = strings.Replace(files["hub.yaml"], "data: hub", "data: hub2", 1)
 	files["taken.yaml"] = strings.Replace(files["hub.yaml"], "http:\n  listen: 127.0.0.1:0", "http:\n  listen: "+at, 1)
 	files["away.yaml"] = strings.Replace(files["sources.d/a.yaml"], "127.0.0.1:4840", at, 1)
+	files["unreached.yaml"] = strings.Replace(files["sources.d/b.yaml"], "127.0.0.1:1883", "127.0.0.1:1", 1)
 	files["away/edge.yaml"], files["away/sources.d/a.yaml"] = files["edge.yaml"], files["away.yaml"]
 	files["known.json"] = `{"line1-opcua":[[1772337600000000000,1772338200000000000]]}`
 	write(t, dir, files)

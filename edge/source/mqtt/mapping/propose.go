@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"plantmesh/proto/mesh"
 )
@@ -37,7 +38,7 @@ func Propose(messages []Message, now mesh.Nanos) Proposal {
 	p := Proposal{seen: map[string]string{}}
 	groups := map[string]*group{}
 	for _, x := range messages {
-		if strings.HasPrefix(x.Topic, "$") || len(x.Topic) > maxTopic || !p.beat(x, now) {
+		if strings.HasPrefix(x.Topic, "$") || len(x.Topic) > maxTopic || !utf8.ValidString(x.Topic) || !p.beat(x, now) {
 			continue
 		}
 		t := shape(x.Payload, now)
@@ -124,7 +125,7 @@ func (g *group) entry() Topic {
 	filter := make([]string, len(g.levels))
 	for i, k := len(g.levels)-1, 0; i >= 0; i-- {
 		filter[i] = g.levels[i]
-		if !g.same[i] {
+		if !g.same[i] || strings.ContainsAny(g.levels[i], "{}+#") { // those mean something in a filter
 			filter[i] = "{" + fmt.Sprintf("level%d", i) + "}"
 			if k < len(names) {
 				filter[i] = "{" + names[k] + "}"
