@@ -166,9 +166,10 @@ func (in *intake) doubt() {
 func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after uint64) {
 	in.counters.messages++
 	fault.Point("source.received")
+	r := in.mapper.Route(p.Topic)
 	if p.QoS > 0 {
 		known := in.session(session)
-		if was, ok := known.find(p.ID, p.Hash); ok && p.Again {
+		if was, ok := known.find(p.ID, p.Hash); ok && (p.Again || in.stamped(r, p, now)) {
 			in.counters.again++
 			return was
 		}
@@ -176,7 +177,6 @@ func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after ui
 		in.credit.take(in.machine, time.Duration(in.cfg.Window.Latency))
 	}
 	in.waiting++
-	r := in.mapper.Route(p.Topic)
 	switch {
 	case p.Retained: // said before we listened, perhaps long ago, perhaps never true
 		in.counters.retained++
@@ -190,6 +190,18 @@ func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after ui
 		in.read(r, p, p.Again && (in.doubted || p.QoS > 0 && in.session(session).unsure), now)
 	}
 	return in.sealed + 1
+}
+
+// stamped reports whether a payload has a time of its own, so that what has the same
+// bytes is the same: some devices say again what was not acknowledged and leave DUP out
+// (MQTT.js). What can't be read has none.
+func (in *intake) stamped(r *mapping.Route, p *link.Packet, now mesh.Nanos) bool {
+	if r == nil || r.Heartbeat() || p.TooLarge || !r.Stamped() {
+		return false
+	}
+	in.mapper.Read(r, p.Payload, now, &in.got)
+	in.grown = in.grown || in.got.Grew
+	return len(in.got.Flaws) == 0 && !in.got.Lost && len(in.got.Samples) > 0
 }
 
 // unknown is a payload of which nobody knows what it says.

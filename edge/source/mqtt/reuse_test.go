@@ -7,6 +7,20 @@ import (
 	"plantmesh/proto/mesh"
 )
 
+// TestIntake_SomeLeaveDUPOut: the same bytes, their own stamp among them, under the same
+// packet id are the same message, whatever DUP says.
+func TestIntake_SomeLeaveDUPOut(t *testing.T) {
+	in := testIntake(t, nil)
+	in.connected(false)
+	for _, p := range []*link.Packet{speed(7, false, noon, 5), speed(7, false, noon, 5), speed(7, false, noon+1e9, 5)} {
+		in.take(p, "", noon)
+	}
+	batches, _ := contents(t, seal(t, in))
+	if n := len(batches[0].Samples); n != 2 || in.counters.again != 1 {
+		t.Errorf("%d samples, %d known already", n, in.counters.again)
+	}
+}
+
 // TestIntake_ReusedPacketIDIsAnotherMessage: a device without a clock of its
 // own says the same twice, and the broker uses the packet id again. Only DUP
 // says that a message was sent before; without it these are two readings.

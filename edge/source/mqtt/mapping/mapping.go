@@ -205,6 +205,12 @@ type Route struct {
 // Heartbeat reports whether messages of this topic are proof, see Mapper.Proof.
 func (r *Route) Heartbeat() bool { return r.heartbeat }
 
+// Stamped reports whether each payload of this topic has a time of its own: two that have
+// the same bytes are then the same samples.
+func (r *Route) Stamped() bool {
+	return len(r.streams) > 0 && !slices.ContainsFunc(r.streams, func(s *stream) bool { return len(s.time) == 0 })
+}
+
 // stream is one entry of topics for one topic.
 type stream struct {
 	*plan
