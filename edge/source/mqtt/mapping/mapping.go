@@ -26,8 +26,9 @@ const (
 	// maxTopic bounds a topic in bytes. MQTT allows 65535; a name has room for less.
 	maxTopic = 1 << 10
 	// maxBindings bounds what is remembered of all payloads: which place of which topic is
-	// which signal.
+	// which signal. One counts once for each placeBytes of what it is remembered by.
 	maxBindings = 100_000
+	placeBytes  = 128
 	// maxTable bounds the table that patterns make, as it travels: it must fit into one
 	// message of a NATS server as it comes (1 MiB).
 	maxTable = 768 << 10
@@ -310,7 +311,7 @@ func (m *Mapper) binding(s *stream, filled []byte, nth int) *binding {
 		}
 		b.place = string(filled)
 		s.known[b.place] = b
-		m.bindings++
+		m.bindings += 1 + len(filled)/placeBytes
 	}
 	if nth < len(s.order) {
 		s.order[nth] = b

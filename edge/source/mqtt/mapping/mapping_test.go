@@ -358,7 +358,7 @@ signals: [{name: "nothing.{m}.{k}", type: int}]
 				known += len(r.streams[0].known)
 			}
 		}
-		if len(m.routes) > maxRoutes || known > maxBindings || m.bindings > maxBindings || out.Unknown != 10 {
+		if len(m.routes) > maxRoutes || known > maxBindings || m.bindings > maxBindings+maxRemembered/placeBytes || out.Unknown != 10 {
 			t.Fatalf("%d topics, %d places, %d unknown", len(m.routes), known, out.Unknown)
 		}
 	}
