@@ -33,6 +33,8 @@ func TestConfig_Refused(t *testing.T) {
 		"nobody":                    {func(c *Config) { c.Nodes = nil }, "nobody may speak"},
 		"a node without a group":    {func(c *Config) { c.Nodes = []string{"filler"} }, "group/node"},
 		"MQTT's own wildcards":      {func(c *Config) { c.Nodes = []string{"plant/+"} }, "group/node"},
+		"who keeps what for nobody": {func(c *Config) { c.StoreAndForward = []string{"plant/*"} }, "store_and_forward is for mode"},
+		"who keeps without a group": {func(c *Config) { c.Mode, c.StoreAndForward = Active, []string{"n"} }, "group/node"},
 		"a short ignore":            {func(c *Config) { c.Ignore = []string{"x"} }, "group/node/metric"},
 		"a name without a metric":   {func(c *Config) { c.Name = "{group}.{node}" }, "{metric}"},
 		"two metrics in a name":     {func(c *Config) { c.Name = "{metric}.{metric}" }, "{metric}"},

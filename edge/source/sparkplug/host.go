@@ -46,7 +46,7 @@ type message struct {
 // host decides what becomes of each message: samples, a change of what is known of a
 // node, or a reason. It has no clock, no connection and no goroutine.
 //
-// Memory is bounded: at most max_signals signals of some 400 bytes, max_nodes nodes of
+// Memory is bounded: at most max_signals signals of some 800 bytes, max_nodes nodes of
 // some 3 KiB, maxAllHeld bytes of messages that wait, and what one payload takes
 // (payload.Decoder).
 //
@@ -211,7 +211,7 @@ func (h *host) node(t topic) *node {
 	id := t.group + "/" + t.node
 	n := h.nodes[id]
 	if n == nil && len(h.nodes) < h.cfg.MaxNodes {
-		n = &node{group: t.group, name: t.node}
+		n = &node{group: t.group, name: t.node, keeps: h.cfg.keeps(t.group, t.node)}
 		h.nodes[id] = n
 	}
 	return n

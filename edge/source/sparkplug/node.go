@@ -24,6 +24,7 @@ const paced = 256
 // node is one edge node.
 type node struct {
 	group, name string
+	keeps       bool   // it keeps what we do not hear, see Config.StoreAndForward
 	number      uint64 // its name in the state; 0: it never was born
 	phase       phase
 

@@ -14,7 +14,7 @@ const collectFor = 2 * time.Minute
 // owes notes what was not heard of a node that keeps it, and reports whether this is
 // one. What is owed already reaches farther back.
 func (h *host) owes(n *node, d debt) bool {
-	if d.from == 0 || !h.cfg.keeps(n.group, n.name) {
+	if d.from == 0 || !n.keeps {
 		return false
 	}
 	if n.owed.from != 0 {

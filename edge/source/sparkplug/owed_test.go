@@ -54,7 +54,7 @@ func TestKeeper_TellsWhatWeMissed(t *testing.T) {
 			d.loses()
 			k.pass(time.Second)
 			d.data(alone(aliased(1, double("", 300))))
-			k.pass(19 * time.Second)
+			d.runs(19, func(i int) payload.Metric { return alone(aliased(1, double("", 301+float64(i)))) })
 			if len(k.sent) == 0 {
 				t.Error("nobody asked")
 			}

@@ -385,3 +385,88 @@ func TestBirth_OfAnotherConnectionOfTheNode(t *testing.T) {
 	}
 	k.want(got[3], was+1, mesh.StatusBadNoCommunication, mesh.Value{})
 }
+
+// A message of long ago that nobody missed is not late: it shows that numbers and
+// messages do not go together any more.
+func TestSequence_WhatWasNotMissedIsNotLate(t *testing.T) {
+	k := newKit(t, nil)
+	d := k.node("n")
+	d.born(double("x", 0))
+	old := d.message(double("x", 66))
+	old.Timestamp++
+	k.say("plant/NDATA/n", old)
+	d.runs(20, func(i int) payload.Metric { return double("x", float64(i)) })
+	old.Metrics[0] = double("x", 67)
+	k.say("plant/NDATA/n", old)
+	k.pass(10 * time.Second)
+	k.seal()
+	if k.h.counters.late != 0 || k.h.counters.gaps != 1 || len(k.sent) != 1 {
+		t.Errorf("counters %+v, asked %d times", k.h.counters, len(k.sent))
+	}
+}
+
+// A broker that stays away is written down; what is bridged by sequence is claimed behind
+// that.
+func TestBreak_IsSaid(t *testing.T) {
+	k := newKit(t, nil)
+	d := k.node("n")
+	d.born(double("x", 0))
+	d.runs(200, func(i int) payload.Metric { return double("x", float64(i)) })
+	k.seal()
+	k.h.disconnected(k.now)
+	w := newWatch(k.h, k.now.machine)
+	w.connected(k.now.machine)
+	w.subscribed()
+	w.lost("connection refused", k.now.machine)
+	k.pass(15 * time.Second)
+	if !w.due(k.now.machine) {
+		t.Error("after 15 s nobody is told")
+	}
+	k.h.unheard(k.now.plant, w.word())
+	if !k.h.due(k.now.machine) {
+		t.Error("it is not committed at once")
+	}
+	k.seal()
+	if v := k.noted("connection refused"); len(v) != 1 || v[0].Parts[0].Times.Empty() {
+		t.Errorf("voids %+v", k.voids)
+	}
+	k.connect()
+	d.runs(1, func(int) payload.Metric { return double("x", 5) })
+	k.seal()
+	if to, want := k.through(), k.now.plant.Add(-5*time.Second); to != want || len(k.voids) != 1 {
+		t.Errorf("proven through %s, want %s; voids %+v", to, want, k.voids)
+	}
+}
+
+// The status says who holds up what is known, and what was left out.
+func TestWatch_Words(t *testing.T) {
+	k := newKit(t, nil)
+	k.h.disconnected(k.now)
+	w := newWatch(k.h, k.now.machine)
+	if _, news := w.news(k.now.machine); news {
+		t.Error("news of a connection that was not tried")
+	}
+	w.connected(k.now.machine)
+	w.subscribed()
+	k.connect()
+	quiet, other := k.node("quiet"), k.node("other")
+	quiet.born(double("x", 0))
+	other.born(double("x", 0))
+	k.say("foreign/NDATA/n", payload.Payload{})
+	if text, news := w.news(k.now.machine); !news || text != "connected, 2 nodes live; left out: 1 refused values, 1 messages of foreign nodes" {
+		t.Errorf("%q", text)
+	}
+	other.runs(90, func(i int) payload.Metric { return double("x", float64(i)) })
+	other.dies(1)
+	k.node("new").data(double("x", 1))
+	k.seal()
+	w.news(k.now.machine.Add(-time.Minute)) // the proof moved then
+	want := `connected, 1 nodes live, 1 dead, of 1 the names are not known, but nothing more is proven: node "plant/quiet" said nothing since 2026-01-01T12:00:00Z; left out: 1 refused values, 1 messages of foreign nodes`
+	if text, _ := w.news(k.now.machine.Add(2 * time.Minute)); text != want {
+		t.Errorf("%q, want %q", text, want)
+	}
+	w.lost("refused", k.now.machine)
+	if text, _ := w.news(k.now.machine.Add(3 * time.Minute)); text != "not connected: refused" {
+		t.Errorf("%q", text)
+	}
+}

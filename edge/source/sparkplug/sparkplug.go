@@ -1,7 +1,8 @@
 // Package sparkplug reads Sparkplug B 3.0 nodes from an MQTT 5 broker. Data is sent with
 // QoS 0, so what is lost shows only in the nodes' sequence numbers: each gap becomes a
-// record, and no value holds across it. Births are kept on disk, so that a restart asks
-// no node for anything.
+// record, and no value holds across it. A node that keeps what was not heard says it
+// again, and then nothing was missed. Births are kept on disk, so that a restart asks no
+// node for anything.
 package sparkplug
 
 import (

@@ -208,3 +208,24 @@ func TestSeal_OneTableForAWindow(t *testing.T) {
 		t.Errorf("%d tables, want 1", len(o.Descriptors))
 	}
 }
+
+// What a value's own time was ahead of its message is known after a restart too: a gap
+// that is found then lies behind the value.
+func TestRestart_AGapLiesBehindTheNewestValue(t *testing.T) {
+	k := newKit(t, nil)
+	d := k.node("n")
+	d.born(double("x", 1))
+	d.runs(30, func(i int) payload.Metric { return double("x", float64(i)) })
+	ahead := double("x", 99)
+	ahead.Timestamp = k.ms() + 500
+	d.data(ahead)
+	k.seal()
+	k.restart(2 * time.Second)
+	d.loses()
+	d.runs(1, func(int) payload.Metric { return double("x", 100) })
+	k.seal()
+	got := k.of("plant.n.x")
+	k.want(got[len(got)-3], mesh.Nanos(ahead.Timestamp*1e6), mesh.StatusGood, mesh.Double(99))
+	k.want(got[len(got)-2], mesh.Nanos(ahead.Timestamp*1e6)+1, mesh.StatusBadNoCommunication, mesh.Value{})
+	k.want(got[len(got)-1], k.now.plant, mesh.StatusGood, mesh.Double(100))
+}

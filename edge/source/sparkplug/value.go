@@ -173,7 +173,7 @@ func (h *host) sample(x *metric, m *payload.Metric, c *carrier) {
 	if s.Flags&(mesh.FlagHistorical|mesh.FlagSuspect) == 0 && s.Time >= x.sig.time {
 		x.sig.time = s.Time
 		c.node.newest = max(c.node.newest, s.Time)
-		if h.cfg.keeps(c.node.group, c.node.name) {
+		if c.node.keeps {
 			x.sig.value = worth{s.Value, s.Status}
 			x.sig.value.value.Bytes = bytes.Clone(s.Value.Bytes) // else it would hold all that came with it
 		}
