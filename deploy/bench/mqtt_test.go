@@ -153,7 +153,7 @@ func gateway(t *testing.T, source string) (edge string) {
 	t.Helper()
 	edge = built(t, ".", "plantmesh/edge/cmd/plantmesh-edge")
 	hub := built(t, ".", "plantmesh/cloud/cmd/plantmesh")
-	dir, err := os.MkdirTemp("", "pmb") // short: a socket's path has some 100 bytes
+	dir, err := os.MkdirTemp("", "pmb") //nolint:usetesting // short: a socket's path has some 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}

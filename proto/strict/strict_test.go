@@ -22,8 +22,9 @@ type Sample = sample
 
 // outer has the keys of sample among its own.
 type outer struct {
-	ID     string `yaml:"id"`
 	Sample `yaml:",inline"`
+
+	ID string `yaml:"id"`
 }
 
 func TestParse_AnInlinedStructHasItsKeysAmongTheOthers(t *testing.T) {

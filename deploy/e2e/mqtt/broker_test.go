@@ -234,6 +234,7 @@ func (p *publisher) until(t *testing.T, n int) {
 }
 
 func (p *publisher) some(t *testing.T, n int) error {
+	t.Helper()
 	if p.l == nil {
 		cfg := &link.Config{URL: "mqtt://" + p.address}
 		if err := cfg.Validate(); err != nil {
@@ -301,7 +302,7 @@ func said(t *testing.T, program string, args ...string) string {
 // gateway writes an agent's files. There is no hub: what it has stays in its buffer.
 func gateway(t *testing.T, source string) (dir string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pmq") // short: a socket's path has some 100 bytes
+	dir, err := os.MkdirTemp("", "pmq") //nolint:usetesting // short: a socket's path has some 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,6 +364,7 @@ func stored(t *testing.T, dir string) (numbers map[int64]int, voids []mesh.Void)
 					t.Fatal(err)
 				}
 				voids = append(voids, v)
+			case mesh.KindOpening, mesh.KindVerdict, mesh.KindFact:
 			case mesh.KindBatch:
 				batch, err := d.Batch(r.Sealed)
 				if err != nil {

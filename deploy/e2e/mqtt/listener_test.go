@@ -3,10 +3,10 @@ package mqtt
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,7 +59,7 @@ func TestListener_DevicesOfMQTTjs(t *testing.T) {
 	done := make(chan result, 2)
 	for i, version := range []string{"4", "5"} {
 		cmd := exec.Command("node", filepath.Join("testdata", "devices.js"), "mqtt://127.0.0.1:"+port, version,
-			map[string]string{"4": "four", "5": "five"}[version], "s", fmt.Sprint(i*n), fmt.Sprint(n))
+			map[string]string{"4": "four", "5": "five"}[version], "s", strconv.Itoa(i*n), strconv.Itoa(n))
 		cmd.Env = append(os.Environ(), "NODE_PATH="+where)
 		var said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &said, &said

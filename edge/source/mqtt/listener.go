@@ -19,14 +19,13 @@ import (
 
 // ListenerConfig describes a listener for devices that know no broker.
 type ListenerConfig struct {
-	ID string `yaml:"id"` // name of the source, unique on the gateway
+	Server  `yaml:",inline"` // where devices call, and who may
+	Mapping `yaml:",inline"` // what becomes of what they publish; its filters choose, nothing is subscribed to
 
-	Server `yaml:",inline"` // where devices call, and who may
+	ID string `yaml:"id"` // name of the source, unique on the gateway
 
 	Rate     int             `yaml:"rate"`     // messages a second of all devices; more is faster on a slow disk; default 10000
 	Disorder strict.Duration `yaml:"disorder"` // how late a value may come behind its time stamp; default 5s
-
-	Mapping `yaml:",inline"` // what becomes of what they publish; its filters choose, nothing is subscribed to
 
 	Window source.Window `yaml:"window"` // when a commit closes: a device waits so long for its acknowledgement
 }
@@ -124,9 +123,10 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 	if err != nil {
 		return err
 	}
-	d := newDesk(in, &attendance{in: in}, log, l.now, l.log)
+	there := &attendance{in: in}
+	d := newDesk(in, there, log, l.now, l.log)
 	g, inner := errgroup.WithContext(ctx)
-	c := &counter{desk: d, broken: make(chan error, 1), look: func() error { return d.look(inner) }, lasting: map[string]bool{}}
+	c := &counter{desk: d, broken: make(chan error, 1), look: func() error { return d.look(inner) }, lasting: map[string]bool{}, there: there}
 	for _, s := range before {
 		c.lasting[s.Client] = true
 	}
@@ -135,7 +135,7 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 		return err
 	}
 	l.log.Info("listening for devices", "address", server.Address(), "sessions", len(before))
-	c.told().address = server.Address()
+	c.there.address = server.Address()
 	l.ready(server.Address())
 	g.Go(func() error { return server.Run(inner) })
 	g.Go(func() error { return d.tick(inner) })
@@ -161,14 +161,10 @@ type counter struct {
 	look    func() error // under the desk's lock
 	broken  chan error
 	lasting map[string]bool // sessions that are kept; under the desk's lock
+	there   *attendance     // what the desk says
 }
 
 var _ serve.Taker = (*counter)(nil)
-
-func (c *counter) told() *attendance {
-	a, _ := c.says.(*attendance) //nolint:errcheck // Run made it so
-	return a
-}
 
 // Publish implements serve.Taker.
 func (c *counter) Publish(client *serve.Client, p *link.Packet) {
@@ -224,7 +220,7 @@ func (c *counter) End(client string) {
 func (c *counter) Count(connected int, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.told().connected = connected
+	c.there.connected = connected
 	if fresh && c.in.vigil == nil {
 		c.in.lose()
 	}

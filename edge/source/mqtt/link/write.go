@@ -70,7 +70,7 @@ func (l *Link) Publish(m Message) (id uint16, err error) {
 		n += 2
 		id = l.nextID()
 	}
-	head := byte(packets.PUBLISH<<4) | m.QoS<<1
+	head := packets.PUBLISH<<4 | m.QoS<<1
 	if m.Retain {
 		head |= 1
 	}

@@ -12,7 +12,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -162,8 +161,8 @@ func (s *Server) Run(ctx context.Context) error {
 		for {
 			c, err := s.listener.Accept()
 			switch {
-			case errors.Is(err, net.ErrClosed) && ctx.Err() != nil:
-				return nil
+			case err != nil && inner.Err() != nil: // closed above
+				return ctx.Err()
 			case err != nil:
 				return fmt.Errorf("listen for devices on %s: %w", s.cfg.Listen, err)
 			}
@@ -182,8 +181,11 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	})
 	err := g.Wait()
-	if closed := s.mqtt.Close(); err == nil && ctx.Err() == nil {
+	if closed := s.mqtt.Close(); err == nil {
 		err = closed
+	}
+	if ctx.Err() != nil { // it was asked to end
+		return nil
 	}
 	return err
 }
