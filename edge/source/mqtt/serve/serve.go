@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -180,14 +181,11 @@ func (s *Server) Run(ctx context.Context) error {
 			})
 		}
 	})
-	err := g.Wait()
-	if closed := s.mqtt.Close(); err == nil {
-		err = closed
+	err := errors.Join(g.Wait(), s.mqtt.Close())
+	if ctx.Err() == nil { // else it was asked to end
+		return err
 	}
-	if ctx.Err() != nil { // it was asked to end
-		return nil
-	}
-	return err
+	return nil
 }
 
 // serve is the life of one connection.
