@@ -7,12 +7,12 @@ LINT := .cache/golangci-lint
 # -race needs a C compiler; without one the tests run without it and say so.
 # SQLite was translated from C and shares no memory of ours; watched, cloud/store takes three times as long.
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race "-gcflags=modernc.org/...=-race=false")
-# What starts no goroutine of ours, being pure or driving our programs as processes, gains nothing from it.
-PURE := ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e/browser ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/sme ./deploy/house ./deploy/torture/sim ./edge/quality
+# What starts no goroutine, being pure, or drives our programs as processes gains nothing from it.
+PURE := ./cloud/console ./cloud/port/parquet ./cloud/product ./cloud/registry ./deploy/bench ./deploy/e2e/browser ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/house ./deploy/torture ./deploy/torture/sim ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
 # Those that take longest begin first: packages are taken in this order, and nothing waits for one at the end.
 WHOLE := ./deploy/e2e/opcua ./deploy/e2e/walk ./deploy/e2e/evil ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/torture/sim ./edge/buffer ./edge/source ./edge/source/opcua/datatype ./edge/source/opcua/measure ./proto/mesh ./proto/wire
-LONG := ./deploy/e2e/opcua ./edge/source/opcua ./deploy/e2e ./edge/buffer ./deploy/e2e/hop ./cloud/store
+LONG := ./edge/source/opcua ./deploy/e2e ./edge/buffer ./deploy/e2e/hop ./cloud/store ./cloud/product/runner
 
 .PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture lint console clean
 help: ## this list
@@ -28,7 +28,7 @@ run: build ## the whole chain as real processes; prints the page's address and t
 test: build ## everything this machine can run; what it skips, it names (go vet is part of make lint)
 ifneq ($(RACE),)
 	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -short -p 3 -shuffle=on -timeout 15m $(LONG) $(filter-out $(patsubst ./%,plantmesh/%,$(PURE)),$(shell $(GO) list ./...))
-	$(GO) test -vet=off -shuffle=on -p 4 -timeout 15m ./deploy/e2e/cli $(WHOLE) $(PURE)
+	$(GO) test -vet=off -shuffle=on -p 4 -timeout 15m ./deploy/e2e/cli ./deploy/e2e/opcua ./deploy/e2e/sparkplug ./deploy/e2e/mqtt $(WHOLE) $(PURE)
 else
 	@echo "make test: no C compiler here, so the tests run without -race"
 	$(GO) test -vet=off -shuffle=on -timeout 15m ./...

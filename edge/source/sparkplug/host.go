@@ -92,6 +92,7 @@ type counters struct {
 
 // Why a message or a value of it could not be taken.
 var (
+	errNested   = errors.New("payload is compressed twice")
 	errTopic    = errors.New("topic is none of Sparkplug B, or has a name of more than 128 bytes")
 	errForeign  = errors.New("foreign node: `nodes` of the configuration does not name it")
 	errNodes    = errors.New("there are more nodes than max_nodes")
@@ -222,7 +223,7 @@ func (h *host) hear(n *node, t topic, m message, now moment) {
 	var p *payload.Payload
 	err := errTooLarge
 	if !m.tooLarge {
-		p, err = h.dec.Decode(m.payload)
+		p, err = h.decode(&m)
 	}
 	if err != nil { // of one in sequence the next one will show that it is missing
 		h.refuse(err, m.topic, m.payload, now.plant, 1)
@@ -239,6 +240,22 @@ func (h *host) hear(n *node, t topic, m message, now moment) {
 	default:
 		h.sequenced(n, held{topic: t, payload: m.payload, at: now, time: h.stamp(p, now).time, seq: byte(p.Seq), metrics: len(p.Metrics)}, p)
 	}
+}
+
+// decode reads the payload of a message; of one that is compressed the message has the
+// other from then on.
+func (h *host) decode(m *message) (*payload.Payload, error) {
+	p, err := h.dec.Decode(m.payload)
+	if err != nil || !p.Compressed() {
+		return p, err
+	}
+	if m.payload, err = payload.Inflate(p); err != nil {
+		return nil, err
+	}
+	if p, err = h.dec.Decode(m.payload); err == nil && p.Compressed() {
+		err = errNested
+	}
+	return p, err
 }
 
 // refuse notes what could not be taken, for the window's voids.
