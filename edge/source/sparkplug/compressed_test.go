@@ -55,15 +55,13 @@ func TestHost_CompressedPayloads(t *testing.T) {
 func TestAttack_CompressedPayloads(t *testing.T) {
 	k := newKit(t, nil)
 	k.node("n").born(double("x", 1))
-	zeros := make([]byte, 64<<20)
-	bomb := packed(t, "GZIP", zeros)
+	bomb := packed(t, "GZIP", make([]byte, 64<<20))
 	nested := packed(t, "GZIP", payload.Append(nil, &bomb))
 	odd, damaged := packed(t, "GZIP", []byte("x")), packed(t, "GZIP", bytes.Repeat([]byte("abc"), 1000))
 	odd.Metrics[0].Value.Bytes = []byte("ZSTD")
 	damaged.Body = damaged.Body[:len(damaged.Body)/2]
 	other := packed(t, "", []byte("x"))
 	other.Body = []byte("no stream")
-	zeros = nil
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -78,10 +76,11 @@ func TestAttack_CompressedPayloads(t *testing.T) {
 	if k.h.counters.unreadable != 6 {
 		t.Errorf("%d unreadable: %+v", k.h.counters.unreadable, k.voids)
 	}
-	notes := ""
+	var all []string
 	for _, v := range k.voids {
-		notes += v.Note + "\n"
+		all = append(all, v.Note)
 	}
+	notes := strings.Join(all, "\n")
 	for _, want := range []string{"more than", "compressed twice", "neither GZIP nor DEFLATE", "damaged", "not by DEFLATE"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("no void says %q:\n%s", want, notes)
