@@ -169,18 +169,20 @@ func TestReader_AnotherDataTypeIsDrift(t *testing.T) {
 
 func TestReader_ANodeThatWasRemovedComesBack(t *testing.T) {
 	p := newPLC(t)
-	p.plant()
+	a, _, _ := p.plant()
 	r := p.run(t, pressed(), nil)
 	r.says(t, "2@0 3")
 	p.cut()
 	p.edit(func() { delete(p.cells, "ns=2;s=b") })
 	r.says(t, "1@0 !BadNodeIdUnknown")
+	p.set(a, int32(77))
+	r.says(t, "0@1 77") // it is at work: a cut while an item is deleted makes a new subscription
 	p.cut()
 	p.pass(time.Second)
 	b := p.add("ns=2;s=b", "", int32(8)) // by the same id: the item of before is dead
-	r.says(t, "1@1 8")
+	r.says(t, "1@2 8")
 	p.set(b, int32(9))
-	r.says(t, "1@2 9")
+	r.says(t, "1@3 9")
 	if n := p.count("CreateSubscriptionRequest"); n != 1 {
 		t.Errorf("%d subscriptions were made", n)
 	}
