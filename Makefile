@@ -27,11 +27,11 @@ run: build ## the whole chain as real processes; prints the page's address and t
 
 test: build ## everything this machine can run; what it skips, it names (go vet is part of make lint)
 ifneq ($(RACE),)
-	CGO_ENABLED=1 $(GO) test $(RACE) -vet=off -short -p 3 -shuffle=on -timeout 15m $(LONG) $(filter-out $(patsubst ./%,plantmesh/%,$(PURE)),$(shell $(GO) list ./...))
-	$(GO) test -vet=off -shuffle=on -p 4 -timeout 15m ./deploy/e2e/cli ./deploy/e2e/opcua ./deploy/e2e/sparkplug ./deploy/e2e/mqtt $(WHOLE) $(PURE)
+	CGO_ENABLED=1 PLANTMESH_BIN=$(CURDIR)/bin $(GO) test $(RACE) -ldflags "-s -w" -vet=off -short -p 3 -shuffle=on -timeout 15m $(LONG) $(filter-out $(patsubst ./%,plantmesh/%,$(PURE)),$(shell $(GO) list ./...))
+	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -ldflags "-s -w" -vet=off -shuffle=on -p 4 -timeout 15m ./deploy/e2e/cli ./deploy/e2e/opcua ./deploy/e2e/sparkplug ./deploy/e2e/mqtt $(WHOLE) $(PURE)
 else
 	@echo "make test: no C compiler here, so the tests run without -race"
-	$(GO) test -vet=off -shuffle=on -timeout 15m ./...
+	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -vet=off -shuffle=on -timeout 15m ./...
 endif
 
 seeds: build ## 50 seeds of the whole walk in one process, 26 plant hours each, against the truth
@@ -56,11 +56,11 @@ torture: build ## the same with many rounds and seeds; hours (PLANTMESH_SEEDS=3)
 	PLANTMESH_SEEDS=$${PLANTMESH_SEEDS:-3} PLANTMESH_TORTURE=full PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 2 -timeout 24h ./deploy/torture
 
 lint: $(LINT) ## golangci-lint, pinned in deploy/tools
-	$(LINT) run ./...
+	GOGC=400 $(LINT) run ./...
 
 $(LINT): deploy/tools/go.mod deploy/tools/go.sum
 	@mkdir -p .cache
-	cd deploy/tools && $(GO) build -o ../../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	cd deploy/tools && GOGC=400 $(GO) build -o ../../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 console: ## rebuild the page's assets from cloud/console/web (needs Node.js)
 	cd cloud/console/web && npm ci --no-audit --no-fund && npx vite build

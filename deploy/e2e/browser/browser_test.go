@@ -22,6 +22,8 @@ import (
 
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"plantmesh/deploy/e2e/programs"
 )
 
 // What the demo promises, doubled: a slow machine must not make a red test,
@@ -54,10 +56,8 @@ func chromium(t *testing.T) string {
 func binaries(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/", "./edge/cmd/plantmesh-edge", "./cloud/cmd/plantmesh", "./firmware-sim/cmd/firmware-sim")
-	build.Dir, build.Env = filepath.Join("..", "..", ".."), append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	if err := programs.Into(t.Context(), dir, "plantmesh", "plantmesh-edge", "firmware-sim"); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }

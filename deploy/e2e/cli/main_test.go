@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	built "plantmesh/deploy/e2e/programs"
 )
 
 // Exit codes are a public contract; they are told again here on purpose.
@@ -37,11 +39,8 @@ func withPrograms(run func() int) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/",
-		"plantmesh/cloud/cmd/plantmesh", "plantmesh/edge/cmd/plantmesh-edge", "plantmesh/firmware-sim/cmd/firmware-sim")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, said)
+	if err := built.Into(context.Background(), dir, "plantmesh", "plantmesh-edge", "firmware-sim"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	programs = dir

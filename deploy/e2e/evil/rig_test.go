@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/deploy/e2e/programs"
 	"plantmesh/edge/status"
 	simua "plantmesh/firmware-sim/opcua"
 	"plantmesh/firmware-sim/plant"
@@ -49,10 +50,8 @@ func built(run func() int) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "plantmesh-edge")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "plantmesh/edge/cmd/plantmesh-edge")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the agent: %v\n%s", err, said)
+	if err := programs.Into(context.Background(), dir, "plantmesh-edge"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return run()

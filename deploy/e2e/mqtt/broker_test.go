@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/deploy/e2e/programs"
 	"plantmesh/edge/buffer"
 	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/mesh"
@@ -34,10 +36,8 @@ func main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	built, hub = filepath.Join(dir, "plantmesh-edge"), filepath.Join(dir, "plantmesh")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "plantmesh/edge/cmd/plantmesh-edge", "plantmesh/cloud/cmd/plantmesh")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("build the programs: %v\n%s", err, said))
+	if err := programs.Into(context.Background(), dir, "plantmesh", "plantmesh-edge"); err != nil {
+		panic(err)
 	}
 	return m.Run()
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/deploy/e2e/programs"
 	"plantmesh/proto/clock"
 	"plantmesh/proto/mesh"
 )
@@ -26,12 +27,8 @@ const within = 2 * time.Minute
 func binaries(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+string(filepath.Separator),
-		"./edge/cmd/plantmesh-edge", "./cloud/cmd/plantmesh", "./firmware-sim/cmd/firmware-sim")
-	cmd.Dir = repo(t)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the programs: %v\n%s", err, out)
+	if err := programs.Into(t.Context(), dir, "plantmesh", "plantmesh-edge", "firmware-sim"); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }
