@@ -34,7 +34,7 @@ func Into(ctx context.Context, dir string, names ...string) error {
 	for _, name := range names {
 		args = append(args, packages()[name])
 	}
-	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // the packages above
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, said)
@@ -50,8 +50,8 @@ func copied(from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // it was only read
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o700)
+	defer in.Close()                                                      //nolint:errcheck // it was only read
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o700) //nolint:gosec // a program is run
 	if err != nil {
 		return err
 	}
