@@ -28,7 +28,7 @@ run: build ## the whole chain as real processes; prints the page's address and t
 test: build ## everything this machine can run; what it skips, it names (go vet is part of make lint)
 ifneq ($(RACE),)
 	CGO_ENABLED=1 PLANTMESH_BIN=$(CURDIR)/bin $(GO) test $(RACE) -ldflags "-s -w" -vet=off -short -p 3 -shuffle=on -timeout 15m $(LONG) $(filter-out $(patsubst ./%,plantmesh/%,$(PURE)),$(shell $(GO) list ./...))
-	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -ldflags "-s -w" -vet=off -shuffle=on -p 4 -timeout 15m ./deploy/e2e/cli ./deploy/e2e/opcua ./deploy/e2e/sparkplug ./deploy/e2e/mqtt $(WHOLE) $(PURE)
+	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -ldflags "-s -w" -vet=off -shuffle=on -p 3 -timeout 15m ./deploy/e2e/cli ./deploy/e2e/opcua ./deploy/e2e/sparkplug ./deploy/e2e/mqtt $(WHOLE) $(PURE)
 else
 	@echo "make test: no C compiler here, so the tests run without -race"
 	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -vet=off -shuffle=on -timeout 15m ./...

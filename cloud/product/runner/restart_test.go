@@ -23,6 +23,9 @@ func tight() bounds { return bounds{bytes: 1 << 10, events: 60, read: 150, made:
 // fold into pieces: the rows are those of one fold from the start that is never
 // interrupted, to the bit.
 func TestRunner_RestartsAndLateDataGiveTheRowsOfOneFold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
+	}
 	defs, most := definitions(t), 14.0
 	if testing.Short() {
 		most = 4
@@ -206,6 +209,9 @@ func TestRunner_ProvisionalRowsOfBeforeARestartBecomeFinal(t *testing.T) {
 // A stamp of the far future, and one of long ago, in a log that is compacted: a
 // product that begins anew reads it back in pieces all the same.
 func TestRunner_OddStampsDontHaveAllHistoryReadAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
+	}
 	for name, odd := range map[string]mesh.Nanos{"2090": mesh.NanosOf(time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)), "1971": mesh.NanosOf(time.Date(1971, 1, 1, 0, 0, 0, 0, time.UTC))} {
 		b := newBench(t, Config{Eager: true})
 		for i := range 30 * 24 {

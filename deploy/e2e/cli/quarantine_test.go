@@ -152,7 +152,7 @@ func TestQuarantine_BadPayloadsAreCountedAndNothingStops(t *testing.T) {
 	for _, c := range []struct{ name, payload, reason, quoted string }{
 		{"a text for a number", `{"ts":TS,"speed":"fast"}`, "another type", "fast"},
 		{"NaN in JSON", `{"ts":TS,"speed":NaN}`, "no JSON object", "NaN"},
-		{"no JSON at all", "\x00\xff\x00 speed", "no JSON object", `\x00\xff`},
+		{"no JSON at all", "\x00\xff\x00 speed", "no valid UTF-8", `\x00\xff`},
 		{"no time", `{"speed":2}`, "no usable time", "speed"},
 		{"a 10 MB string", `{"ts":TS,"order":"` + strings.Repeat("x", 10<<20) + `"}`, "larger than max_packet", "xxx"},
 		{"a string too long", `{"ts":TS,"order":"` + strings.Repeat("y", 70<<10) + `"}`, "longer than 64 KiB", "yyy"},
