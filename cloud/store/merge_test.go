@@ -84,9 +84,7 @@ func named(t *testing.T, entries []mesh.Entry, span mesh.Span, name string) map[
 // Whatever is merged, and whatever comes later: every sample stays, as often as
 // it was there, with its clocks and marks, and is found where it is looked for.
 func TestMerge_KeepsEverySample(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	for seed := range fewer(3) {
 		sc := newScene(t, seed)
 		sc.passes(fewPasses + 8)
@@ -203,9 +201,7 @@ func (sc *scene) mustHaveNothingBeside() {
 // A merge that breaks off anywhere leaves everything as it was, and nothing
 // behind for ever.
 func TestMerge_BrokenOffAnywhere(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	for step := 0; step < 30; step += int(30 / fewer(30)) {
 		sc := newScene(t, uint64(step))
 		sc.passes(fewPasses + 2)
@@ -272,9 +268,7 @@ func (h *told) Handle(_ context.Context, r slog.Record) error {
 // A day with anything in it that can't be read stays as it is, to the byte, which
 // is told once; every other day is merged, and so is that one when it is mended.
 func TestMerge_ADamagedDayStaysAsItIs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	flip := func(column string) string {
 		return `UPDATE chunk SET ` + column + ` = CAST(substr(` + column + `, 1, length(` + column + `)/2) || x'a5' || substr(` + column + `, length(` + column + `)/2 + 2) AS BLOB) WHERE id = (SELECT max(id) FROM chunk WHERE ` + column + ` IS NOT NULL AND id < 9)`
 	}
@@ -351,9 +345,7 @@ func TestMerge_WhatAnIndexHidesIsNotLeftBehind(t *testing.T) {
 
 // What a merge wrote is compared before it takes the place of anything.
 func TestMerge_IsVerified(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	for what, hurt := range map[string]string{
 		"a chunk is gone":    `DELETE FROM chunk WHERE id = (SELECT min(id) FROM chunk)`,
 		"a chunk is damaged": `UPDATE chunk SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || x'a5' AS BLOB) WHERE id = (SELECT min(id) FROM chunk)`,

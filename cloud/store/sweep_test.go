@@ -106,9 +106,7 @@ func TestSweep_HistoryBesideAFreshDatabase(t *testing.T) {
 // A database of some passes ago knows nothing of the chunks since: they stay,
 // and from then on the history is that of the database.
 func TestSweep_DatabasePutBack(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	for passes := 1; passes < 4; passes++ {
 		sc := newScene(t, 11)
 		sc.say("a", 30)
@@ -270,9 +268,7 @@ func TestDay_ThatIsNotThere(t *testing.T) {
 // A clock that jumps makes no files: not ahead, and further back only where
 // there are enough samples.
 func TestDay_OfAClockThatJumps(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	sc := newScene(t, 1)
 	day := mesh.Nanos(dayNanos)
 	many := func(at mesh.Nanos, n int) (times []mesh.Nanos) {

@@ -253,9 +253,7 @@ func TestBuffer_ReaderThatGoesBackIsToldAgain(t *testing.T) {
 }
 
 func TestBuffer_Full(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	t.Parallel()
 	for _, policy := range []Policy{PolicyBlock, PolicyDropOldest, PolicyThin} {
 		t.Run(string(policy), func(t *testing.T) {

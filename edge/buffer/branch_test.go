@@ -15,9 +15,7 @@ import (
 // between its neighbours but is not its child's first any more. bbolt finds a
 // child in its parent by that key.
 func TestBuffer_BranchKey(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	f := testFolder(t)
 	r := rand.New(rand.NewPCG(1, 1))
 	s := mustSegment(t, f, modeCreate)

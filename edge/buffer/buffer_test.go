@@ -200,9 +200,7 @@ func fill(t *testing.T, b *Buffer, n int) {
 }
 
 func TestBuffer_DamagedSegmentsAreVoided(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	t.Parallel()
 	damage := map[string]func(t *testing.T, path string){
 		"empty": func(t *testing.T, path string) {

@@ -42,9 +42,7 @@ func noise(r *rand.Rand, n int) []byte {
 // TestDisk_RecordsInPieces: what is put is got, whatever its length, across
 // commits and openings.
 func TestDisk_RecordsInPieces(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	t.Parallel()
 	for seed := range uint64(6) {
 		f, r := testFolder(t), rand.New(rand.NewPCG(seed, 3))

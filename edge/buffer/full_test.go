@@ -108,9 +108,7 @@ func (d *narrow) take(t *testing.T) {
 }
 
 func TestBuffer_DropsOldestOnAFullDisk(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	t.Parallel()
 	for _, policy := range []Policy{PolicyDropOldest, PolicyThin, PolicyBlock} {
 		cfg := testConfig(quickDir(t))

@@ -163,9 +163,7 @@ func TestBuffer_AnEmptySegmentWithADamagedRootIsKept(t *testing.T) {
 // TestCatalogue_FlippedBitHidesNothing: whatever stands in the catalogue, what
 // is in segments is read.
 func TestCatalogue_FlippedBitHidesNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	t.Parallel()
 	cfg, told := testConfig(quickDir(t)), confirmed{}
 	b := mustOpen(t, cfg)

@@ -55,9 +55,7 @@ func stuff(t *testing.T, dir string) (free func()) {
 // TestBuffer_ComesUpOnAFullDisk: others have taken the last byte, and the agent
 // is started again and again. What was received goes; what was not is sent.
 func TestBuffer_ComesUpOnAFullDisk(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	t.Parallel()
 	for name, c := range map[string]struct {
 		received, noReserve bool

@@ -23,16 +23,11 @@ func tight() bounds { return bounds{bytes: 1 << 10, events: 60, read: 150, made:
 // fold into pieces: the rows are those of one fold from the start that is never
 // interrupted, to the bit.
 func TestRunner_RestartsAndLateDataGiveTheRowsOfOneFold(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
-	defs, most := definitions(t), 14.0
-	if testing.Short() {
-		most = 4
-	}
+	unwatched(t)
+	defs := definitions(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64Range(1, 1<<20).Draw(rt, "seed")
-		hours := rapid.Float64Range(2, most).Draw(rt, "hours")
+		hours := rapid.Float64Range(2, 14).Draw(rt, "hours")
 		straight, other := newFakeLog(), newFakeLog()
 		records := script(t, straight, seed, hours)
 		straight.site(testSite)
@@ -209,9 +204,7 @@ func TestRunner_ProvisionalRowsOfBeforeARestartBecomeFinal(t *testing.T) {
 // A stamp of the far future, and one of long ago, in a log that is compacted: a
 // product that begins anew reads it back in pieces all the same.
 func TestRunner_OddStampsDontHaveAllHistoryReadAtOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	for name, odd := range map[string]mesh.Nanos{"2090": mesh.NanosOf(time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC)), "1971": mesh.NanosOf(time.Date(1971, 1, 1, 0, 0, 0, 0, time.UTC))} {
 		b := newBench(t, Config{Eager: true})
 		for i := range 30 * 24 {

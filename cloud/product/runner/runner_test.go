@@ -179,9 +179,7 @@ func compare(t interface {
 // anew at any of them, compacted at any of them whoever has read it, the rows
 // are the same to the bit.
 func TestRunner_AnyRoadGivesTheSameRows(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	defs := definitions(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64Range(1, 1<<20).Draw(rt, "seed")

@@ -190,15 +190,9 @@ func otherSites() []*strings.Replacer {
 // Live with the site changed under way, stopped and begun anew at any moment,
 // gives the rows that a new database gives which has it all from the start.
 func TestRunner_ChangedSitesGiveTheSameRowsOnAnyRoad(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: one goroutine only; it runs whole, without the race detector")
-	}
+	unwatched(t)
 	files := otherSites()
-	seeds := uint64(8)
-	if testing.Short() {
-		seeds = 2
-	}
-	for seed := range seeds {
+	for seed := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, 77))
 		hub, live, now := newFakeLog(), newFakeOut(), mesh.Nanos(1)
 		hub.site(testSite)

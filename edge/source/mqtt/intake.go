@@ -116,7 +116,7 @@ func (in *intake) connected(sessionPresent bool) {
 		}
 		return
 	}
-	in.lossy = false
+	in.lossy, in.doubted = false, false // of the new session all is known
 	in.end("")
 	in.lose()
 }

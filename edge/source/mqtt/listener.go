@@ -135,6 +135,7 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 		return err
 	}
 	l.log.Info("listening for devices", "address", server.Address(), "sessions", len(before))
+	there.refused = server.Refused
 	c.there.address = server.Address()
 	l.ready(server.Address())
 	g.Go(func() error { return server.Run(inner) })
@@ -232,6 +233,7 @@ type attendance struct {
 	in        *intake
 	address   string
 	connected int
+	refused   func() uint64 // callers and messages, since the start
 	said      string
 	at        time.Time
 }
@@ -252,6 +254,9 @@ func (a *attendance) news(now time.Time) (text string, news bool) {
 		text += ", heard, but unproven: no heartbeat or max_silence declared"
 	}
 	text += a.in.counters.leftOut()
+	if n := a.refused(); n > 0 {
+		text += fmt.Sprintf("; refused %d callers or messages", n)
+	}
 	if text == a.said {
 		return "", false
 	}

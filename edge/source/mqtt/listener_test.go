@@ -338,3 +338,20 @@ func TestListenerConfig_FaultsAreSaidInPlainWords(t *testing.T) {
 		}
 	}
 }
+
+func TestAttendance_Words(t *testing.T) {
+	in := testIntake(t, nil)
+	in.counters = counters{unknown: 3}
+	a := &attendance{in: in, refused: func() uint64 { return 2 }}
+	if _, news := a.news(time.Unix(1000, 0)); news {
+		t.Error("it says something before it listens")
+	}
+	a.address, a.connected = "127.0.0.1:1883", 4
+	want := "listening on 127.0.0.1:1883, 4 devices connected; left out: 3 values of unknown keys; refused 2 callers or messages"
+	if text, news := a.news(time.Unix(1000, 0)); !news || text != want {
+		t.Errorf("it says %q, want %q", text, want)
+	}
+	if _, news := a.news(time.Unix(1002, 0)); news {
+		t.Error("it says the same again")
+	}
+}
