@@ -11,14 +11,16 @@ import (
 	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/edge/source/mqtt/mapping"
 	"plantmesh/edge/source/opcua"
+	"plantmesh/edge/source/sparkplug"
 	"plantmesh/proto/mesh"
 )
 
-// MessageLook is one message of a broker, and what the mapping makes of it.
+// MessageLook is one message of a broker or a device, and what becomes of it.
 type MessageLook struct {
 	Topic    string    `json:"topic"`
-	Payload  string    `json:"payload"` // its beginning, quoted
-	Bytes    int       `json:"bytes"`   // of what was read of it
+	User     string    `json:"user,omitempty"` // of the device, where it called the agent
+	Payload  string    `json:"payload"`        // its beginning, quoted; of Sparkplug what stands beside its metrics
+	Bytes    int       `json:"bytes"`          // of what was read of it
 	Retained bool      `json:"retained,omitempty"`
 	Says     []string  `json:"says,omitempty"` // about the whole message: why it is not taken, or what it proves
 	Refused  bool      `json:"refused,omitempty"`
@@ -28,20 +30,23 @@ type MessageLook struct {
 
 // LeftOut is a value that becomes no sample.
 type LeftOut struct {
-	Place string `json:"place"` // path in the payload
+	Place string `json:"place"` // path in the payload, or the metric
 	Value string `json:"value"`
 	Name  string `json:"name,omitempty"`  // of the signal that it would be
 	Why   string `json:"why"`             // in words
 	Write string `json:"write,omitempty"` // the line that would have it kept
+	Meant bool   `json:"meant,omitempty"` // the configuration, or its protocol, wants it so
+	Lost  bool   `json:"lost,omitempty"`  // it counts as a value that is not taken
 }
 
 // Stay says how long a broker is heard.
-type Stay = mqtt.Stay
+type Stay = link.Stay
 
 // Overheard is a proposal of what a broker said.
 type Overheard struct {
 	mapping.Proposal
 
+	Nodes            *sparkplug.Proposal // instead, where all that was heard is Sparkplug B; nil: it is not
 	Messages, Topics int
 }
 
@@ -49,18 +54,29 @@ type Overheard struct {
 // samples. It disturbs nobody there.
 func Overhear(ctx context.Context, cfg *link.Config, filters []string, stay Stay) (o Overheard, err error) {
 	now := func() mesh.Nanos { return mesh.NanosOf(time.Now()) }
-	all, err := mqtt.Visit(ctx, cfg, filters, stay, now)
+	all, err := link.Visit(ctx, cfg, filters, stay, now)
 	if err != nil {
 		return o, err
 	}
-	topics, messages := map[string]bool{}, make([]mapping.Message, 0, len(all))
+	topics := map[string]bool{}
 	for _, h := range all {
 		topics[h.Topic] = true
+	}
+	o.Messages, o.Topics = len(all), len(topics)
+	nodes, rest := sparkplug.Propose(all)
+	if nodes != nil && len(rest) == 0 {
+		o.Nodes = nodes
+		return o, nil
+	}
+	messages := make([]mapping.Message, 0, len(rest))
+	for _, h := range rest {
 		if !h.TooLarge {
 			messages = append(messages, mapping.Message{Topic: h.Topic, Payload: h.Payload})
 		}
 	}
-	o = Overheard{mapping.Propose(messages, now()), len(all), len(topics)}
+	if o.Proposal = mapping.Propose(messages, now()); nodes != nil {
+		o.Notes = append(o.Notes, fmt.Sprintf("%d messages of %d nodes are Sparkplug B, which needs a source file of its own: hear them alone by --topic '%s/#'", nodes.Messages, len(nodes.Nodes), nodes.Namespace))
+	}
 	return o, nil
 }
 
@@ -71,18 +87,16 @@ func (c *Config) hear(ctx context.Context, t *Tested, cfg *mqtt.Config, stay Sta
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	all, err := mqtt.Visit(ctx, &cfg.Config, m.Filters(), stay, now)
+	all, err := link.Visit(ctx, &cfg.Config, m.Filters(), stay, now)
 	if err != nil {
 		return err
 	}
-	t.Took = time.Since(began).Seconds()
 	c.overhear(t, m, all)
 	return nil
 }
 
 // overhear follows what messages hold through the mapping and the rules.
-func (c *Config) overhear(t *Tested, m *mapping.Mapper, all []mqtt.Heard) {
+func (c *Config) overhear(t *Tested, m *mapping.Mapper, all []link.Heard) {
 	var (
 		samples []mesh.Sample
 		told    []mapping.Told // of the sample with the same index
@@ -107,7 +121,7 @@ func (c *Config) overhear(t *Tested, m *mapping.Mapper, all []mqtt.Heard) {
 }
 
 // lookAt is what the mapping makes of one message, and the values that become samples.
-func lookAt(m *mapping.Mapper, h mqtt.Heard) (look MessageLook, kept []mapping.Told) {
+func lookAt(m *mapping.Mapper, h link.Heard) (look MessageLook, kept []mapping.Told) {
 	look = MessageLook{Topic: h.Topic, Payload: fmt.Sprintf("%q", h.Payload[:min(len(h.Payload), link.Quoted)]), Bytes: len(h.Payload), Retained: h.Retained, Journeys: []Journey{}}
 	refuse := func(format string, args ...any) {
 		look.Says, look.Refused = append(look.Says, fmt.Sprintf(format, args...)), true
@@ -167,7 +181,7 @@ func leftOut(x mapping.Told) LeftOut {
 	case x.Why != nil:
 		l.Why = x.Why.Error()
 	case x.Known:
-		l.Why = "left out by a condition (when)"
+		l.Why, l.Meant = "left out by a condition (when)", true
 	default:
 		l.Why, l.Write = "no signal has this name", x.Declare()
 	}

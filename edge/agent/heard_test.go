@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"plantmesh/edge/quality"
-	"plantmesh/edge/source/mqtt"
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/edge/source/mqtt/mapping"
 	"plantmesh/proto/mesh"
 )
@@ -30,7 +30,7 @@ func TestOverhear_SaysWhatBecomesOfEachMessage(t *testing.T) {
 	}
 	c := Config{Rules: rules}
 	tested := Tested{Source: "s"}
-	c.overhear(&tested, m, []mqtt.Heard{
+	c.overhear(&tested, m, []link.Heard{
 		{Topic: "l/m", Payload: []byte(`{"ts":1767268800000,"speed":70,"n":0,"x":true}`), At: noon},
 		{Topic: "l/m", Payload: []byte(`{"ts":"noon","speed":7}`), At: noon},
 		{Topic: "l/m", Payload: []byte(`{"ts":1767268800000,"speed":7}`), At: noon, Retained: true},

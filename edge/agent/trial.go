@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,9 +17,6 @@ import (
 	"plantmesh/proto/wire"
 )
 
-// ErrNotYet is returned for a source whose protocol can't be tried yet.
-var ErrNotYet = errors.New("sources of Sparkplug can't be tested yet: they come with the next version; run the agent and look at status")
-
 // Journey is how far a value would go: what the device said, what the agent makes
 // of it, what the rules find, and where it would be sent. Nothing of it was sent or kept.
 type Journey struct {
@@ -32,11 +28,11 @@ type Journey struct {
 
 // RawValue is a value as the device said it.
 type RawValue struct {
-	Asked  string `json:"asked"`          // node or path of the configuration
+	Asked  string `json:"asked"`          // node, path or metric, as the configuration has it
 	Node   string `json:"node,omitempty"` // where that leads at this server
-	Type   string `json:"type,omitempty"` // as OPC UA calls it
+	Type   string `json:"type,omitempty"` // as its protocol calls it
 	Value  string `json:"value"`
-	Status string `json:"status"`
+	Status string `json:"status"`                // of Sparkplug what its property Quality says
 	Source string `json:"source_time,omitempty"` // RFC 3339
 	Server string `json:"server_time,omitempty"`
 }
@@ -49,7 +45,7 @@ type MappedValue struct {
 	Value      string `json:"value"`
 	Status     string `json:"status"`
 	Time       string `json:"time"`       // RFC 3339: the event time, chosen from those above
-	Clock      string `json:"clock"`      // whose that is: source, server or agent
+	Clock      string `json:"clock"`      // whose that is: source, server, agent, or node: of Sparkplug's whole message
 	Conversion string `json:"conversion"` // from which type into which, or why not
 	Taken      bool   `json:"taken"`      // the value is one of the declared type
 }
@@ -81,8 +77,10 @@ type Tested struct {
 	Events   int       `json:"events"` // notifiers of events: they come by themselves, reading can't try them
 	Journeys []Journey `json:"journeys"`
 
-	MQTT     bool          `json:"mqtt,omitempty"`     // a broker was heard: signals and good count values
+	MQTT     bool          `json:"mqtt,omitempty"`     // a broker was heard, or devices: signals and good count values
 	Messages []MessageLook `json:"messages,omitempty"` // of MQTT: what came, with the values of each
+	Foreign  []ForeignNode `json:"foreign,omitempty"`  // of Sparkplug: nodes that spoke, too
+	Notes    []string      `json:"notes,omitempty"`    // what a person should know of the test
 
 	NotReady []string `json:"not_ready,omitempty"` // what an agent could not run or send with, in words
 }
@@ -90,7 +88,8 @@ type Tested struct {
 // Test reads each signal of a source file once and follows its value to where it
 // would be sent. It sends nothing and writes nothing but this gateway's certificate,
 // where it has none yet; so it needs the rules, and what stands in that certificate,
-// and of the rest of the configuration nothing. A broker is heard for a stay.
+// and of the rest of the configuration nothing. A broker is heard for a stay, and so
+// are devices that call the agent.
 func (c *Config) Test(ctx context.Context, file string, stay Stay, log *slog.Logger) (t Tested, err error) {
 	abs, err := filepath.Abs(file)
 	if err != nil {
@@ -105,9 +104,6 @@ func (c *Config) Test(ctx context.Context, file string, stay Stay, log *slog.Log
 		return t, err
 	}
 	t = Tested{File: file, Source: s.ID(), NotReady: c.NotReady(time.Now())}
-	if s.OPCUA == nil && s.MQTT == nil {
-		return t, ErrNotYet
-	}
 	if err := c.Need(Clock, Rules); err != nil {
 		return t, err
 	}
@@ -115,24 +111,37 @@ func (c *Config) Test(ctx context.Context, file string, stay Stay, log *slog.Log
 	if err != nil {
 		return t, err
 	}
-	if s.MQTT != nil {
-		return t, c.hear(ctx, &t, s.MQTT, stay, now)
+	began := time.Now()
+	switch {
+	case s.MQTT != nil:
+		err = c.hear(ctx, &t, s.MQTT, stay, now)
+	case s.Sparkplug != nil:
+		err = c.nodes(ctx, &t, s.Sparkplug, stay, now)
+	case s.Listener != nil:
+		err = c.attend(ctx, &t, s.Listener, stay, now)
+	default:
+		err = c.try(ctx, &t, s.OPCUA, now, log)
 	}
-	if !s.OPCUA.Security.Insecure {
+	t.Took = time.Since(began).Seconds()
+	return t, err
+}
+
+// try reads each signal of a server once.
+func (c *Config) try(ctx context.Context, t *Tested, cfg *opcua.Config, now func() mesh.Nanos, log *slog.Logger) error {
+	if !cfg.Security.Insecure {
 		if err := c.certified(); err != nil {
-			return t, err
+			return err
 		}
 	}
-	s.OPCUA.Application = c.application()
-	t.Endpoint = s.OPCUA.Endpoint
-	began := time.Now()
-	tried, err := opcua.Try(ctx, *s.OPCUA, now, log)
+	cfg.Application = c.application()
+	t.Endpoint = cfg.Endpoint
+	tried, err := opcua.Try(ctx, *cfg, now, log)
 	if err != nil {
-		return t, err
+		return err
 	}
-	t.Took, t.Signals, t.Events = time.Since(began).Seconds(), len(tried), len(s.OPCUA.Events)
-	c.follow(&t, tried)
-	return t, nil
+	t.Signals, t.Events = len(tried), len(cfg.Events)
+	c.follow(t, tried)
+	return nil
 }
 
 // follow follows what was read through the rules.

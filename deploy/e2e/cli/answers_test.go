@@ -76,6 +76,9 @@ func calls(dir, at string) []call {
 		{edge, "source test", []string{"--config", in("edge.yaml"), "--topic", "a/#", in("unreached.yaml")}, exitUsage, "usage", false},
 		{edge, "source test", []string{"--config", in("edge.yaml"), "--messages", "0", in("unreached.yaml")}, exitUsage, "usage", false},
 		{edge, "source test", []string{in("unreached.yaml")}, exitUsage, "usage", false},
+		{edge, "source test", []string{"--config", in("edge.yaml"), in("nodes.yaml")}, exitNetwork, "net.unreachable", false},
+		{edge, "source test", []string{"--config", in("edge.yaml"), in("devices.yaml")}, exitNetwork, "net.in_use", true},
+		{edge, "source test", []string{"--config", in("edge.yaml"), in("nowhere.yaml")}, exitNetwork, "net.listen", false},
 		{edge, "source test", []string{"mqtt://127.0.0.1:1", "--topic", "plant/#", "--wait", "1s"}, exitNetwork, "net.unreachable", false},
 		{edge, "source test", []string{"mqtt://127.0.0.1:1"}, exitUsage, "usage", false},
 		{edge, "source test", []string{"http://127.0.0.1:1", "--topic", "a"}, exitUsage, "usage", false},
@@ -126,6 +129,9 @@ func TestAnswers_EveryCommand(t *testing.T) {
 	files["taken.yaml"] = strings.Replace(files["hub.yaml"], "http:\n  listen: 127.0.0.1:0", "http:\n  listen: "+at, 1)
 	files["away.yaml"] = strings.Replace(files["sources.d/a.yaml"], "127.0.0.1:4840", at, 1)
 	files["unreached.yaml"] = strings.Replace(files["sources.d/b.yaml"], "127.0.0.1:1883", "127.0.0.1:1", 1)
+	files["nodes.yaml"] = strings.Replace(files["sources.d/c.yaml"], "127.0.0.1:1884", "127.0.0.1:1", 1)
+	files["devices.yaml"] = strings.NewReplacer("127.0.0.1:1885", at, "labeller.pass", "sources.d/labeller.pass").Replace(files["sources.d/d.yaml"])
+	files["nowhere.yaml"] = strings.Replace(files["devices.yaml"], at, "192.0.2.1:1885\n  insecure: true", 1) // TEST-NET-1, RFC 5737
 	files["away/edge.yaml"], files["away/sources.d/a.yaml"] = files["edge.yaml"], files["away.yaml"]
 	files["known.json"] = `{"line1-opcua":[[1772337600000000000,1772338200000000000]]}`
 	write(t, dir, files)

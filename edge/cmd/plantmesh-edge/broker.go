@@ -13,6 +13,7 @@ import (
 	"plantmesh/edge/agent"
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt/link"
+	"plantmesh/edge/source/opcua/browse"
 	"plantmesh/proto/answer"
 )
 
@@ -24,9 +25,9 @@ const (
 
 // brokerFlags say how a broker is heard that need not be a source yet.
 type brokerFlags struct {
-	Topic    []string      `sep:"none" help:"Of a broker: what to subscribe to, such as 'plant/#'."`
-	Messages int           `default:"20" help:"Of MQTT: messages to look at, at most."`
-	Wait     time.Duration `default:"10s" help:"Of MQTT: how long to wait for them."`
+	Topic    []string      `sep:"none" help:"Of a broker: what to subscribe to, such as 'plant/#', or 'spBv1.0/#' for Sparkplug B."`
+	Messages int           `default:"20" help:"Of MQTT and Sparkplug B: messages to look at, at most."`
+	Wait     time.Duration `default:"10s" help:"Of MQTT and Sparkplug B: how long to wait for them."`
 
 	User         string `help:"Of a broker: log in by name."`
 	PasswordFile string `type:"path" help:"Of a broker: the file with that user's password."`
@@ -58,8 +59,9 @@ type proposed struct {
 	Broker   string   `json:"broker"`
 	Messages int      `json:"messages"`
 	Topics   int      `json:"topics"`
-	Signals  int      `json:"signals"`
-	Source   string   `json:"source"` // the file
+	Nodes    int      `json:"nodes,omitempty"` // of Sparkplug B
+	Signals  int      `json:"signals"`         // of Sparkplug B those that the births name which were heard
+	Source   string   `json:"source"`          // the file
 	Notes    []string `json:"notes,omitempty"`
 }
 
@@ -87,12 +89,12 @@ func (f *brokerFlags) propose(ctx context.Context, p *answer.Printer, broker str
 			Hint: "publish something meanwhile, say --wait, or ask the broker's owner whether this login may read there",
 		}
 	}
-	out := proposed{Broker: broker, Messages: got.Messages, Topics: got.Topics, Signals: len(got.Config.Signals), Notes: got.Notes}
-	out.Source = fmt.Sprintf("# Proposed from %d messages on %d topics. Look at it, and at what is said of each value\n# by: plantmesh-edge source test FILE --config edge.yaml\nmqtt:\n  id: %s\n%s%s",
-		got.Messages, got.Topics, f.sourceID(broker), f.lines(broker), got.YAML("  "))
-	notes(os.Stderr, got.Notes)
-	if len(got.Config.Signals) == 0 {
-		return &answer.Error{Code: answer.SourceFindings, Message: "none of the messages has a value that could be kept", Hint: strings.Join(got.Notes, "; ")}
+	out := f.proposal(broker, &got)
+	for _, n := range out.Notes {
+		notes(os.Stderr, []string{browse.Printable(n)})
+	}
+	if out.Nodes+len(got.Config.Signals) == 0 {
+		return &answer.Error{Code: answer.SourceFindings, Message: "none of the messages has a value that could be kept", Hint: strings.Join(out.Notes, "; ")}
 	}
 	if _, err := agent.ParseSource("proposed.yaml", []byte(out.Source), source.Window{}); err != nil {
 		return fmt.Errorf("the proposed file is not one this agent takes: %w", err)
@@ -102,17 +104,34 @@ func (f *brokerFlags) propose(ctx context.Context, p *answer.Printer, broker str
 		if err := writeNew(f.Out, out.Source); err != nil {
 			return err
 		}
-		r.Text, r.Next = fmt.Sprintf("%s: a source with %d signals\n", f.Out, out.Signals), answer.Command("plantmesh-edge", "source", "test", f.Out, "--config", "edge.yaml")
+		what := fmt.Sprintf("%d signals", out.Signals)
+		if out.Nodes > 0 {
+			what = fmt.Sprintf("%d nodes, whose births name %d signals so far", out.Nodes, out.Signals)
+		}
+		r.Text, r.Next = fmt.Sprintf("%s: a source with %s\n", f.Out, what), answer.Command("plantmesh-edge", "source", "test", f.Out, "--config", "edge.yaml")
 	}
 	return p.Print(r)
 }
 
-func (f *brokerFlags) sourceID(broker string) string {
+// proposal is a source file for what was heard: of Sparkplug B, where all of it is that.
+func (f *brokerFlags) proposal(broker string, got *agent.Overheard) proposed {
+	out := proposed{Broker: broker, Messages: got.Messages, Topics: got.Topics, Signals: len(got.Config.Signals), Notes: got.Notes}
+	section, on, body := "mqtt", fmt.Sprintf("on %d topics", got.Topics), got.YAML("  ")
+	if n := got.Nodes; n != nil {
+		out.Nodes, out.Signals, out.Notes = len(n.Nodes), n.Signals, n.Notes
+		section, on, body = "sparkplug", fmt.Sprintf("of %d Sparkplug B nodes", len(n.Nodes)), n.YAML("  ")
+	}
+	out.Source = fmt.Sprintf("# Proposed from %d messages %s. Look at it, and at what is said of each value\n# by: plantmesh-edge source test FILE --config edge.yaml\n%s:\n  id: %s\n%s%s",
+		got.Messages, on, section, f.sourceID(section, broker), f.lines(broker), body)
+	return out
+}
+
+func (f *brokerFlags) sourceID(section, broker string) string {
 	host := "broker"
 	if u, err := url.Parse(broker); err == nil {
 		host = u.Host
 	}
-	return cmp.Or(f.ID, "mqtt-"+strings.Trim(regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(host, "-"), "-"))
+	return cmp.Or(f.ID, section+"-"+strings.Trim(regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(host, "-"), "-"))
 }
 
 // lines are the broker in a file.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,10 +18,10 @@ import (
 
 type sourceCmd struct {
 	Resume sourceResumeCmd `cmd:"" help:"Have the running agent try a source at once that is set aside, with its file as it is now."`
-	Test   sourceTestCmd   `cmd:"" help:"Read each signal of a source file once, and show its value's whole way: raw, mapped, rules, subject. Sends nothing."`
+	Test   sourceTestCmd   `cmd:"" help:"Read each signal of a source file once, or hear what comes for a while, and show each value's whole way: raw, mapped, rules, subject. Sends nothing."`
 }
 
-// sourceTestCmd reads once, or hears a broker for a while, and sends nothing.
+// sourceTestCmd reads once, or hears a broker or devices for a while, and sends nothing.
 type sourceTestCmd struct {
 	brokerFlags
 
@@ -47,23 +48,18 @@ func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return err
 	}
 	notes(os.Stderr, cfg.NotReady(time.Now()))
+	stay.Open = func(address string) {
+		notes(os.Stderr, []string{fmt.Sprintf("listening for devices on %s, for %s at most: have them publish now; nothing of it is kept, and nothing acknowledged", address, c.Wait)})
+	}
 	t, err := cfg.Test(ctx, c.File, stay, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return visited(t.Endpoint, err)
 	}
+	for _, n := range t.Notes {
+		notes(os.Stderr, []string{browse.Printable(n)})
+	}
 	var text strings.Builder
-	for _, j := range t.Journeys {
-		if !c.Bad || !sound(j) {
-			journey(&text, j)
-		}
-	}
-	for i := range t.Messages {
-		c.message(&text, &t.Messages[i])
-	}
-	fmt.Fprintf(&text, "%d of %d %s are taken as declared, with a good status; %d are marked by a rule; %.2f s; nothing was sent\n", t.Good, t.Signals, things(t), t.Marked, t.Took)
-	if t.Events > 0 {
-		fmt.Fprintf(&text, "events of %d notifiers come by themselves: reading can't try them\n", t.Events)
-	}
+	c.tell(&text, &t)
 	if t.Good < t.Signals || t.MQTT && t.Signals == 0 {
 		if !p.JSON {
 			if _, err := io.WriteString(p.Out, text.String()); err != nil {
@@ -75,6 +71,25 @@ func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
 	return p.Print(answer.Result{Data: t, Text: text.String(), Next: answer.Command("plantmesh-edge", "check", "--config", c.Config)})
 }
 
+// tell is what a test found, in words.
+func (c *sourceTestCmd) tell(b *strings.Builder, t *agent.Tested) {
+	for _, j := range t.Journeys {
+		if !c.Bad || !sound(j) {
+			journey(b, j)
+		}
+	}
+	for i := range t.Messages {
+		c.message(b, &t.Messages[i])
+	}
+	for _, f := range t.Foreign {
+		fmt.Fprintf(b, "node %s spoke too, %d messages, and nodes does not name it\n  to read it write in nodes: %s\n", browse.Printable(f.Node), f.Messages, f.Write)
+	}
+	fmt.Fprintf(b, "%d of %d %s are taken as declared, with a good status; %d are marked by a rule; %.2f s; nothing was sent\n", t.Good, t.Signals, things(*t), t.Marked, t.Took)
+	if t.Events > 0 {
+		fmt.Fprintf(b, "events of %d notifiers come by themselves: reading can't try them\n", t.Events)
+	}
+}
+
 // things are what was tested.
 func things(t agent.Tested) string {
 	if t.MQTT {
@@ -83,9 +98,16 @@ func things(t agent.Tested) string {
 	return "signals"
 }
 
-// message is what a broker said, in words.
+// message is what a broker or a device said, in words.
 func (c *sourceTestCmd) message(b *strings.Builder, m *agent.MessageLook) {
-	fmt.Fprintf(b, "%s %s (%d bytes)\n", browse.Printable(m.Topic), browse.Printable(m.Payload), m.Bytes)
+	if c.Bad && !m.Refused && !slices.ContainsFunc(m.Journeys, func(j agent.Journey) bool { return !sound(j) }) && !slices.ContainsFunc(m.LeftOut, func(l agent.LeftOut) bool { return !l.Meant }) {
+		return
+	}
+	from := ""
+	if m.User != "" {
+		from = ", from user " + browse.Printable(m.User)
+	}
+	fmt.Fprintf(b, "%s %s (%d bytes%s)\n", browse.Printable(m.Topic), browse.Printable(m.Payload), m.Bytes, from)
 	for _, s := range m.Says {
 		fmt.Fprintf(b, "  %s\n", browse.Printable(s))
 	}
@@ -95,7 +117,14 @@ func (c *sourceTestCmd) message(b *strings.Builder, m *agent.MessageLook) {
 		}
 	}
 	for _, l := range m.LeftOut {
-		fmt.Fprintf(b, "left out %s\n", browse.Printable(fmt.Sprintf("%s %s: %s", cmp.Or(l.Place, "payload"), l.Value, l.Why)))
+		if c.Bad && l.Meant {
+			continue
+		}
+		why := ": " + l.Why
+		if slices.Contains(m.Says, l.Why) { // it is that of the whole message
+			why = ""
+		}
+		fmt.Fprintf(b, "left out %s\n", browse.Printable(fmt.Sprintf("%s %s%s", cmp.Or(l.Place, "payload"), l.Value, why)))
 		if l.Write != "" {
 			fmt.Fprintf(b, "  to keep it write in signals: %s\n", browse.Printable(l.Write))
 		}
@@ -114,7 +143,11 @@ func sound(j agent.Journey) bool {
 
 func findings(t agent.Tested) string {
 	if t.MQTT && t.Signals == 0 {
-		return fmt.Sprintf("no value of %s came in %.0f s: publish one meanwhile, or say --wait", t.Source, t.Took)
+		text := fmt.Sprintf("no value of %s came in %.0f s: publish one meanwhile, or say --wait", t.Source, t.Took)
+		if n := len(t.Foreign); n > 0 {
+			text += fmt.Sprintf("; %d nodes spoke that nodes does not name, such as %s", n, browse.Printable(t.Foreign[0].Node))
+		}
+		return text
 	}
 	if t.MQTT {
 		return fmt.Sprintf("%d of %d values of %s are not taken as declared, or have no good status", t.Signals-t.Good, t.Signals, t.Source)
@@ -130,6 +163,12 @@ func reasons(t agent.Tested) (out []string) {
 		all = append(all, m.Journeys...)
 		if m.Refused && len(out) < most {
 			out = append(out, m.Topic+": "+strings.Join(m.Says, "; "))
+			continue
+		}
+		for _, l := range m.LeftOut {
+			if l.Lost && len(out) < most {
+				out = append(out, l.Place+": "+l.Why)
+			}
 		}
 	}
 	for _, j := range all {

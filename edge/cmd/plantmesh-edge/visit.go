@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"plantmesh/edge/agent"
-	"plantmesh/edge/source/mqtt"
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/opcua/channel"
 	"plantmesh/edge/source/opcua/trust"
@@ -144,7 +144,7 @@ func (f *visitFlags) called(name string) (cfg opcua.Config, err error) {
 	u, err := url.Parse(name)
 	switch {
 	case err == nil && (u.Scheme == "mqtt" || u.Scheme == "mqtts" || u.Scheme == "sparkplug"):
-		return cfg, &answer.Error{Code: answer.Usage, Message: "only OPC UA servers can be browsed; what a broker says shows: plantmesh-edge source test mqtt://host:1883 --topic 'plant/#'"}
+		return cfg, &answer.Error{Code: answer.Usage, Message: "only OPC UA servers can be browsed; what a broker says shows: plantmesh-edge source test mqtt://host:1883 --topic 'plant/#', or 'spBv1.0/#' for Sparkplug B"}
 	case err != nil || u.Scheme != "opc.tcp" || u.Hostname() == "":
 		return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is not opc.tcp://host:port", name)}
 	}
@@ -168,7 +168,7 @@ func (f *visitFlags) source(edge *agent.Config, name string) (cfg opcua.Config, 
 			continue
 		}
 		if s.OPCUA == nil {
-			return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("source %q is an MQTT broker: only OPC UA servers can be browsed; plantmesh-edge source test shows what a broker says", name)}
+			return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("source %q speaks MQTT: only OPC UA servers can be browsed; plantmesh-edge source test shows what a broker says", name)}
 		}
 		if f.security() != (opcua.Security{}) {
 			return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("source %q is called as %s says: leave out the flags of security, or name its endpoint instead", name, s.File)}
@@ -205,7 +205,7 @@ func (s *server) visited(err error) error {
 
 // visited is the error of a visit to an endpoint, as an answer.
 func visited(endpoint string, err error) error {
-	if v, ok := errors.AsType[*mqtt.VisitError](err); ok {
+	if v, ok := errors.AsType[*link.VisitError](err); ok {
 		return &answer.Error{Code: answer.Network, Message: v.Error()}
 	}
 	v, ok := errors.AsType[*opcua.VisitError](err)

@@ -2,13 +2,13 @@ package mqtt
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"plantmesh/edge/source"
+	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/mesh"
 )
 
@@ -40,11 +40,6 @@ func newDesk(in *intake, w teller, out source.Log, now func() mesh.Nanos, log *s
 	return &desk{out: out, now: now, log: log, acks: &acks{log: log}, in: in, says: w}
 }
 
-// logError marks what ends the run: the log is no more.
-type logError struct{ error }
-
-func (e logError) Unwrap() error { return e.error }
-
 // hear does something at the desk, and makes an offer where one is due.
 func (d *desk) hear(ctx context.Context, what func()) error {
 	d.mu.Lock()
@@ -64,16 +59,14 @@ func (d *desk) tick(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if err := d.hear(ctx, func() {}); err != nil {
-			if broken, ok := errors.AsType[logError](err); ok {
-				return broken.error
-			}
-			return err
+			return link.Ended(err)
 		}
 	}
 }
 
 // look tells how it goes, has a broker that stays away written down, and makes an
-// offer where one is due. It runs with the lock held.
+// offer where one is due. It runs with the lock held. Its errors are final: the log is
+// no more.
 func (d *desk) look(ctx context.Context) error {
 	now := time.Now()
 	if d.says.due(now) {
@@ -90,12 +83,12 @@ func (d *desk) look(ctx context.Context) error {
 	}
 	o, err := d.in.seal()
 	if err != nil {
-		return logError{err}
+		return link.FinalError{Err: err}
 	}
 	counted := !d.in.fresh
 	d.acks.then(d.in.sealed, func() { d.trust.Store(counted) })
 	if _, err := d.out.Append(ctx, o); err != nil {
-		return logError{err}
+		return link.FinalError{Err: err}
 	}
 	return nil
 }

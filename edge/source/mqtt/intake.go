@@ -54,7 +54,7 @@ type intake struct {
 
 // counters of one reader since its start.
 type counters struct {
-	messages, samples, again, missing, unknown, unreadable, retained, foreign uint64
+	messages, samples, again, missing, unknown, unreadable, retained, foreign, skipped uint64
 }
 
 // state is what is committed with each offer.
@@ -229,6 +229,7 @@ func (in *intake) read(r *mapping.Route, p *link.Packet, unsure bool, now mesh.N
 	}
 	in.counters.samples += uint64(len(got.Samples))
 	in.counters.unknown += uint64(got.Unknown)
+	in.counters.skipped += uint64(got.Skipped)
 	if len(got.Flaws) > 0 {
 		in.unreadable(r, got, p, now)
 	}

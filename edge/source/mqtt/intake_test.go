@@ -51,6 +51,23 @@ func keptIntake(t *testing.T, resume []byte, kept map[string][]byte) *intake {
 	return in
 }
 
+// What a condition leaves out is counted, and said.
+func TestIntake_CountsWhatAConditionLeavesOut(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Signals[0].When = "value > 0"
+	in, err := newIntake(cfg, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.connected(true)
+	for i, v := range []int{0, 7, 0} {
+		in.take(publish(uint16(i+1), false, "plant/line3/filler", fmt.Sprintf(`{"ts":%d,"produced":%d}`, int64(noon)/1e6+int64(i), v)), "", noon)
+	}
+	if in.counters.skipped != 2 || in.counters.samples != 1 || !strings.Contains(in.counters.leftOut(), "2 values by a condition (when)") {
+		t.Errorf("%+v: %s", in.counters, in.counters.leftOut())
+	}
+}
+
 func publish(id uint16, again bool, topic, payload string) *link.Packet {
 	return &link.Packet{
 		ID: id, QoS: 1, Again: again, Topic: []byte(topic), Payload: []byte(payload),

@@ -17,16 +17,8 @@ import (
 	"plantmesh/proto/mesh"
 )
 
-const (
-	// Waits between two tries to connect: soon first, because a broker that
-	// restarts is back in moments; never so often that it is a burden.
-	firstBackoff = 100 * time.Millisecond
-	lastBackoff  = 30 * time.Second
-	// healthy is how long a connection must have lived for the waits to begin anew.
-	healthy = time.Second
-	// mostAtOnce bounds the packets that are taken without looking up.
-	mostAtOnce = 256
-)
+// mostAtOnce bounds the packets that are taken without looking up.
+const mostAtOnce = 256
 
 var errForgotten = errors.New("broker has forgotten our session")
 
@@ -76,7 +68,11 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
 		in.doubt()
 	}
 	g, inner := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.stay(inner) })
+	g.Go(func() error {
+		return link.Keep(inner, r.cfg.URL, r.log, s.run, func(why error) error {
+			return d.hear(inner, func() { w.lost(why.Error(), time.Now()) })
+		})
+	})
 	g.Go(func() error { return d.tick(inner) })
 	g.Go(func() error { return d.acks.follow(inner, log) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
@@ -91,33 +87,6 @@ type session struct {
 
 	cfg   *Config
 	watch *watch // of the desk, under its lock
-}
-
-// stay keeps a connection until ctx ends.
-func (s *session) stay(ctx context.Context) error {
-	wait := firstBackoff
-	for {
-		began := time.Now()
-		why := s.run(ctx)
-		if broken, ok := errors.AsType[logError](why); ok {
-			return broken.error
-		}
-		if time.Since(began) > healthy {
-			wait = firstBackoff
-		}
-		if ctx.Err() == nil {
-			s.log.Warn("broker connection ended", "url", s.cfg.URL, "error", why, "retry_in", wait)
-			if err := s.hear(ctx, func() { s.watch.lost(why.Error(), time.Now()) }); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, lastBackoff)
-	}
 }
 
 // run is one connection, from handshake to loss.

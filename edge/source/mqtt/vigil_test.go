@@ -140,15 +140,15 @@ func TestWatch_Words(t *testing.T) {
 	none := testIntake(t, nil)
 	none.cfg.Heartbeat = Heartbeat{Every: none.cfg.Heartbeat.Every}
 	counted := testIntake(t, nil)
-	counted.counters = counters{messages: 9, unknown: 3, foreign: 2, retained: 1}
+	counted.counters = counters{messages: 9, unknown: 3, foreign: 2, retained: 1, skipped: 5}
 	for want, got := range map[string]string{
 		"":                                  say(testIntake(t, nil), time.Hour),
 		"connected":                         say(testIntake(t, nil), time.Second, up...),
 		"not connected: connection refused": say(testIntake(t, nil), time.Hour, append(up, func(w *watch) { w.lost("connection refused", began) })...),
-		"connected, but nothing more is proven: no heartbeat on plant/line3/heartbeat":                     say(testIntake(t, nil), time.Minute, up...),
-		"connected, but nothing more is proven: line3.filler.speed was not heard yet":                      say(watched(t, nil), 4*time.Minute, up...),
-		"connected, heard, but unproven: no heartbeat or max_silence declared":                             say(none, time.Second, up...),
-		"connected; left out: 3 values of unknown keys, 2 messages of foreign topics, 1 retained messages": say(counted, time.Second, up...),
+		"connected, but nothing more is proven: no heartbeat on plant/line3/heartbeat":                                                     say(testIntake(t, nil), time.Minute, up...),
+		"connected, but nothing more is proven: line3.filler.speed was not heard yet":                                                      say(watched(t, nil), 4*time.Minute, up...),
+		"connected, heard, but unproven: no heartbeat or max_silence declared":                                                             say(none, time.Second, up...),
+		"connected; left out: 3 values of unknown keys, 5 values by a condition (when), 2 messages of foreign topics, 1 retained messages": say(counted, time.Second, up...),
 	} {
 		if got != want {
 			t.Errorf("it says %q, want %q", got, want)

@@ -98,8 +98,9 @@ func (w *watch) unproven(now time.Time) string {
 
 // leftOut names what was missing, and what was heard and not stored.
 func (c counters) leftOut() string {
-	if c.missing > 0 {
-		return fmt.Sprintf("; %d messages never came, by their numbers", c.missing) + counters{unreadable: c.unreadable, unknown: c.unknown, foreign: c.foreign, retained: c.retained}.leftOut()
+	if n := c.missing; n > 0 {
+		c.missing = 0
+		return fmt.Sprintf("; %d messages never came, by their numbers", n) + c.leftOut()
 	}
 	var out []string
 	for _, x := range []struct {
@@ -108,6 +109,7 @@ func (c counters) leftOut() string {
 	}{
 		{c.unreadable, "unreadable values"},
 		{c.unknown, "values of unknown keys"},
+		{c.skipped, "values by a condition (when)"},
 		{c.foreign, "messages of foreign topics"},
 		{c.retained, "retained messages"},
 	} {

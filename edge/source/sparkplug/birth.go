@@ -121,10 +121,10 @@ func (h *host) define(n *node, u, was *unit, p *payload.Payload, st stamp) {
 		name := string(m.Name)
 		switch {
 		case name == "":
-			h.refuseMetric(&c, name, errNoName)
+			h.refuseMetric(&c, name, m, errNoName)
 			continue
 		case u.metrics[name] != nil:
-			h.refuseMetric(&c, name, errTwice)
+			h.refuseMetric(&c, name, m, errTwice)
 			continue
 		}
 		x := h.declare(n, u, name, m)
@@ -259,6 +259,7 @@ func (h *host) nodeDeath(n *node, p *payload.Payload, now moment) {
 	bd, hasBd := session(p)
 	if n.phase == unborn || n.phase == dead || hasBd != n.hasBd || bd != n.bd {
 		h.counters.deaths++
+		h.trace.say("the death of no connection that was heard to be born: nothing changes")
 		return
 	}
 	if n.phase == live && len(n.held) > 0 {
@@ -277,6 +278,7 @@ func (h *host) nodeDeath(n *node, p *payload.Payload, now moment) {
 func (h *host) deviceDeath(n *node, x held, st stamp) {
 	u := n.devices[x.topic.device]
 	if u == nil || u.dead {
+		h.trace.say("the death of a device that was not heard to be born: nothing changes")
 		return
 	}
 	u.dead, u.born, u.waiting = true, false, time.Time{}
@@ -320,6 +322,7 @@ func (h *host) darken(s *signal, at mesh.Nanos, status mesh.Status, flags uint32
 		at = max(at, s.time+1)
 	}
 	s.dark, s.time = true, at
+	h.trace.darken(status)
 	h.sealer.Add(mesh.Sample{Signal: s.row.ID, Time: at, Agent: now.plant, Status: status, Flags: flags})
 	h.counters.samples++
 	h.waiting = true

@@ -41,11 +41,13 @@ type broker struct {
 	t        *testing.T
 	listener net.Listener
 	conns    chan *line
+	denies   string // a filter that nobody may subscribe to
 }
 
 // line is one connection to it.
 type line struct {
 	t    *testing.T
+	b    *broker
 	conn net.Conn
 	in   chan packet // closed when the connection ended
 }
@@ -64,7 +66,7 @@ func newBroker(t *testing.T) *broker {
 			if err != nil {
 				return
 			}
-			w := &line{t: t, conn: c, in: make(chan packet, 4096)}
+			w := &line{t: t, b: b, conn: c, in: make(chan packet, 4096)}
 			served.Go(w.serve)
 			b.conns <- w
 		}
@@ -109,8 +111,15 @@ func (w *line) serve() {
 		case p.kind == kindConnect:
 			answer = []byte{0x20, 3, 0, 0, 0}
 		case p.kind == kindSubscribe:
-			n := len(filtersOf(p.body))
-			answer = append([]byte{0x90, byte(3 + n), p.body[0], p.body[1], 0}, slices.Repeat([]byte{1}, n)...)
+			filters := filtersOf(p.body)
+			answer = []byte{0x90, byte(3 + len(filters)), p.body[0], p.body[1], 0}
+			for _, f := range filters {
+				granted := byte(1)
+				if f == w.b.denies {
+					granted = 0x87 // not authorized
+				}
+				answer = append(answer, granted)
+			}
 		case p.kind == kindPublish && p.flags>>1&3 == 1:
 			_, id, _ := published(p)
 			answer = []byte{0x40, 2, byte(id >> 8), byte(id)}

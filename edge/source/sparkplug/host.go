@@ -83,6 +83,7 @@ type host struct {
 	urgent   bool
 	bad      refusals
 	counters counters
+	trace    *trace // nil: nobody looks
 }
 
 // counters of one reader since its start.
@@ -183,6 +184,7 @@ func (h *host) unheard(now mesh.Nanos, why string) {
 // take takes one message.
 func (h *host) take(m message, now moment) {
 	h.counters.messages++
+	h.trace.turn(h.counters.messages)
 	h.heard, h.waiting = now.plant, true // a sequence number went on, whatever came of it
 	fault.Point("source.received")
 	t, ok := parseTopic(h.cfg.Namespace, m.topic)
@@ -191,8 +193,10 @@ func (h *host) take(m message, now moment) {
 		h.refuse(errTopic, m.topic, m.payload, now.plant, 1)
 	case m.retained: // data must not be: said before we listened, perhaps long ago, perhaps never true
 		h.counters.retained++
+		h.trace.say("retained: said before we listened, so the agent leaves it out")
 	case t.kind == ncmd || t.kind == dcmd:
 		h.counters.commands++
+		h.trace.say("a command of another host to the node: it is no value")
 	case !h.cfg.allows(t.group, t.node):
 		h.counters.foreign++
 		h.refuse(errForeign, m.topic, m.payload, now.plant, 1)
@@ -238,7 +242,7 @@ func (h *host) hear(n *node, t topic, m message, now moment) {
 	case ndeath:
 		h.nodeDeath(n, p, now)
 	default:
-		h.sequenced(n, held{topic: t, payload: m.payload, at: now, time: h.stamp(p, now).time, seq: byte(p.Seq), metrics: len(p.Metrics)}, p)
+		h.sequenced(n, held{topic: t, payload: m.payload, at: now, time: h.stamp(p, now).time, seq: byte(p.Seq), metrics: len(p.Metrics), nth: h.counters.messages}, p)
 	}
 }
 
@@ -258,8 +262,14 @@ func (h *host) decode(m *message) (*payload.Payload, error) {
 	return p, err
 }
 
-// refuse notes what could not be taken, for the window's voids.
+// refuse refuses a message.
 func (h *host) refuse(err error, topic string, payload []byte, at mesh.Nanos, count int) {
+	h.trace.refuse(err)
+	h.note(err, topic, payload, at, count)
+}
+
+// note notes what could not be taken, for the window's voids.
+func (h *host) note(err error, topic string, payload []byte, at mesh.Nanos, count int) {
 	h.counters.unreadable += uint64(count)
 	h.waiting = true
 	h.bad.add(err.Error(), topic, payload, mesh.Part{Source: h.cfg.ID, Times: mesh.Span{From: at, To: at}, Count: uint64(count)})

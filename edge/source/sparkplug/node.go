@@ -93,6 +93,7 @@ type held struct {
 	conn    uint64 // of ours, on which it came
 	metrics int
 	gap     mesh.Nanos // time of the message after which others were missed, before this one; 0: none were
+	nth     uint64     // of all messages of this run
 }
 
 // debt is what was not heard of a node that keeps it: until it has said that, no more

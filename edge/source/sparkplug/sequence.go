@@ -34,6 +34,7 @@ func (h *host) sequenced(n *node, x held, p *payload.Payload) {
 		h.catchUp(n, x.at)
 	case x.seq == n.seq && hash(x.payload) == n.hash: // by two subscriptions, or over a bridge
 		h.counters.again++
+		h.trace.say("the same message once more: dropped")
 	case ahead >= paced/2 && n.took(x.seq): // it was given up, and came all the same
 		h.counters.late++
 		st := h.stamp(p, x.at)
@@ -99,6 +100,7 @@ func (h *host) hold(n *node, x held) {
 	if len(n.held) == 0 {
 		n.since = x.at.machine
 	}
+	h.trace.say("it came before one that is missing, and waits for that (reorder_timeout)")
 	x.payload = bytes.Clone(x.payload)
 	n.held = append(n.held, x)
 	h.held += len(x.payload)
@@ -137,9 +139,11 @@ func (h *host) catchUp(n *node, now moment) {
 
 // again reads a message that was held: it could be read before.
 func (h *host) again(n *node, x held, take func(*node, held, *payload.Payload)) {
+	at := h.trace.turn(x.nth)
 	if p, err := h.redo.Decode(x.payload); err == nil {
 		take(n, x, p)
 	}
+	h.trace.turn(at)
 }
 
 // expire gives up what is missing before what is held, and takes that.
@@ -152,7 +156,9 @@ func (h *host) expire(n *node, now moment) {
 			}
 		}
 		missing := int(first.seq - n.seq - 1)
+		at := h.trace.turn(first.nth)
 		h.gap(n, mesh.Span{From: n.last, To: first.time}, missing, fmt.Sprintf("%d of its messages did not come (sequence numbers %d to %d): they are sent with QoS 0, which promises nothing", missing, n.seq+1, first.seq-1), now)
+		h.trace.turn(at)
 		for s := n.seq + 1; s != first.seq; s++ {
 			n.lose(s)
 		}
@@ -168,6 +174,7 @@ func (h *host) gap(n *node, span mesh.Span, missing int, why string, now moment)
 	n.tail.broken = true
 	h.counters.gaps++
 	h.counters.missing += uint64(missing)
+	h.trace.say("%s: %s", n.id(), why)
 	if h.owes(n, debt{from: span.From, to: span.To, missing: missing, why: why, since: now.machine}) {
 		return
 	}
@@ -301,7 +308,10 @@ func (h *host) dim(after mesh.Nanos, now moment) {
 // refuseOf refuses all metrics of a message.
 func (h *host) refuseOf(n *node, x held, err error) {
 	h.counters.unnamed += uint64(x.metrics)
+	at := h.trace.turn(x.nth)
+	h.trace.unnamed(x, err)
 	h.refuse(err, n.id()+" "+x.topic.device, x.payload, x.at.plant, max(1, x.metrics))
+	h.trace.turn(at)
 }
 
 // Patience with a node that was not heard since our connection came back: some of its

@@ -22,12 +22,6 @@ import (
 )
 
 const (
-	// Waits between two tries to connect: soon first, because a broker that
-	// restarts is back in moments; never so often that it is a burden.
-	firstBackoff = 100 * time.Millisecond
-	lastBackoff  = 30 * time.Second
-	// healthy is how long a connection must have lived for the waits to begin anew.
-	healthy = time.Second
 	// lastWord is how long a broker may take to end a connection we said goodbye on.
 	lastWord = time.Second
 	// mostAtOnce bounds the packets that are taken before the clock is looked at.
@@ -87,7 +81,11 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
 	}
 	d := &desk{r: r, out: log, h: h, watch: newWatch(h, time.Now())}
 	g, inner := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.stay(inner) })
+	g.Go(func() error {
+		return link.Keep(inner, r.cfg.URL, r.log, d.session, func(why error) error {
+			return d.hear(inner, func(now moment) { d.lost(why.Error(), now) })
+		})
+	})
 	g.Go(func() error { return d.tick(inner) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return err
@@ -95,39 +93,7 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
 	return nil
 }
 
-// logError marks what ends the run: the log is no more.
-type logError struct{ error }
-
-func (e logError) Unwrap() error { return e.error }
-
 func (d *desk) moment() moment { return moment{d.r.now(), time.Now()} }
-
-// stay keeps a connection until ctx ends.
-func (d *desk) stay(ctx context.Context) error {
-	wait := firstBackoff
-	for {
-		began := time.Now()
-		why := d.session(ctx)
-		if broken, ok := errors.AsType[logError](why); ok {
-			return broken.error
-		}
-		if time.Since(began) > healthy {
-			wait = firstBackoff
-		}
-		if ctx.Err() == nil {
-			d.r.log.Warn("broker connection ended", "url", d.r.cfg.URL, "error", why, "retry_in", wait)
-			if err := d.hear(ctx, func(now moment) { d.lost(why.Error(), now) }); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, lastBackoff)
-	}
-}
 
 func (d *desk) lost(why string, now moment) {
 	d.link = nil
@@ -317,10 +283,7 @@ func (d *desk) tick(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if err := d.hear(ctx, d.due); err != nil {
-			if broken, ok := errors.AsType[logError](err); ok {
-				return broken.error
-			}
-			return err
+			return link.Ended(err)
 		}
 	}
 }
@@ -332,7 +295,8 @@ func (d *desk) due(now moment) {
 }
 
 // look tells how it goes, has a broker that stays away written down, and makes an
-// offer where one is due. It runs with the lock held.
+// offer where one is due. It runs with the lock held. Its errors are final: the log is
+// no more.
 func (d *desk) look(ctx context.Context) error {
 	now := d.moment()
 	if d.watch.due(now.machine) {
@@ -349,10 +313,10 @@ func (d *desk) look(ctx context.Context) error {
 	}
 	o, err := d.h.seal()
 	if err != nil {
-		return logError{err}
+		return link.FinalError{Err: err}
 	}
 	if _, err := d.out.Append(ctx, o); err != nil {
-		return logError{err}
+		return link.FinalError{Err: err}
 	}
 	return nil
 }

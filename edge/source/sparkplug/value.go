@@ -100,7 +100,7 @@ func (h *host) data(n *node, x held, p *payload.Payload, st stamp) {
 			continue
 		}
 		h.counters.unnamed++
-		h.refuseMetric(&c, called(m), errUnnamed)
+		h.refuseMetric(&c, called(m), m, errUnnamed)
 		h.ask(n, x.at)
 	}
 }
@@ -124,13 +124,19 @@ func (h *host) find(n *node, u *unit, m *payload.Metric) *metric {
 	return nil
 }
 
-// refuseMetric notes one metric that could not be taken.
-func (h *host) refuseMetric(c *carrier, name string, err error) {
+// refuseMetric refuses one metric: it has no signal.
+func (h *host) refuseMetric(c *carrier, name string, m *payload.Metric, err error) {
+	h.trace.metric(c, name, m, err)
+	h.noteMetric(c, name, err)
+}
+
+// noteMetric notes one metric whose value could not be taken.
+func (h *host) noteMetric(c *carrier, name string, err error) {
 	at := c.stamp.time
 	if source.Suspect(at, c.stamp.at.plant) {
 		at = c.stamp.at.plant
 	}
-	h.refuse(err, place(c.node.group, c.node.name, c.unit.device, name), nil, at, 1)
+	h.note(err, place(c.node.group, c.node.name, c.unit.device, name), nil, at, 1)
 }
 
 // sample makes a sample of a metric. One whose value can't be taken has none, and a
@@ -138,24 +144,27 @@ func (h *host) refuseMetric(c *carrier, name string, err error) {
 func (h *host) sample(x *metric, m *payload.Metric, c *carrier) {
 	switch {
 	case x.quiet:
+		h.trace.leave(c, x, m, errQuiet)
 		return
 	case m.Transient: // not meant to be kept
 		h.counters.transient++
+		h.trace.leave(c, x, m, errTransient)
 		return
 	case x.of == payload.TemplateType:
 		h.members(x, m, c)
 		return
 	case x.sig == nil:
-		h.refuseMetric(c, x.name, x.why)
+		h.refuseMetric(c, x.name, m, x.why)
 		return
 	}
 	s := mesh.Sample{Signal: x.sig.row.ID, Agent: c.stamp.at.plant, Flags: c.flags, Status: quality(m)}
 	date(&s, m, c)
+	var fault error
 	if m.Null {
 		s.Status = mesh.StatusBadNoData
 	} else if v, err := h.value(x, m); err != nil {
-		h.refuseMetric(c, x.name, err)
-		s.Status = statusOf(err)
+		h.noteMetric(c, x.name, err)
+		s.Status, fault = statusOf(err), err
 	} else {
 		s.Value = v
 	}
@@ -167,6 +176,9 @@ func (h *host) sample(x *metric, m *payload.Metric, c *carrier) {
 	}
 	h.sealer.Add(s)
 	h.counters.samples++
+	if h.trace != nil {
+		h.trace.sample(c, x, m, s, fault)
+	}
 	if h.lit != nil && current {
 		h.lit[x.sig] = max(h.lit[x.sig], s.Time)
 	}
@@ -212,7 +224,7 @@ func (h *host) members(x *metric, m *payload.Metric, c *carrier) {
 			h.sample(child, &none, c)
 		}
 		if len(x.members) == 0 && !m.Null {
-			h.refuseMetric(c, x.name, errNoMembers)
+			h.refuseMetric(c, x.name, m, errNoMembers)
 		}
 		return
 	}
@@ -236,7 +248,7 @@ func (h *host) member(x *metric, m *payload.Metric, child payload.Metric, c *car
 	found := x.members[string(child.Name)]
 	if found == nil {
 		h.counters.unnamed++
-		h.refuseMetric(c, x.name+"/"+string(child.Name), errUnnamed)
+		h.refuseMetric(c, x.name+"/"+string(child.Name), &child, errUnnamed)
 		h.ask(c.node, c.stamp.at)
 		return
 	}

@@ -34,6 +34,11 @@ type Config struct {
 	Devices    []Device    `yaml:"devices"`     // who may call
 	MaxClients int         `yaml:"max_clients"` // connections at a time; default 100
 	MaxPacket  strict.Size `yaml:"max_packet"`  // a connection that sends a larger packet is ended; 1KiB to 64MiB, default 1MiB
+
+	// Passing is a listener that nothing is told to and that is gone soon: a device that
+	// asks for a session which lasts is told to come later. It would learn that its
+	// session is gone, and drop what it holds for whoever has it (MQTT 5, 3.2.2.1.1).
+	Passing bool `yaml:"-"`
 }
 
 // Device is one user of the listener.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -68,25 +69,63 @@ func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	user := h.user(cl, pk)
 	id := cl.ID
 	if user == "" || len(id) > maxClientID {
-		h.refuse()
+		h.refuse(cl.Net.Remote, h.stranger(pk, len(id)))
 		h.s.log.Warn("a device was refused", "remote", cl.Net.Remote, "user_known", user != "", "client_id_bytes", len(id))
 		return false
 	}
+	if h.s.cfg.Passing && lasts(cl) {
+		h.refuse(user, lasting)
+		_ = h.s.mqtt.SendConnack(cl, packets.ErrServerUnavailable, false, nil) // else it sees the connection end
+		cl.Stop(packets.ErrServerUnavailable)
+		return false
+	}
+	if why := h.admit(cl, user); why != "" {
+		h.refuse(user, why)
+		h.s.log.Warn("a device was refused", "remote", cl.Net.Remote, "user", user, "why", why)
+		return false
+	}
+	return true
+}
+
+// lasting is why a device is not taken by who is gone soon.
+const lasting = "it asks for a session that lasts (clean session off, or a session expiry), and would drop what it holds for the agent when it hears that nobody has that session here: it was told to come later"
+
+// lasts reports whether a device asks for a session that lasts longer than its connection.
+func lasts(cl *mochi.Client) bool {
+	if cl.Properties.ProtocolVersion < 5 {
+		return !cl.Properties.Clean
+	}
+	return !cl.Properties.Clean || cl.Properties.Props.SessionExpiryInterval > 0
+}
+
+// admit notes a client of a user, or gives the reason why not.
+func (h *hook) admit(cl *mochi.Client, user string) (why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if owner, ok := h.owner(id); ok && owner != user {
-		h.refused++
-		h.s.log.Warn("a device was refused: its client id is another user's", "remote", cl.Net.Remote, "user", user)
-		return false
+	owner, ok := h.owner(cl.ID)
+	switch {
+	case ok && owner != user:
+		return "its client id is another user's"
+	case !ok && h.owned(user) >= mostPerUser:
+		return fmt.Sprintf("it has %d client ids already, as many as one user may have", mostPerUser)
 	}
-	if _, ok := h.owner(id); !ok && h.owned(user) >= mostPerUser {
-		h.refused++
-		h.s.log.Warn("a device was refused: too many client ids of one user", "user", user, "most", mostPerUser)
-		return false
+	h.owners[cl.ID] = user
+	h.clients[cl] = &Client{ID: cl.ID, User: user, c: cl, twice: map[uint16]bool{}}
+	return ""
+}
+
+// stranger says why nobody knows who calls.
+func (h *hook) stranger(pk packets.Packet, id int) string {
+	said := string(pk.Connect.Username)
+	switch {
+	case id > maxClientID:
+		return fmt.Sprintf("a client id of %d bytes, at most %d are taken", id, maxClientID)
+	case said == "":
+		return "it says no user, and shows no certificate that devices names"
+	case h.s.devices[said] == nil:
+		return fmt.Sprintf("user %.100q is none of devices", said)
 	}
-	h.owners[id] = user
-	h.clients[cl] = &Client{ID: id, User: user, c: cl, twice: map[uint16]bool{}}
-	return true
+	return fmt.Sprintf("user %.100q says another password than its password_file, or shows no certificate of that name", said)
 }
 
 // user is who calls; empty: nobody we know.
@@ -142,9 +181,23 @@ func (h *hook) owned(user string) (n int) {
 func (h *hook) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
 	ok := write && h.may(cl, topic)
 	if !ok {
-		h.refuse()
+		h.deny(cl, topic, write)
 	}
-	return ok
+	// Who is gone soon does not even say no to a message: the device would drop it, and
+	// the file that is tested may be what is wrong. OnPublish leaves it.
+	return ok || write && h.s.cfg.Passing
+}
+
+// deny refuses a topic.
+func (h *hook) deny(cl *mochi.Client, topic string, write bool) {
+	who, why := cl.Net.Remote, fmt.Sprintf("it may not publish on %.200q: publish of its device names no such topic", topic)
+	if c := h.client(cl); c != nil {
+		who = c.User
+	}
+	if !write {
+		why = fmt.Sprintf("it wants to hear %.200q: nothing is published here", topic)
+	}
+	h.refuse(who, why)
 }
 
 func (h *hook) may(cl *mochi.Client, topic string) bool {
@@ -229,7 +282,7 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 // nothing: Ack does, when the message is stored.
 func (h *hook) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	c := h.client(cl)
-	if c == nil {
+	if c == nil || h.s.cfg.Passing && !h.may(cl, pk.TopicName) {
 		return pk, packets.ErrRejectPacket
 	}
 	if pk.FixedHeader.Qos == 2 {
@@ -253,10 +306,14 @@ func (h *hook) OnWill(cl *mochi.Client, will mochi.Will) (mochi.Will, error) {
 	return will, nil
 }
 
-func (h *hook) refuse() {
+// refuse counts who is refused, and tells a witness.
+func (h *hook) refuse(who, why string) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.refused++
+	h.mu.Unlock()
+	if w, ok := h.s.taker.(Witness); ok {
+		w.Refused(who, why)
+	}
 }
 
 // hangUp ends all connections.

@@ -50,6 +50,12 @@ type Taker interface {
 	Count(connected int, fresh bool)
 }
 
+// Witness may be implemented by a Taker: it is told of each caller, and of each message,
+// that is refused, and why. Safe for concurrent use.
+type Witness interface {
+	Refused(who, why string)
+}
+
 // Server listens. Run is called once; what it starts ends with it.
 type Server struct {
 	cfg      Config
@@ -170,7 +176,7 @@ func (s *Server) Run(ctx context.Context) error {
 			select {
 			case s.slots <- struct{}{}:
 			default: // max_clients are here
-				s.hook.refuse()
+				s.hook.refuse(c.RemoteAddr().String(), "as many as max_clients are connected")
 				_ = c.Close() // it was never taken
 				continue
 			}
@@ -199,6 +205,7 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 		t := tls.Server(c, s.tls)
 		if err := t.HandshakeContext(ctx); err != nil {
 			s.log.Debug("tls handshake failed", "remote", c.RemoteAddr().String(), "error", err)
+			s.tell(ctx, c.RemoteAddr().String(), fmt.Sprintf("TLS: %v", err))
 			_ = c.Close()
 			return
 		}
@@ -210,8 +217,19 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 	g := &caller{guard: newGuard(c, int(s.cfg.MaxPacket)), name: name}
 	if err := s.mqtt.EstablishConnection("devices", g); err != nil {
 		s.log.Debug("device connection ended", "remote", c.RemoteAddr().String(), "error", err)
+		if errors.Is(err, errGuard) {
+			s.tell(ctx, c.RemoteAddr().String(), err.Error())
+		}
 	}
 	_ = c.Close() // in any case
+}
+
+// tell tells a witness, if there is one, why somebody was refused. What ends with the
+// server was not.
+func (s *Server) tell(ctx context.Context, who, why string) {
+	if w, ok := s.taker.(Witness); ok && ctx.Err() == nil {
+		w.Refused(who, why)
+	}
 }
 
 // caller is a connection with the name its certificate has.

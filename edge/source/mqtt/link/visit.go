@@ -1,4 +1,4 @@
-package mqtt
+package link
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/proto/mesh"
 )
 
@@ -27,6 +26,10 @@ type Stay struct {
 	Within   time.Duration // of the connection
 	Bytes    int           // of all payloads
 	Retained bool          // what the broker keeps counts, too
+	// Counts says whether a message is one of those; nil: each is. What is none is left out.
+	Counts func(topic []byte) bool
+	// Open is told where devices can call, by who listens for them; nil: nobody asks.
+	Open func(address string)
 }
 
 // VisitError is a broker that could not be heard.
@@ -40,11 +43,12 @@ func (e *VisitError) Unwrap() error { return e.Err }
 
 // Visit hears what a broker says, beside whoever else does: under a name of its own, in
 // a session that ends with it, with QoS 0, so that nothing is kept or held up for it. It
-// gives what came until enough did or the time was over; now is the plant clock.
-func Visit(ctx context.Context, cfg *link.Config, filters []string, stay Stay, now func() mesh.Nanos) (all []Heard, err error) {
+// publishes nothing. It gives what came until enough did or the time was over; now is the
+// plant clock.
+func Visit(ctx context.Context, cfg *Config, filters []string, stay Stay, now func() mesh.Nanos) (all []Heard, err error) {
 	name := make([]byte, 8)
 	_, _ = rand.Read(name) // never fails
-	l, _, err := link.Dial(ctx, cfg, link.Hello{ClientID: "plantmesh-test-" + hex.EncodeToString(name), CleanStart: true})
+	l, _, err := Dial(ctx, cfg, Hello{ClientID: "plantmesh-test-" + hex.EncodeToString(name), CleanStart: true})
 	if err != nil {
 		return nil, &VisitError{cfg.URL, err}
 	}
@@ -52,14 +56,14 @@ func Visit(ctx context.Context, cfg *link.Config, filters []string, stay Stay, n
 	within, cancel := context.WithTimeout(ctx, stay.Within)
 	defer cancel()
 	defer context.AfterFunc(within, l.Close)()
-	var subs []link.Subscription
+	var subs []Subscription
 	for _, f := range filters {
-		subs = append(subs, link.Subscription{Filter: f, Retained: stay.Retained})
+		subs = append(subs, Subscription{Filter: f, Retained: stay.Retained})
 	}
 	if err := l.Subscribe(subs...); err != nil {
 		return nil, &VisitError{cfg.URL, err}
 	}
-	for p, size := (link.Packet{}), 0; len(all) < stay.Messages && size < stay.Bytes; {
+	for p, size := (Packet{}), 0; len(all) < stay.Messages && size < stay.Bytes; {
 		kind, err := l.Next(&p)
 		switch {
 		case ctx.Err() != nil:
@@ -68,7 +72,7 @@ func Visit(ctx context.Context, cfg *link.Config, filters []string, stay Stay, n
 			return all, nil
 		case err != nil:
 			return all, &VisitError{cfg.URL, err}
-		case kind == link.Published:
+		case kind == Published && (stay.Counts == nil || stay.Counts(p.Topic)):
 			size += len(p.Payload)
 			all = append(all, Heard{string(p.Topic), bytes.Clone(p.Payload), now(), p.Retained, p.TooLarge})
 		}
