@@ -62,7 +62,7 @@ func (h *hub) newCanary() (*canary, error) {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
 	return &canary{
-		every: time.Duration(h.cfg.Watch.Canary), came: h.ingest.Canary, full: ingest.Full, up: h.conn.IsConnected,
+		every: time.Duration(h.cfg.Watch.Canary), came: h.came, full: ingest.Full, up: h.connected,
 		renew: h.ingest.Renew, writable: h.tryStore, counts: h.counts, log: h.log,
 		publish: func(ctx context.Context, said string) error {
 			_, err := js.Publish(ctx, subject.Canary, []byte(said), jetstream.WithRetryAttempts(0))

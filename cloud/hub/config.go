@@ -9,6 +9,7 @@ import (
 
 	"plantmesh/cloud/product"
 	"plantmesh/proto/strict"
+	"plantmesh/proto/systemd"
 )
 
 // Config is hub.yaml. Its comments are the manual; zero fields mean the
@@ -32,6 +33,9 @@ type Config struct {
 	Watch WatchConfig `yaml:"watch"`
 	// PlantClock is the plant clock's file in a demo; empty: the wall clock.
 	PlantClock string `yaml:"plant_clock"`
+
+	// Manager is told how the hub is; zero: nobody is.
+	Manager systemd.Manager `yaml:"-"`
 }
 
 // NATSConfig is the embedded NATS server.

@@ -83,6 +83,8 @@ func Agents(cfg Config) ([]registry.Agent, error) {
 
 // hub is everything that was opened.
 type hub struct {
+	loops
+
 	cfg    Config
 	log    *slog.Logger
 	reg    *registry.Registry
@@ -150,13 +152,14 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	log.Info("hub is up", "page", "http://"+l.Addr().String(), "nats", cfg.NATS.Listen, "site", h.site.Name)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.ingest.Run(gctx, h.conn) })
-	g.Go(func() error { return h.set.Run(gctx, h.store.Changed) })
+	g.Go(func() error { return h.set.Run(gctx, h.changed) })
 	g.Go(func() error { return h.revoke(gctx) })
 	g.Go(func() error { return h.keeper.run(gctx) })
 	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
 	g.Go(func() error { return web.Watch(gctx) })
 	g.Go(func() error { return h.canary.run(gctx) })
-	g.Go(func() error { return watch(gctx, h.unwell, h.writable, time.Duration(cfg.NATS.CheckEvery)) })
+	g.Go(func() error { return watch(gctx, h.looked, h.writable, time.Duration(cfg.NATS.CheckEvery)) })
+	g.Go(func() error { return h.manage(ctx, gctx) })
 	g.Go(func() error {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http: %w", err)

@@ -28,6 +28,7 @@ import (
 	"plantmesh/edge/source"
 	"plantmesh/edge/status"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/systemd"
 	"plantmesh/proto/wire"
 )
 
@@ -68,12 +69,17 @@ type agent struct {
 	// undeclared: the log has no room to say which rules are active now. It
 	// belongs to keep.
 	undeclared bool
+	// What must turn for the agent to do its work, whatever the hub and the devices do.
+	sending, judging, keeping systemd.Loop
 }
 
 // Run runs the agent until ctx ends. self is the path of this program, which
 // is started again as a worker for each source.
 func Run(ctx context.Context, cfg Config, self string, log *slog.Logger) (err error) {
-	a := &agent{cfg: cfg, self: self, log: log, began: time.Now()}
+	a := &agent{
+		cfg: cfg, self: self, log: log, began: time.Now(),
+		sending: systemd.Loop{Name: "sending"}, judging: systemd.Loop{Name: "judging"}, keeping: systemd.Loop{Name: "keeping"},
+	}
 	defer func() { err = errors.Join(err, a.close()) }()
 	if err := a.open(ctx); err != nil {
 		return err
@@ -88,11 +94,44 @@ func Run(ctx context.Context, cfg Config, self string, log *slog.Logger) (err er
 	g.Go(func() error { return a.judgeOn(gctx) })
 	g.Go(func() error { return a.keep(gctx) })
 	g.Go(func() error { return a.answer(gctx) })
+	g.Go(func() error { return a.manage(gctx) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return err
 	}
 	log.Info("agent is down")
 	return nil
+}
+
+// manage tells the service manager how the agent is. It is ready before it has seen
+// the hub: a gateway collects without one. One that hears nothing, or whose manager
+// is not there, works all the same.
+func (a *agent) manage(ctx context.Context) error {
+	m := &a.cfg.Manager
+	if err := m.Ready(fmt.Sprintf("agent %s at %s, %d sources", a.cfg.Agent, a.cfg.Site, len(a.sources))); err != nil {
+		a.log.Warn("the service manager doesn't know that the agent is up", "err", err)
+	}
+	slowest := max(keepEvery, time.Duration(a.cfg.Hub.Timeout)) // a message waits so long for the hub
+	if err := m.Watch(ctx, slowest, a.log, &a.sending, &a.judging, &a.keeping); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	if err := m.Stopping(); err != nil {
+		a.log.Warn("the service manager doesn't know that the agent ends", "err", err)
+	}
+	return nil
+}
+
+// turning is the log as sending reads it: each look for news is a turn of that loop.
+type turning struct {
+	*buffer.Buffer
+
+	loop *systemd.Loop
+}
+
+// Changed implements forward.Queue.
+func (t turning) Changed() <-chan struct{} {
+	t.loop.Turn()
+	return t.Buffer.Changed()
 }
 
 func (a *agent) open(ctx context.Context) (err error) {
@@ -127,7 +166,7 @@ func (a *agent) open(ctx context.Context) (err error) {
 	}
 	sending := a.cfg.Forward
 	sending.Quarantine = a.buffer.Quarantine
-	a.forward = forward.New(sending, a.buffer, a.link, a.judge.Verdict, time.Now, a.log)
+	a.forward = forward.New(sending, turning{a.buffer, &a.sending}, a.link, a.judge.Verdict, time.Now, a.log)
 	for _, s := range a.cfg.Sources {
 		orders, err := a.orders(s)
 		if err != nil {
@@ -173,8 +212,10 @@ func Declare(ctx context.Context, rules *quality.Rules, log JudgeLog, now mesh.N
 
 // judgeOn judges right after commit, whether the hub is there or not.
 func (a *agent) judgeOn(ctx context.Context) error {
-	failed := ""
-	for {
+	quiet := time.NewTicker(keepEvery) // turns it where nothing comes
+	defer quiet.Stop()
+	for failed := ""; ; {
+		a.judging.Turn()
 		changed := a.buffer.Changed()
 		worked, err := a.judge.Catch()
 		if err != nil && err.Error() != failed {
@@ -188,6 +229,7 @@ func (a *agent) judgeOn(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-quiet.C:
 		}
 	}
 }
@@ -210,6 +252,8 @@ func (a *agent) keep(ctx context.Context) error {
 		if err := a.judge.Keep(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("the rules' state is kept later", "err", err)
 		}
+		a.buffer.Stats() // waits where the log hangs
+		a.keeping.Turn()
 	}
 }
 

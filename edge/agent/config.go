@@ -20,6 +20,7 @@ import (
 	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/sparkplug"
 	"plantmesh/proto/strict"
+	"plantmesh/proto/systemd"
 )
 
 // Config is edge.yaml. Its comments are the manual; zero fields mean the
@@ -53,6 +54,9 @@ type Config struct {
 	Sources []SourceFile   `yaml:"-"`
 	Rules   *quality.Rules `yaml:"-"`
 
+	// Manager is told how the agent is; zero: nobody is.
+	Manager systemd.Manager `yaml:"-"`
+
 	doc    *strict.Doc
 	path   string
 	faults []partFault
@@ -62,7 +66,8 @@ type Config struct {
 type HubConfig struct {
 	// URL is nats://host:port.
 	URL string `yaml:"url"`
-	// Key is the file of this agent's key, made by `plantmesh-edge keygen`.
+	// Key is the file of this agent's key, made by `plantmesh-edge keygen`; cred:NAME
+	// is a credential of the service, see credential.go.
 	Key string `yaml:"key"`
 	// Token is the file of the hub's signed answer to that key.
 	Token string `yaml:"token"`
@@ -260,9 +265,7 @@ func (s *SourceFile) files(section, base string, named map[string]*string) error
 		if *path == "" {
 			continue
 		}
-		if !filepath.IsAbs(*path) {
-			*path = filepath.Join(base, *path)
-		}
+		*path = located(*path, base, filepath.Dir(base))
 		if _, err := os.Stat(*path); err != nil {
 			return s.doc.Fault("$."+section+"."+at, "%s: %s", *path, strict.Unreadable(err))
 		}

@@ -51,9 +51,7 @@ func OpenConfig(path string, needed ...Part) (c Config, err error) {
 	}
 	base := filepath.Dir(c.path)
 	for _, p := range []*string{&c.Data, &c.Hub.Key, &c.Hub.Token, &c.PlantClock, &c.Status} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(base, *p)
-		}
+		*p = located(*p, base, base)
 	}
 	c.fault(Names, c.named())
 	c.fault(Data, c.placed())

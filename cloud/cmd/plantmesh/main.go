@@ -14,12 +14,14 @@ import (
 	"plantmesh/cloud/hub"
 	"plantmesh/deploy/demo"
 	"plantmesh/proto/answer"
+	"plantmesh/proto/systemd"
 )
 
 type cli struct {
 	JSON bool `name:"json" help:"The answer as one JSON document on stdout; a command that runs on gives it at its end."`
 
 	Serve   serveCmd   `cmd:"" help:"Run the hub."`
+	Check   checkCmd   `cmd:"" help:"Read the configuration and the site file, and say what is wrong with them."`
 	Demo    demoCmd    `cmd:"" help:"Run a simulated plant, an agent and a hub on this machine and open the page."`
 	Agents  agentsCmd  `cmd:"" help:"Enrol, revoke and list agents."`
 	Export  exportCmd  `cmd:"" help:"Write the samples of whole days as Parquet files."`
@@ -38,11 +40,28 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	cfg.Manager = systemd.Of(os.Getenv, os.Getpid())
 	level := slog.LevelInfo
 	if c.Verbose {
 		level = slog.LevelDebug
 	}
 	return hub.Run(ctx, cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+}
+
+type checkCmd struct {
+	Config string `required:"" type:"path" help:"hub.yaml"`
+}
+
+func (c *checkCmd) Run(p *answer.Printer) error {
+	cfg, err := hub.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	return p.Print(answer.Result{
+		Data: map[string]any{"config": c.Config, "site_file": cfg.SiteFile, "data": cfg.Data},
+		Text: fmt.Sprintf("%s: ok, with %s\n", c.Config, cfg.SiteFile),
+		Next: answer.Command("plantmesh", "serve", "--config", c.Config),
+	})
 }
 
 type demoCmd struct {

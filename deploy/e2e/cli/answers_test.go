@@ -97,6 +97,8 @@ func calls(dir, at string) []call {
 		{edge, "dump", []string{none}, exitConfig, "config.invalid", false},
 		{hub, "version", nil, 0, "", false},
 		{hub, "version", []string{"--frob"}, exitUsage, "usage", false},
+		{hub, "check", []string{"--config", in("hub.yaml")}, 0, "", true},
+		{hub, "check", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{hub, "agents list", []string{"--config", in("hub.yaml")}, 0, "", true},
 		{hub, "agents list", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{hub, "agents enroll", []string{"--config", in("hub2.yaml"), "--site", "graz", "gw-7", key}, 0, "", true},

@@ -19,6 +19,7 @@ import (
 	"plantmesh/edge/agent"
 	"plantmesh/edge/source"
 	"plantmesh/proto/answer"
+	"plantmesh/proto/systemd"
 )
 
 type cli struct {
@@ -63,6 +64,7 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if _, err := cfg.CheckToken(time.Now()); err != nil { // trouble with the hub never ends collecting
 		log.Warn("the hub will not take this agent's token: collecting goes on", "err", err)
 	}
+	cfg.Manager = systemd.Of(os.Getenv, os.Getpid())
 	return agent.Run(ctx, cfg, self, log)
 }
 
