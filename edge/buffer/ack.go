@@ -15,13 +15,23 @@ import (
 // disk, and now and then through; the rest it says again at each connect.
 type reader struct {
 	by      mesh.Position       // newest receipt; sequence 0 after a restart of the agent
-	left    map[mesh.Epoch]bool // epochs it has left: not believed again
+	place   mesh.Place          // as that says
+	went    bool                // on, since an epoch that was left did last
+	left    map[mesh.Epoch]left // epochs it has left
 	before  []mesh.Epoch        // those before its own, as it says
 	covered []stretch           // indexes it has accounted for, sorted and disjoint
 	highest uint64              // index ever covered
 	told    mesh.Epoch          // its epoch that was told what is no longer kept
 	noted   mesh.Position       // of this log: through, as the catalogue has it
 	notedAt int64               // machine time of that, Unix seconds
+}
+
+// left is an epoch of the reader that another was heard behind.
+type left struct {
+	older bool       // as the other says: it never counts again
+	heard bool       // and what it said last, else nothing
+	seq   uint64     // of that
+	place mesh.Place // of that
 }
 
 // recall takes the reader's epochs and its newest through from the catalogue.
@@ -35,7 +45,7 @@ func (r *reader) recall(c *catalogue, log mesh.LogID) {
 		}
 		r.noted = mesh.Position{} // a new epoch may have less
 		if !r.by.IsZero() {
-			r.left[r.by.Epoch] = true
+			r.left[r.by.Epoch] = left{}
 		}
 		r.by = mesh.Position{Log: n.Reader.Log, Epoch: parseEpoch(n.Reader.Epoch)}
 		delete(r.left, r.by.Epoch)
@@ -53,7 +63,7 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 	if b.closed {
 		return nil, ErrClosed
 	}
-	if err := b.believe(r.By, r.Before); err != nil {
+	if err := b.believe(r.By, r.Before, r.Place); err != nil {
 		return nil, err
 	}
 	fault.Point("receipt.taken")
@@ -77,7 +87,8 @@ func (b *Buffer) Ack(r mesh.Receipt) (again []mesh.Range, err error) {
 	}
 	b.reader.covered = covered
 	if !r.By.IsZero() {
-		b.reader.by, b.reader.before = r.By, r.Before
+		b.reader.went = b.reader.went || r.By.Seq > b.reader.by.Seq || r.Place != b.reader.place
+		b.reader.by, b.reader.before, b.reader.place = r.By, r.Before, r.Place
 	}
 	if n := len(covered); n > 0 {
 		b.reader.highest = max(b.reader.highest, covered[n-1].last)
@@ -110,13 +121,14 @@ const maxLeft = 4096
 // noted before anything is deleted by its word. What the epochs before each say
 // tells which of two is the newer, though they were heard the other way round:
 // one that was paused and goes on answering is not the newer for being heard late.
-func (b *Buffer) believe(by mesh.Position, before []mesh.Epoch) error {
+func (b *Buffer) believe(by mesh.Position, before []mesh.Epoch, at mesh.Place) error {
 	r := &b.reader
+	_, was := r.left[by.Epoch]
 	switch {
 	case by.IsZero():
 		return nil // a reader that never heard of this log: it covers nothing
 	case slices.Contains(before, r.by.Epoch) && !r.by.IsZero():
-	case r.left[by.Epoch] || slices.Contains(r.before, by.Epoch):
+	case (was || slices.Contains(r.before, by.Epoch)) && !r.goesOn(by, at):
 		b.log.Error("receipt of an epoch the reader has left", "by", by.String(), "now", r.by.String())
 		return fmt.Errorf("%w: %s was left", ErrStale, by)
 	case by.Epoch == r.by.Epoch && by.Seq < r.by.Seq:
@@ -130,15 +142,37 @@ func (b *Buffer) believe(by mesh.Position, before []mesh.Epoch) error {
 	r.noted, r.notedAt = mesh.Position{}, 0
 	b.log.Info("reader has a new epoch", "by", by.String())
 	if !r.by.IsZero() {
-		r.left[r.by.Epoch] = true
+		r.left[r.by.Epoch] = left{older: slices.Contains(before, r.by.Epoch), heard: true, seq: r.by.Seq, place: r.place}
 	}
 	for _, e := range before { // the next one may not name them any more
 		if len(r.left) < maxLeft {
-			r.left[e] = true
+			r.left[e] = left{older: true}
 		}
 	}
 	delete(r.left, by.Epoch)
+	r.place, r.went = at, true
 	return nil
+}
+
+// goesOn reports whether an epoch that was left is the reader's all the same. Neither
+// of two that a restored backup parts knows of the other, and their receipts may come
+// the wrong way round; but only the one that has the log commits. So one that says
+// twice that it has gone on, while the other has not, is believed again. A paused one
+// only repeats itself.
+func (r *reader) goesOn(by mesh.Position, at mesh.Place) bool {
+	was, ok := r.left[by.Epoch]
+	if !ok || was.older || slices.Contains(r.before, by.Epoch) {
+		return false
+	}
+	on := was.heard && (by.Seq > was.seq || by.Seq == was.seq && at.Stream == was.place.Stream && at.Seq > was.place.Seq)
+	if on || !was.heard || by.Seq == was.seq && at.Stream != was.place.Stream {
+		r.left[by.Epoch] = left{heard: true, seq: by.Seq, place: at}
+	}
+	if !on || r.went {
+		r.went = r.went && !on
+		return false
+	}
+	return true
 }
 
 // noteEvery is how old the noted through may grow while the reader has

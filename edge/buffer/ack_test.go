@@ -182,7 +182,7 @@ func TestBuffer_PausedReaderNeverTakesTheNewersPlace(t *testing.T) {
 		}
 		// Heard before anything said what went before it, the paused one was taken
 		// for the newer; the other takes its place again.
-		b.reader.left, b.reader.before = map[mesh.Epoch]bool{}, nil
+		b.reader.left, b.reader.before = map[mesh.Epoch]left{}, nil
 		mustAck(t, b, paused.receipt(mesh.Position{}))
 		late.By.Seq++
 		late.Before = []mesh.Epoch{paused.by.Epoch}
@@ -190,6 +190,56 @@ func TestBuffer_PausedReaderNeverTakesTheNewersPlace(t *testing.T) {
 		newer = func() mesh.Receipt { late.By.Seq++; return late }
 		if again := mustAck(t, b, newer()); len(again) != 0 {
 			t.Errorf("asked for %v", again)
+		}
+		mustClose(t, b)
+	}
+}
+
+// Neither the hub before a restore nor the one after it knows of the other. Where the
+// last word of the first comes behind the first word of the second, the one that goes on
+// counts in the end, and a paused one, which only repeats itself, never does.
+func TestBuffer_LastWordOfAHubBeforeItsRestore(t *testing.T) {
+	t.Parallel()
+	for _, restarted := range []bool{false, true} {
+		cfg := testConfig(quickDir(t))
+		b := mustOpen(t, cfg)
+		mustAppend(t, b, offer(t, "a", 10, 2))
+		was, now := newHub(), newHub()
+		place := uint64(0)
+		goesOn := func(h *hub, place uint64) mesh.Receipt { // it commits where it has read, and nothing else
+			return mesh.Receipt{By: mesh.Position{Log: h.by.Log, Epoch: h.by.Epoch, Seq: 1}, Place: mesh.Place{Stream: "INGEST@1", Seq: place}}
+		}
+		mustAck(t, b, goesOn(now, place))
+		last := goesOn(was, 7)
+		last.Have.Through = b.End()
+		if again := mustAck(t, b, last); len(again) != 0 {
+			t.Fatalf("the hub before has all, and is sent %v", again)
+		}
+		if restarted {
+			mustClose(t, b)
+			b = mustOpen(t, cfg)
+		}
+		believed := 0
+		for range 4 {
+			if _, err := b.Ack(last); err != nil && believed == 0 { // a paused one goes on repeating
+				t.Fatal(err)
+			}
+			place++
+			switch again, err := b.Ack(goesOn(now, place)); {
+			case err == nil:
+				believed++
+				if len(again) != 1 {
+					t.Errorf("the hub after it has nothing, and is sent %v", again)
+				}
+			case !errors.Is(err, ErrStale) || believed > 0:
+				t.Errorf("the hub after it, at place %d: %v", place, err)
+			}
+		}
+		if believed < 1 {
+			t.Errorf("restarted %v: the hub that goes on is believed %d times", restarted, believed)
+		}
+		if _, err := b.Ack(last); !errors.Is(err, ErrStale) {
+			t.Errorf("one that repeats itself: %v", err)
 		}
 		mustClose(t, b)
 	}

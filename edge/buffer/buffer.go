@@ -133,7 +133,7 @@ func open(cfg Config, d disk, free func() (int64, error), log *slog.Logger) (*Bu
 		cfg: cfg, log: log, disk: d, free: free, notes: notes,
 		chain: &chain{log: cfg.Log}, readers: map[*piece]segment{}, states: map[string][]byte{},
 		descs: map[mesh.Hash]mesh.Descriptor{}, skips: map[uint64]bool{}, changed: make(chan struct{}),
-		reader:  reader{left: map[mesh.Epoch]bool{}},
+		reader:  reader{left: map[mesh.Epoch]left{}},
 		reserve: heldBack(cfg, d),
 		owing:   true,
 	}

@@ -241,7 +241,7 @@ func askCatalogue(t *testing.T, c *catalogue) {
 	t.Helper()
 	c.made()
 	c.eras(testLog)
-	(&reader{left: map[mesh.Epoch]bool{}}).recall(c, testLog)
+	(&reader{left: map[mesh.Epoch]left{}}).recall(c, testLog)
 	all := stretch{1, 1000}
 	gone := c.gone(func(mesh.Cause) bool { return true })
 	for i, s := range gone {
