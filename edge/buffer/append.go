@@ -372,6 +372,7 @@ func (b *Buffer) rotate(p *plan, fresh bool) ([]mesh.Position, error) {
 	b.dropEmpty()
 	b.pieces, b.active = append(b.pieces, to), seg
 	b.descs = map[mesh.Hash]mesh.Descriptor{} // those the new segment has: publish fills them in
+	maps.DeleteFunc(b.states, dropped)
 	b.mu.Unlock()
 	b.publish(cm, c)
 	notes := []note{{Made: &madeNote{Segment: to.name}}}
@@ -384,9 +385,9 @@ func (b *Buffer) rotate(p *plan, fresh bool) ([]mesh.Position, error) {
 
 // seed adds to the first commit of a segment what every segment knows.
 func (b *Buffer) seed(cm *commit) {
-	for source, s := range b.states {
-		if _, ok := cm.states[source]; !ok {
-			cm.states[source] = s
+	for key, s := range b.states {
+		if _, ok := cm.states[key]; !ok && !dropped(key, s) {
+			cm.states[key] = s
 		}
 	}
 	named := map[mesh.Hash]bool{}

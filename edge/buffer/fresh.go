@@ -45,7 +45,7 @@ func (b *Buffer) startFresh(keys []string) (p *plan, lost []string, err error) {
 // damaged.
 func (s *snapshot) without(older map[string][]byte) (lost []string) {
 	for _, k := range slices.Sorted(maps.Keys(older)) {
-		if _, has := s.states[k]; !has && !slices.Contains(s.lost, k) {
+		if _, has := s.states[k]; !has && !dropped(k, older[k]) && !slices.Contains(s.lost, k) {
 			lost = append(lost, k)
 		}
 	}
@@ -108,9 +108,13 @@ const proofOf = "@proof/"
 
 // keptOf is where a source's parts of its state stand, beside it: the source, a zero
 // byte, the name. One that is damaged costs the source its whole state. One that
-// was dropped stays, without bytes: of a name that is not there any more nobody could
-// say whether a damaged bit hides it.
+// was dropped stays in its segment, without bytes: of a name that is not there any more
+// nobody could say whether a damaged bit hides it. The next segment does without: devices
+// may make up names for ever.
 const keptOf = "@kept/"
+
+// dropped reports whether a state is a part that was dropped.
+func dropped(key string, state []byte) bool { return len(state) == 0 && strings.HasPrefix(key, keptOf) }
 
 func keptKey(source, name string) string { return keptOf + source + "\x00" + name }
 
