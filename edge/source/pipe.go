@@ -31,11 +31,13 @@ const (
 	// window is half a mebibyte, one OPC UA message some more.
 	maxOfferFrame = 64 << 20
 	// maxStartFrame bounds what an agent gives a worker: a configuration of at
-	// most 4 MiB, a reader's state and what it keeps beside it.
-	maxStartFrame = 64 << 20
+	// most 4 MiB, a reader's state and what it keeps beside it. A source whose start
+	// does not fit could never begin again, so readers keep much less than this.
+	maxStartFrame = 256 << 20
 	maxTold       = 1 << 10 // bytes of one word for the status page
 	maxFatal      = 4 << 10 // of why a reader ended
 	maxPieces     = 1 << 16 // records, descriptors or parts of the state of one offer
+	maxKept       = 1 << 20 // parts of the state that a worker begins with
 )
 
 // Kinds of frame.
@@ -121,7 +123,7 @@ func decodeStart(payload []byte) (start, error) {
 		return start{}, fmt.Errorf("%w: version %d, this program speaks %d", errPipe, v, pipeVersion)
 	}
 	s := start{resume: p.optional(), doubted: p.byte() == 1, config: p.bytes(), kept: map[string][]byte{}}
-	for range p.count() {
+	for range p.count(maxKept) {
 		name := string(p.bytes())
 		s.kept[name] = p.bytes()
 	}
@@ -203,14 +205,14 @@ func appendOffer(b []byte, o mesh.Offer, held *shelf) []byte {
 
 func decodeOffer(payload []byte, held *shelf) (o mesh.Offer, err error) {
 	p := pieces{b: payload}
-	for range p.count() {
+	for range p.count(maxPieces) {
 		o.Sealed = append(o.Sealed, p.bytes())
 	}
 	o.State = p.optional()
-	for range p.count() {
+	for range p.count(maxPieces) {
 		o.Kept = append(o.Kept, mesh.Kept{Name: string(p.bytes()), Bytes: p.bytes()})
 	}
-	for range p.count() {
+	for range p.count(maxPieces) {
 		o.Descriptors = append(o.Descriptors, p.descriptor(held))
 	}
 	return o, p.end()
@@ -289,13 +291,13 @@ func (p *pieces) optional() []byte {
 	return nil
 }
 
-func (p *pieces) count() int {
+func (p *pieces) count(most uint32) int {
 	n := p.take(4)
 	if n == nil {
 		return 0
 	}
 	c := binary.LittleEndian.Uint32(n)
-	if c > maxPieces {
+	if c > most {
 		p.bad, p.b = true, nil
 		return 0
 	}

@@ -218,7 +218,9 @@ func (s *Sealer) Grow(signals []mesh.Signal) error {
 		return err
 	}
 	for i := range s.closed {
-		s.closed[i].table = d
+		if s.closed[i].table == s.table { // else it is of one that Retable has ended
+			s.closed[i].table = d
+		}
 	}
 	s.table = d
 	return nil
