@@ -118,7 +118,10 @@ func (m *Mapper) run(f *formula, value any, name string) (any, error) {
 	}
 	m.env["value"], m.env["name"], m.env["topic"], m.env["level"], m.env["message"] = value, name, w.topic, w.levels, nil
 	if f.message {
-		m.env["message"] = m.doc.any(0)
+		if m.doc.whole == nil {
+			m.doc.whole = m.doc.any(0)
+		}
+		m.env["message"] = m.doc.whole
 	}
 	out, err := m.machine.Run(f.program, m.env)
 	if err != nil {

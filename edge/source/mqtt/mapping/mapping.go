@@ -171,18 +171,18 @@ func (m *Mapper) add(row mesh.Signal, calc [2]*formula) *slot {
 	return s
 }
 
-// subscribe lists each filter once, and the heartbeat where no filter covers it,
-// because a broker may send a message once per filter.
+// subscribe lists what is to be subscribed to: no topic falls under two of them, because
+// a broker may send a message once per filter (MQTT 5, 3.3.4; mosquitto does).
 func (m *Mapper) subscribe(heartbeat string) {
-	covered := heartbeat == ""
+	var all [][]string
 	for i := range m.plans {
-		if f := m.plans[i].filter.String(); !slices.Contains(m.filters, f) {
-			m.filters = append(m.filters, f)
-		}
-		covered = covered || m.plans[i].filter.matches(strings.Split(heartbeat, "/"))
+		all = apart(all, m.plans[i].filter.levels)
 	}
-	if !covered {
-		m.filters = append(m.filters, heartbeat)
+	if heartbeat != "" {
+		all = apart(all, strings.Split(heartbeat, "/"))
+	}
+	for _, f := range all {
+		m.filters = append(m.filters, strings.Join(f, "/"))
 	}
 }
 
@@ -297,14 +297,14 @@ func (m *Mapper) binding(s *stream, filled []byte, nth int) *binding {
 		}
 		return s.sole
 	}
+	if len(filled) > maxRemembered {
+		return &binding{fault: errLongName}
+	}
 	if nth < len(s.order) && s.order[nth].place == string(filled) {
 		return s.order[nth]
 	}
 	b, ok := s.known[string(filled)]
 	if !ok {
-		if len(filled) > maxRemembered {
-			return &binding{fault: errLongName}
-		}
 		b = m.bind(s, filled)
 		if m.bindings >= maxBindings {
 			return b

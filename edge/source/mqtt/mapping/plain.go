@@ -14,6 +14,10 @@ func (m *Mapper) plainly(payload []byte) {
 	w := &m.read
 	w.walk++
 	w.out.Time = w.now
+	m.doc.plain(payload)
+	if !m.wanted() {
+		return
+	}
 	b := m.binding(w.stream, nil, 0)
 	if b.slot == nil {
 		w.out.none(b)
@@ -32,15 +36,21 @@ func (m *Mapper) plainly(payload []byte) {
 	w.out.Samples = append(w.out.Samples, x)
 }
 
+// plain has the document be one text: what expressions take for the message.
+func (d *document) plain(payload []byte) {
+	d.src, d.whole = payload, nil
+	d.nodes = append(d.nodes[:0], node{kind: text, item: true, next: 1, at: span{0, int32(min(len(payload), maxText))}})
+}
+
 // plain is a payload as the value of a signal.
 func (m *Mapper) plain(payload []byte, s *slot) (v mesh.Value, skip bool, err error) {
 	if s.expr == nil && s.when == nil {
 		v, err = m.word(payload, s.kind)
 		return v, false, err
 	}
-	m.doc.src = bytes.TrimSpace(payload)
-	n := node{kind: text, at: span{0, int32(min(len(m.doc.src), maxText))}}
-	return m.reckon(s, m.doc.operand(&n, s.kind, true), func() (mesh.Value, error) { return m.word(payload, s.kind) })
+	d := document{src: bytes.TrimSpace(payload)}
+	n := node{kind: text, at: span{0, int32(min(len(d.src), maxText))}}
+	return m.reckon(s, d.operand(&n, s.kind, true), func() (mesh.Value, error) { return m.word(payload, s.kind) })
 }
 
 // word is a payload as a value of type t: a text as it is; of the others without the
@@ -65,6 +75,7 @@ func (m *Mapper) word(payload []byte, t mesh.Type) (mesh.Value, error) {
 		}
 	}
 	m.doc.src = word
+	defer func() { m.doc.src = payload }()
 	n, ok := m.doc.digits(&node{kind: text, at: span{0, int32(min(len(word), maxRemembered))}})
 	if !ok {
 		return mesh.Value{}, errWrongType

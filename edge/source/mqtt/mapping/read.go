@@ -101,10 +101,9 @@ func (m *Mapper) Read(r *Route, payload []byte, now mesh.Nanos, out *Reading) {
 			samples, flaws := len(out.Samples), len(out.Flaws)
 			m.plainly(payload)
 			if m.trace != nil {
-				m.doc.src, m.doc.nodes = payload, append(m.doc.nodes[:0], node{kind: text, next: 1, at: span{0, int32(min(len(payload), maxText))}})
 				m.tell(0, nil, samples, flaws)
-				parsed = false
 			}
+			parsed = false
 		case !parsed:
 			if err := m.doc.parse(payload); err != nil {
 				out.lose(err, 1)
@@ -381,7 +380,8 @@ func (e *element) beside(from, to int32) bool {
 	return false
 }
 
-// compose is what fills the name of a value, as it stands in the payload.
+// compose is what fills the name of a value, as it stands in the payload. What is longer
+// than maxRemembered is cut off behind that.
 func (m *Mapper) compose(member span) []byte {
 	w := &m.read
 	if w.simple {
@@ -390,7 +390,7 @@ func (m *Mapper) compose(member span) []byte {
 	out, parts := m.filled[:0], 0
 	for i := range w.name {
 		p := &w.name[i]
-		if p.hole == fixed {
+		if p.hole == fixed || len(out) > maxRemembered { // see Mapper.binding
 			continue
 		}
 		if parts++; parts > 1 {
@@ -403,17 +403,27 @@ func (m *Mapper) compose(member span) []byte {
 			if w.named {
 				member = m.doc.nodes[w.element.aside[3]].at
 			}
-			out = append(out, m.doc.raw(member)...)
+			out = append(out, m.doc.head(member)...)
 		case leaf:
-			for k := range w.depth {
-				if k > 0 {
-					out = append(out, nextStep...)
-				}
-				out = m.spot(out, &w.steps[k])
-			}
+			out = m.way(out)
 		}
 	}
 	m.filled = out
+	return out
+}
+
+// way appends the way from value to a leaf.
+func (m *Mapper) way(out []byte) []byte {
+	w := &m.read
+	for k := range w.depth {
+		if len(out) > maxRemembered {
+			break
+		}
+		if k > 0 {
+			out = append(out, nextStep...)
+		}
+		out = m.spot(out, &w.steps[k])
+	}
 	return out
 }
 
@@ -422,8 +432,12 @@ func (m *Mapper) spot(out []byte, s *spot) []byte {
 	if s.key.from == 0 { // an array begins before its first item: no key is at 0
 		return strconv.AppendInt(out, int64(s.index), 10)
 	}
-	return append(out, m.doc.raw(s.key)...)
+	return append(out, m.doc.head(s.key)...)
 }
+
+// head is a part of the payload, of one that is too long to be a name its beginning: it
+// is too long a name, too, and looked at once for each value in it.
+func (d *document) head(s span) []byte { return d.src[s.from:min(s.to, s.from+maxRemembered+1)] }
 
 // sample adds the value at a node; none: the device named the signal and gave no value.
 func (m *Mapper) sample(at int, filled []byte) {

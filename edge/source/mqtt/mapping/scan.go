@@ -62,12 +62,13 @@ type document struct {
 	src   []byte
 	nodes []node
 	fault error
+	whole any // of the root, as expressions take it, once one asked; nil: none did
 }
 
 // parse reads a payload. What it takes is valid: nothing stands behind the
 // root, all of it is UTF-8, no number is NaN or infinite.
 func (d *document) parse(payload []byte) error {
-	d.src, d.nodes, d.fault = payload, d.nodes[:0], nil
+	d.src, d.nodes, d.fault, d.whole = payload, d.nodes[:0], nil, nil
 	if len(payload) > maxBytes {
 		return errTooLarge
 	}

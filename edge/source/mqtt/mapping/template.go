@@ -95,6 +95,9 @@ func parseFilter(s string) (f filter, err error) {
 	}
 	f.names = map[string]int{}
 	all := strings.Split(s, "/")
+	if all[0] == "$share" {
+		return f, strict.At("filter", "filter %q is a shared subscription: another client would get some of the messages, and nobody could say which; write what follows the second slash", s)
+	}
 	for i, l := range all {
 		if p, ok := pieces(l); ok && len(p) == 1 && p[0].place {
 			switch name := p[0].text; {
@@ -146,6 +149,50 @@ func (f *filter) matches(topic []string) bool {
 		}
 	}
 	return len(f.levels) == len(topic)
+}
+
+// apart adds a filter to others of which no two have a topic in common; where it has one
+// with another, one that covers both takes their place.
+func apart(all [][]string, f []string) [][]string {
+	for i, o := range all {
+		if meet(o, f) {
+			return apart(slices.Delete(all, i, i+1), cover(o, f))
+		}
+	}
+	return append(all, f)
+}
+
+// meet reports whether a topic may fall under two filters.
+func meet(a, b []string) bool {
+	if special(a) != special(b) { // what begins with $ falls under none that begins with + or #
+		return false
+	}
+	for i := range max(len(a), len(b)) {
+		switch {
+		case i < len(a) && a[i] == "#", i < len(b) && b[i] == "#":
+			return true
+		case i >= len(a), i >= len(b), a[i] != "+" && b[i] != "+" && a[i] != b[i]:
+			return false
+		}
+	}
+	return true
+}
+
+func special(f []string) bool { return strings.HasPrefix(f[0], "$") }
+
+// cover is the narrowest filter that all topics of two fall under.
+func cover(a, b []string) (out []string) {
+	for i := range max(len(a), len(b)) {
+		switch {
+		case i >= len(a) || i >= len(b) || a[i] == "#" || b[i] == "#":
+			return append(out, "#")
+		case a[i] == b[i]:
+			out = append(out, a[i])
+		default:
+			out = append(out, "+")
+		}
+	}
+	return out
 }
 
 // parseTemplate reads the name of a topic's signals.
