@@ -50,6 +50,8 @@ var (
 	ErrRefused = errors.New("broker refused")
 	ErrSilent  = errors.New("broker answers no ping")
 	ErrMute    = errors.New("broker took the connection and said nothing")
+	// ErrTaken is another client under our id: what it acknowledged does not come to us.
+	ErrTaken = errors.New("another client came with the same client id, and takes the messages")
 )
 
 // Config says which broker, and who we are there.
@@ -111,8 +113,9 @@ type Hello struct {
 // Link is one connection to a broker. One goroutine calls Next and Ready, any may
 // call the rest.
 type Link struct {
-	conn net.Conn
-	in   inbox
+	conn   net.Conn
+	in     inbox
+	silent time.Duration // after which a ping is sent; 0: pingAfter
 
 	mu     sync.Mutex // protects writing and the fields below
 	wrote  time.Time
@@ -139,6 +142,7 @@ func Dial(ctx context.Context, cfg *Config, hello Hello) (l *Link, present bool,
 		l.Close()
 		return nil, false, mute(cfg.URL, err)
 	}
+	l.in.ping = func() error { return l.pingAt(l.silence()) }
 	return l, present, nil
 }
 
@@ -227,6 +231,9 @@ func (l *Link) hello(cfg *Config, hello Hello) (present bool, err error) {
 	}
 	if q := ack.Properties.MaximumQOS; q != nil && *q == 0 {
 		return false, fmt.Errorf("%w QoS 1: it forgets what is not acknowledged", ErrRefused)
+	}
+	if s := ack.Properties.ServerKeepAlive; s != nil && *s > 0 { // it goes before ours (MQTT 5, 3.2.2.3.14)
+		l.silent = min(pingAfter, time.Duration(*s)*time.Second/3)
 	}
 	return ack.SessionPresent, nil
 }

@@ -47,6 +47,7 @@ type Packet struct {
 	Payload  []byte
 	Hash     uint32 // CRC-32C of the topic, a zero byte and the whole payload
 	TooLarge bool   // Payload is only its first bytes
+	Will     bool   // said for a device that is gone
 	Reason   byte   // of Acknowledged: MQTT 5, 3.4.2.1; 0: all is well
 }
 
@@ -56,7 +57,8 @@ type inbox struct {
 	buf   []byte
 	r, w  int
 	max   int
-	small int // packets since a large one
+	small int          // packets since a large one
+	ping  func() error // pings where it is time to; nil: not yet
 }
 
 func newInbox(conn net.Conn, limit int) inbox {
@@ -103,7 +105,7 @@ func (l *Link) Next(p *Packet) (Kind, error) {
 			return 0, err
 		}
 		switch c := c.Content.(type) {
-		case *packets.Pingresp:
+		case *packets.Pingresp, *packets.Unsuback:
 			continue // that something came is all that counts
 		case *packets.Puback:
 			p.ID, p.Reason = c.PacketID, c.ReasonCode
@@ -111,6 +113,9 @@ func (l *Link) Next(p *Packet) (Kind, error) {
 		case *packets.Suback:
 			return Subscribed, l.granted(c)
 		case *packets.Disconnect:
+			if c.ReasonCode == packets.DisconnectSessionTakenOver {
+				return 0, fmt.Errorf("%w to go on: %w: give each gateway a client_id of its own", ErrRefused, ErrTaken)
+			}
 			return 0, fmt.Errorf("%w to go on: %s", ErrRefused, words(c.Reason(), c.ReasonCode))
 		}
 		return 0, fmt.Errorf("%w: type %d", ErrFrame, head>>4)
@@ -143,9 +148,9 @@ func (l *Link) begin() (head byte, n int, err error) {
 		if size > 0 {
 			head := in.buf[in.r]
 			in.r += size
-			return head, n, l.pingAt(pingAfter)
+			return head, n, l.pingAt(l.silence())
 		}
-		deadline := time.Now().Add(pingAfter)
+		deadline := time.Now().Add(l.silence())
 		if in.w > in.r {
 			deadline = rest(0)
 		}
@@ -209,13 +214,34 @@ func (in *inbox) body(n int, deadline time.Time) ([]byte, error) {
 		in.r = 0
 	}
 	for in.w-in.r < n {
-		if err := in.fill(deadline); err != nil {
+		if err := in.more(deadline); err != nil {
 			return nil, fmt.Errorf("read from the broker: %w", err)
 		}
 	}
 	b := in.buf[in.r : in.r+n : in.r+n]
 	in.r += n
 	return b, nil
+}
+
+// more reads once. A large message over a slow line takes long, and the broker must hear
+// of us meanwhile: it would end the connection else, and begin the message again for ever.
+func (in *inbox) more(deadline time.Time) error {
+	if in.ping == nil {
+		return in.fill(deadline)
+	}
+	if err := in.ping(); err != nil {
+		return err
+	}
+	soon := time.Now().Add(time.Second)
+	if deadline.Before(soon) {
+		return in.fill(deadline)
+	}
+	err := in.fill(soon)
+	var slow net.Error
+	if errors.As(err, &slow) && slow.Timeout() {
+		return nil
+	}
+	return err
 }
 
 // control reads any packet but PUBLISH.

@@ -2,6 +2,7 @@ package link
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -50,6 +51,27 @@ func (l *Link) Subscribe(subs ...Subscription) error {
 	return nil
 }
 
+// unsubscribeID is the packet id of our one UNSUBSCRIBE.
+const unsubscribeID = 0xFFFF
+
+// Unsubscribe ends subscriptions of the session; of none it does nothing. Its answer says
+// nothing that matters: what was not subscribed to is none afterwards either.
+func (l *Link) Unsubscribe(filters ...string) error {
+	if len(filters) == 0 {
+		return nil
+	}
+	c := packets.NewControlPacket(packets.UNSUBSCRIBE)
+	u, ok := c.Content.(*packets.Unsubscribe)
+	if !ok {
+		return ErrFrame
+	}
+	u.PacketID, u.Topics = unsubscribeID, filters
+	if err := l.send(c); err != nil {
+		return fmt.Errorf("send unsubscribe: %w", err)
+	}
+	return nil
+}
+
 // Ack acknowledges packets in this order, in one write.
 func (l *Link) Ack(ids []uint16) error {
 	b := make([]byte, 0, 4*len(ids))
@@ -88,7 +110,7 @@ func (l *Link) Publish(m Message) (id uint16, err error) {
 func (l *Link) nextID() uint16 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lastID++; l.lastID <= subscribeID {
+	if l.lastID++; l.lastID <= subscribeID || l.lastID == unsubscribeID {
 		l.lastID = subscribeID + 1
 	}
 	return l.lastID
@@ -102,6 +124,9 @@ func (l *Link) Leave() error { return l.write([]byte{packets.DISCONNECT << 4, 0}
 func (l *Link) EndSession() error {
 	return l.write([]byte{packets.DISCONNECT << 4, 7, 0, 5, packets.PropSessionExpiryInterval, 0, 0, 0, 0})
 }
+
+// silence is after how long a ping is sent.
+func (l *Link) silence() time.Duration { return cmp.Or(l.silent, pingAfter) }
 
 // pingAt pings where nothing was written for so long.
 func (l *Link) pingAt(silence time.Duration) error {
