@@ -95,7 +95,7 @@ func (*guestbook) Begin(serve.Session) {}
 func (*guestbook) End(string) {}
 
 // Count implements serve.Taker.
-func (g *guestbook) Count(connected int, _ bool) {
+func (g *guestbook) Count(connected int, _ string, _ bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.out.Callers = max(g.out.Callers, connected)

@@ -85,7 +85,7 @@ func (d *desk) look(ctx context.Context) error {
 	if err != nil {
 		return link.FinalError{Err: err}
 	}
-	counted := !d.in.fresh
+	counted := d.in.counted()
 	d.acks.then(d.in.sealed, func() { d.trust.Store(counted) })
 	if _, err := d.out.Append(ctx, o); err != nil {
 		return link.FinalError{Err: err}

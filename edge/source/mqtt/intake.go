@@ -23,8 +23,9 @@ type intake struct {
 	cfg     *Config
 	sealer  *source.Sealer
 	mapper  *mapping.Mapper
-	vigil   *vigil // nil: max_silence proves nothing here
-	filters string // what the session subscribes to, and what proves it
+	vigil   *vigil   // nil: max_silence proves nothing here
+	filters string   // what the session subscribes to, and what proves it
+	stale   []string // what it subscribed to before, and the broker must be told so
 
 	got   mapping.Reading // of the last packet
 	grown bool            // the mapper has signals that the sealer's table has not
@@ -32,11 +33,12 @@ type intake struct {
 	fault error           // the sealer refused the table
 
 	known   map[string]*table // by session: the broker's own has no name
+	blocks  int               // of those of devices
 	kept    []mesh.Kept       // what else is to be kept with the next offer
 	counts  counts
-	holes   []mesh.Void // of numbers that are missing, in this window
-	doubted bool        // the table may be older than what the broker was told is received
-	lossy   bool        // messages came that nobody would know to be missing: QoS 0, without a number
+	holes   []mesh.Void           // of numbers that are missing, in this window
+	doubted bool                  // the table may be older than what the broker was told is received
+	lossy   map[string]mesh.Nanos // sessions of which messages came that nobody would know to be missing (QoS 0, without a number), and when last
 	credit  credit
 	sealed  uint64 // offers sealed in this run
 
@@ -66,6 +68,7 @@ type state struct {
 	Filters string      `json:"filters"`
 	Heard   []byte      `json:"heard,omitempty"` // see vigil.encode
 	Lossy   bool        `json:"lossy,omitempty"` // see intake.lossy
+	Stale   []string    `json:"stale,omitempty"` // see intake.stale
 }
 
 // maxWait bounds the samples that wait for a table.
@@ -81,7 +84,7 @@ func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, err
 	if err != nil {
 		return nil, err
 	}
-	in := &intake{cfg: cfg, sealer: sealer, mapper: mapper, vigil: newVigil(cfg, signals), fresh: true, known: map[string]*table{}, counts: newCounts(), credit: credit{told: cfg.ReceiveMaximum}}
+	in := &intake{cfg: cfg, sealer: sealer, mapper: mapper, vigil: newVigil(cfg, signals), fresh: true, known: map[string]*table{}, lossy: map[string]mesh.Nanos{}, counts: newCounts(), credit: credit{told: cfg.ReceiveMaximum}}
 	in.filters = strings.Join(mapper.Filters(), "\n") + in.vigil.name()
 	if resume == nil {
 		return in, nil
@@ -90,14 +93,17 @@ func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, err
 	if err := json.Unmarshal(resume, &s); err != nil {
 		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, err)
 	}
-	if in.known, err = tables(kept); err == nil {
+	if in.known, in.blocks, err = tables(kept); err == nil {
 		err = in.counts.resume(kept)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the committed state of source %q: %w", cfg.ID, err)
 	}
 	in.sealer.Resume(s.Proof, s.Holes...)
-	in.fresh, in.was, in.lossy = s.Fresh, s.Was, s.Lossy
+	if in.fresh, in.was = s.Fresh, s.Was; s.Lossy {
+		in.lossy[""] = s.Proof
+	}
+	in.stale = left(append(s.Stale, strings.Split(s.Filters, "\n")...), mapper.Filters())
 	if s.Filters != in.filters { // other topics: the proof so far says nothing of them
 		in.lose()
 	} else if !in.vigil.resume(s.Heard) {
@@ -106,17 +112,37 @@ func newIntake(cfg *Config, resume []byte, kept map[string][]byte) (*intake, err
 	return in, nil
 }
 
+// left are the filters of before that are none of now. A session keeps what it subscribed
+// to, and of what falls under two filters a broker may send two copies.
+func left(before, now []string) (out []string) {
+	for _, f := range before {
+		if f != "" && !strings.HasPrefix(f, vigilName) && !slices.Contains(now, f) && !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// counted reports whether what is committed is of a session of the broker's: its proof, or
+// its packet ids. Another session must not be taken for that one.
+func (in *intake) counted() bool { return !in.fresh || in.known[""] != nil }
+
 // connected is told of each new connection. Without the session of before the
 // broker has forgotten what it had for us, and may give any packet id anew.
 func (in *intake) connected(sessionPresent bool) {
 	in.listening = false
 	if sessionPresent {
-		if in.lossy { // what came meanwhile the broker has not kept
+		if t := in.known[""]; t != nil {
+			t.arrive(nil)
+		}
+		if len(in.lossy) > 0 || in.cfg.AtMostOnce && len(in.counts.by) == 0 { // what came meanwhile the broker has not kept
 			in.lose()
 		}
 		return
 	}
-	in.lossy, in.doubted = false, false // of the new session all is known
+	in.doubted, in.stale = false, nil // of the new session all is known
+	clear(in.lossy)
+	in.urgent = in.urgent || in.known[""] != nil
 	in.end("")
 	in.lose()
 }
@@ -131,20 +157,33 @@ func (in *intake) session(name string) *table {
 	return t
 }
 
+// arrive is told on which connection a session is.
+func (in *intake) arrive(name string, on answerer) {
+	if t := in.known[name]; t != nil && t.on != on {
+		t.arrive(on)
+	}
+}
+
 // keep has a session last: what comes again in it is known, or was not stored.
 func (in *intake) keep(name string) { in.session(name).unsure = false }
 
 // end forgets a session.
 func (in *intake) end(name string) {
 	if t := in.known[name]; t != nil {
-		t.clear()
-		in.kept = append(in.kept, t.take(name)...)
+		if name != "" {
+			in.blocks -= t.count
+		}
+		if t.clear(); !t.unsure {
+			in.kept = append(in.kept, t.take(name)...)
+		}
 		delete(in.known, name)
 	}
+	delete(in.lossy, name)
 }
 
-// subscribed is told when the broker has granted every filter.
-func (in *intake) subscribed() { in.listening = true }
+// subscribed is told when the broker has granted every filter; it was told before of those
+// that are no more.
+func (in *intake) subscribed() { in.listening, in.stale = true, nil }
 
 // lose ends the proof; the next heartbeat begins another.
 func (in *intake) lose() {
@@ -169,11 +208,13 @@ func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after ui
 	r := in.mapper.Route(p.Topic)
 	if p.QoS > 0 {
 		known := in.session(session)
-		if was, ok := known.find(p.ID, p.Hash); ok && (p.Again || in.stamped(r, p, now)) {
+		if was, ok := known.find(p.ID, p.Hash); ok && (p.Again || known.before(p.ID) && in.stamped(r, p, now)) {
 			in.counters.again++
 			return was
 		}
-		known.put(p.ID, p.Hash, in.sealed+1)
+		if known.put(p.ID, p.Hash, in.sealed+1) && session != "" {
+			in.bound()
+		}
 		in.credit.take(in.machine, time.Duration(in.cfg.Window.Latency))
 	}
 	in.waiting++
@@ -187,14 +228,36 @@ func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after ui
 	case r.Heartbeat():
 		in.heartbeat(r, p, now)
 	default:
-		in.read(r, p, p.Again && (in.doubted || p.QoS > 0 && in.session(session).unsure), now)
+		in.read(r, p, session, now)
 	}
 	return in.sealed + 1
 }
 
+// mostBlocks bounds the blocks of devices' tables, a KiB each: all are given to a worker
+// that begins.
+const mostBlocks = 16 << 10
+
+// bound keeps them few: of whoever has most the oldest goes. Its ids were used a long
+// time ago, so what comes under them now is a new message.
+func (in *intake) bound() {
+	if in.blocks++; in.blocks <= mostBlocks {
+		return
+	}
+	var most *table
+	for name, t := range in.known {
+		if name != "" && (most == nil || t.count > most.count) {
+			most = t
+		}
+	}
+	if most.shed() {
+		in.blocks--
+	}
+}
+
 // stamped reports whether a payload has a time of its own, so that what has the same
-// bytes is the same: some devices say again what was not acknowledged and leave DUP out
-// (MQTT.js). What can't be read has none.
+// bytes is the same: some devices say again what was not acknowledged on a connection
+// before and leave DUP out (MQTT.js). What can't be read has none. On one connection an id
+// is used for ever new messages, and of so many two have the same hash in the end.
 func (in *intake) stamped(r *mapping.Route, p *link.Packet, now mesh.Nanos) bool {
 	if r == nil || r.Heartbeat() || p.TooLarge || !r.Stamped() {
 		return false
@@ -209,18 +272,21 @@ func unknown(fault error) *mapping.Reading {
 	return &mapping.Reading{Flaws: []mapping.Flaw{{Fault: fault, Count: 1}}, Lost: true}
 }
 
-// read takes what a payload says; unsure: it was sent before, and nobody knows
-// whether it was stored then.
-func (in *intake) read(r *mapping.Route, p *link.Packet, unsure bool, now mesh.Nanos) {
+// read takes what a payload says.
+func (in *intake) read(r *mapping.Route, p *link.Packet, session string, now mesh.Nanos) {
 	got := &in.got
+	// It was sent before, and nobody knows whether it was stored then.
+	unsure := p.Again && (in.doubted || p.QoS > 0 && in.session(session).unsure)
 	in.mapper.Read(r, p.Payload, now, got)
 	in.grown = in.grown || got.Grew
 	counted := len(got.Samples) > 0 && got.Samples[0].Seq != 0
-	if counted && in.numbered(p, got.Samples, now) {
+	if counted && in.numbered(p, session, got.Samples, now) {
 		in.counters.again++
 		return
 	}
-	in.lossy = in.lossy || p.QoS == 0 && !counted && len(got.Samples) > 0
+	if p.QoS == 0 && !p.Will && !counted && len(got.Samples) > 0 {
+		in.lossy[session] = now
+	}
 	for i := range got.Samples {
 		if unsure && !counted && got.Samples[i].Flags&mesh.FlagAgentTime != 0 {
 			got.Samples[i].Flags |= mesh.FlagRepeated // with a stamp it would be the same sample
@@ -365,7 +431,7 @@ func (in *intake) seal() (mesh.Offer, error) {
 		in.sealer.Void(v)
 	}
 	in.holes = nil
-	s := state{Proof: in.sealer.Proof(), Holes: in.sealer.Holes(), Was: in.was, Fresh: in.fresh, Filters: in.filters, Heard: in.vigil.encode(), Lossy: in.lossy}
+	s := state{Proof: in.sealer.Proof(), Holes: in.sealer.Holes(), Was: in.was, Fresh: in.fresh, Filters: in.filters, Heard: in.vigil.encode(), Lossy: len(in.lossy) > 0, Stale: in.stale}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return mesh.Offer{}, fmt.Errorf("encode the state of source %q: %w", in.cfg.ID, err)
@@ -377,7 +443,9 @@ func (in *intake) seal() (mesh.Offer, error) {
 	o.Kept, in.kept = in.kept, nil
 	o.Kept = append(o.Kept, in.counts.take()...)
 	for name, t := range in.known {
-		o.Kept = append(o.Kept, t.take(name)...)
+		if !t.unsure {
+			o.Kept = append(o.Kept, t.take(name)...)
+		}
 	}
 	return o, err
 }

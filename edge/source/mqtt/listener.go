@@ -118,7 +118,11 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 	if l.doubted {
 		in.doubt()
 	}
-	in.subscribed() // devices publish without being asked
+	in.subscribed()        // devices publish without being asked
+	if len(in.lossy) > 0 { // what they said meanwhile with QoS 0 nobody heard
+		in.lose()
+		clear(in.lossy)
+	}
 	before, err := sessions(l.kept)
 	if err != nil {
 		return err
@@ -129,6 +133,11 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 	c := &counter{desk: d, broken: make(chan error, 1), look: func() error { return d.look(inner) }, lasting: map[string]bool{}, there: there}
 	for _, s := range before {
 		c.lasting[s.Client] = true
+	}
+	for name := range in.known {
+		if !c.lasting[name] {
+			in.end(name)
+		}
 	}
 	server, err := serve.Listen(ctx, l.cfg.Server, before, c, l.log)
 	if err != nil {
@@ -172,6 +181,7 @@ func (c *counter) Publish(client *serve.Client, p *link.Packet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.in.machine = time.Now()
+	c.in.arrive(client.ID, client)
 	if after := c.in.take(p, client.ID, c.now()); p.QoS > 0 {
 		c.acks.add(client, p.ID, after)
 	}
@@ -217,15 +227,31 @@ func (c *counter) End(client string) {
 }
 
 // Count implements serve.Taker. What a device without a session sent and nobody stored
-// is lost: a heartbeat after that proves nothing of before.
-func (c *counter) Count(connected int, fresh bool) {
+// is lost: a heartbeat after that proves nothing of before. So is what one with a session
+// sent with QoS 0 since it was heard last.
+func (c *counter) Count(connected int, came string, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.there.connected = connected
 	if fresh && c.in.vigil == nil {
 		c.in.lose()
 	}
+	c.in.missed(came, c.now())
 	c.offer()
+}
+
+// missed says what may be missing of a device whose messages nobody would know to be.
+func (in *intake) missed(client string, now mesh.Nanos) {
+	since, lossy := in.lossy[client]
+	if !lossy {
+		return
+	}
+	delete(in.lossy, client)
+	in.say(mesh.Void{
+		Cause: mesh.CauseDisconnected, Parts: []mesh.Part{{Source: in.cfg.ID, Times: mesh.Span{From: since, To: max(since, now)}}},
+		Note: fmt.Sprintf("device %.128q connected anew: what it sent meanwhile with QoS 0, without a number, nobody kept", client),
+	})
+	in.waiting++
 }
 
 // attendance puts into words who is there. It implements teller.

@@ -62,7 +62,7 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
 	}
 	w := newWatch(&r.cfg, in, time.Now())
 	d := newDesk(in, w, log, r.now, r.log)
-	d.trust.Store(!in.fresh)
+	d.trust.Store(in.counted())
 	s := &session{desk: d, cfg: &r.cfg, watch: w}
 	if r.doubted {
 		in.doubt()
@@ -115,7 +115,11 @@ func (s *session) run(ctx context.Context) error {
 		return errors.Join(errForgotten, s.hear(ctx, func() { s.in.connected(false) }))
 	}
 	s.log.Info("broker connected", "url", cfg.URL, "session_present", present)
-	if err := s.hear(ctx, func() { s.in.connected(present); s.watch.connected(time.Now()) }); err != nil {
+	var stale []string
+	if err := s.hear(ctx, func() { s.in.connected(present); s.watch.connected(time.Now()); stale = s.in.stale }); err != nil {
+		return err
+	}
+	if err := l.Unsubscribe(stale...); err != nil {
 		return err
 	}
 	qos := byte(1)
@@ -131,10 +135,13 @@ func (s *session) run(ctx context.Context) error {
 	}
 	for p := (link.Packet{}); ; {
 		kind, err := l.Next(&p)
-		if err != nil {
-			return err
+		if err == nil {
+			err = s.take(ctx, l, kind, &p)
 		}
-		if err := s.take(ctx, l, kind, &p); err != nil {
+		if errors.Is(err, link.ErrTaken) { // what the other one acknowledged nobody here knows
+			return errors.Join(err, s.hear(ctx, s.in.lose))
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -8,12 +8,13 @@ import (
 )
 
 // TestIntake_SomeLeaveDUPOut: the same bytes, their own stamp among them, under the same
-// packet id are the same message, whatever DUP says.
+// packet id are the same message on another connection, whatever DUP says.
 func TestIntake_SomeLeaveDUPOut(t *testing.T) {
 	in := testIntake(t, nil)
 	in.connected(false)
 	for _, p := range []*link.Packet{speed(7, false, noon, 5), speed(7, false, noon, 5), speed(7, false, noon+1e9, 5)} {
 		in.take(p, "", noon)
+		in.connected(true)
 	}
 	batches, _ := contents(t, seal(t, in))
 	if n := len(batches[0].Samples); n != 2 || in.counters.again != 1 {

@@ -21,6 +21,10 @@ const (
 	// anewBelow is how far a number may be behind the last one and still be one that comes
 	// again; further back the device counts anew. It is what may be on its way in QoS 1.
 	anewBelow = 1 << 16
+	// recent is how many numbers of a topic are remembered with their stamps, to tell what
+	// comes again from a device that counts anew with a clock that is behind. It is what
+	// may be on its way from a device.
+	recent = 64
 	// maxMissing bounds the stretches of missing numbers that are remembered, in case they
 	// come after all; the oldest are given up.
 	maxMissing = 16
@@ -42,6 +46,14 @@ type count struct {
 	seq     uint64
 	at      mesh.Nanos  // event time
 	missing [][2]uint64 // from and to, both included
+	before  uint64      // the newest number of a run before
+	seen    *[recent]number
+}
+
+// number is one that came; stamp 0: without a time of its own.
+type number struct {
+	seq   uint64
+	stamp mesh.Nanos
 }
 
 func newCounts() counts { return counts{map[uint64]*count{}, map[uint64]bool{}} }
@@ -73,6 +85,7 @@ func (c *counts) resume(kept map[string][]byte) error {
 			return fmt.Errorf("what is kept of a topic's numbers has an unknown form: %q", name)
 		}
 		n := &count{seq: binary.LittleEndian.Uint64(b), at: mesh.Nanos(binary.LittleEndian.Uint64(b[8:]))}
+		n.before = n.seq
 		for m := b[countBytes:]; len(m) > 0; m = m[16:] {
 			n.missing = append(n.missing, [2]uint64{binary.LittleEndian.Uint64(m), binary.LittleEndian.Uint64(m[8:])})
 		}
@@ -91,24 +104,32 @@ const (
 	anew               // the device counts anew
 )
 
-// hear takes a number of a topic; missing are those between, after the time since. again
-// says that nothing but what was said before can have a number that is not new: it is
-// stamped with an old time, or was sent before.
-func (c *counts) hear(topic, seq uint64, at mesh.Nanos, again bool) (what heard, missing uint64, since mesh.Nanos) {
-	n := c.by[topic]
+// hear takes a number of a topic; missing are those between, after the time since. at is
+// its event time, as far as that can be believed. again says that it was sent before.
+func (c *counts) hear(topic uint64, x number, at mesh.Nanos, again bool) (what heard, missing uint64, since mesh.Nanos) {
+	n, seq := c.by[topic], x.seq
 	switch {
 	case n == nil && len(c.by) >= maxCounts:
 		return next, 0, 0
 	case n == nil:
-		c.by[topic] = &count{seq: seq, at: at}
+		c.by[topic] = &count{seq: seq, at: at, seen: &[recent]number{}}
+		c.by[topic].note(x)
 		c.changed[topic] = true
 		return next, 0, 0
 	case seq <= n.seq && n.seq-seq < anewBelow && (again || at <= n.at):
-		if !n.fill(seq) {
+		if n.fill(seq) {
+			c.changed[topic] = true
+			n.note(x)
+			return next, 0, 0
+		}
+		if n.known(x, again) {
 			return known, 0, 0
 		}
-		c.changed[topic] = true
-		return next, 0, 0
+		if x.stamp != 0 { // a device counts anew, with a clock that is behind: or it is the same sample
+			n.note(x)
+			return next, 0, 0
+		}
+		what, n.missing = anew, nil
 	case seq <= n.seq:
 		what, n.missing = anew, nil
 	case seq > n.seq+1:
@@ -120,10 +141,32 @@ func (c *counts) hear(topic, seq uint64, at mesh.Nanos, again bool) (what heard,
 	since = n.at
 	n.seq, n.at = seq, max(at, n.at)
 	if what == anew {
-		n.at = at
+		n.at, n.before = at, 0
 	}
+	n.note(x)
 	c.changed[topic] = true
 	return what, missing, since
+}
+
+// note remembers a number that came.
+func (n *count) note(x number) {
+	if n.seen == nil {
+		n.seen = &[recent]number{}
+	}
+	n.seen[x.seq%recent] = x
+}
+
+// known reports whether a number that is not the next one came before: with the same
+// stamp. Of one that has none, and of a run before, it is enough that it was sent before
+// and was on its way not long ago.
+func (n *count) known(x number, again bool) bool {
+	if x.stamp == 0 && !again {
+		return false
+	}
+	if n.seen != nil && n.seen[x.seq%recent] == x {
+		return true
+	}
+	return x.stamp == 0 && x.seq <= n.before && n.before-x.seq < recent
 }
 
 // fill takes a number out of those that are missing, if it is.
@@ -148,9 +191,20 @@ func (n *count) fill(seq uint64) bool {
 	return false
 }
 
+// numberOf is the number of a sample, and its event time as far as that can be believed.
+func numberOf(m *mesh.Sample, now mesh.Nanos) (x number, at mesh.Nanos) {
+	if m.Flags&mesh.FlagAgentTime != 0 {
+		return number{m.Seq, 0}, now
+	}
+	if source.Suspect(m.Time, now) {
+		return number{m.Seq, m.Time}, now
+	}
+	return number{m.Seq, m.Time}, m.Time
+}
+
 // numbered looks at the numbers of a message. It reports whether the message was stored
 // before: all its numbers are known.
-func (in *intake) numbered(p *link.Packet, samples []mesh.Sample, now mesh.Nanos) (stored bool) {
+func (in *intake) numbered(p *link.Packet, session string, samples []mesh.Sample, now mesh.Nanos) (stored bool) {
 	topic := hashMore(hashStart, p.Topic)
 	stored = true
 	for i := range samples {
@@ -159,12 +213,12 @@ func (in *intake) numbered(p *link.Packet, samples []mesh.Sample, now mesh.Nanos
 			stored = stored && m.Seq != 0
 			continue
 		}
-		at := m.Time
-		if m.Flags&mesh.FlagAgentTime != 0 || source.Suspect(at, now) {
-			at = now
-		}
-		what, missing, since := in.counts.hear(topic, m.Seq, at, p.Again)
+		x, at := numberOf(m, now)
+		what, missing, since := in.counts.hear(topic, x, at, p.Again)
 		stored = stored && what == known
+		if p.QoS == 0 && in.counts.by[topic] == nil { // there are too many topics to follow it
+			in.lossy[session] = now
+		}
 		if what != hole && what != anew {
 			continue
 		}

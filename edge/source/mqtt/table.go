@@ -21,14 +21,18 @@ type table struct {
 	blocks  [256]*block
 	changed [256]bool
 	// unsure: the session is one that ends with its connection, so that what comes
-	// again in it may be of one before.
+	// again in it may be of one before. It is not kept.
 	unsure bool
+	on     answerer // the connection that the session has
+	count  int      // blocks there are
+	newest int      // the block that was used last
 }
 
 // block are the packet ids of one high byte.
 type block struct {
 	hash  [256]uint32 // 0: nothing came under this id
 	offer [256]uint64 // its number in this run; 0: committed in a run before
+	here  [4]uint64   // one bit for each id that was used on this connection
 }
 
 // keptTable begins the names of the blocks; the session and the id's high byte, in
@@ -49,14 +53,48 @@ func (t *table) find(id uint16, hash uint32) (offer uint64, ok bool) {
 	return b.offer[id&0xFF], true
 }
 
-func (t *table) put(id uint16, hash uint32, offer uint64) {
+// put reports whether it made a block.
+func (t *table) put(id uint16, hash uint32, offer uint64) (made bool) {
 	b := t.blocks[id>>8]
-	if b == nil {
+	if made = b == nil; made {
 		b = &block{}
 		t.blocks[id>>8] = b
+		t.count++
 	}
 	b.hash[id&0xFF], b.offer[id&0xFF] = some(hash), offer
-	t.changed[id>>8] = true
+	b.here[id>>6&3] |= 1 << (id & 63)
+	t.changed[id>>8], t.newest = true, int(id>>8)
+	return made
+}
+
+// before reports whether an id was used last on a connection that has ended.
+func (t *table) before(id uint16) bool {
+	b := t.blocks[id>>8]
+	return b != nil && b.here[id>>6&3]>>(id&63)&1 == 0
+}
+
+// arrive is told of each connection that the session has.
+func (t *table) arrive(on answerer) {
+	t.on = on
+	for _, b := range t.blocks {
+		if b != nil {
+			b.here = [4]uint64{}
+		}
+	}
+}
+
+// shed forgets the block that was used longest ago, as ids are used in turn, and reports
+// whether there was another one than the newest.
+func (t *table) shed() bool {
+	for i := 1; i < len(t.blocks); i++ {
+		at := (t.newest + i) % len(t.blocks)
+		if t.blocks[at] != nil {
+			t.blocks[at], t.changed[at] = nil, true
+			t.count--
+			return true
+		}
+	}
+	return false
 }
 
 // some is a hash that is not 0.
@@ -67,7 +105,7 @@ func (t *table) clear() {
 	for i, b := range t.blocks {
 		t.changed[i] = t.changed[i] || b != nil
 	}
-	t.blocks = [256]*block{}
+	t.blocks, t.count = [256]*block{}, 0
 }
 
 // take are the blocks that changed since it was called last.
@@ -127,9 +165,9 @@ func decodeBlock(b []byte) (*block, error) {
 	return out, nil
 }
 
-// tables are those of all sessions that were kept.
-func tables(kept map[string][]byte) (map[string]*table, error) {
-	out := map[string]*table{}
+// tables are those of all sessions that were kept, and how many blocks devices have.
+func tables(kept map[string][]byte) (out map[string]*table, blocks int, err error) {
+	out = map[string]*table{}
 	for name, b := range kept {
 		rest, ok := strings.CutPrefix(name, keptTable)
 		if !ok {
@@ -138,7 +176,7 @@ func tables(kept map[string][]byte) (map[string]*table, error) {
 		i := strings.LastIndexByte(rest, '/')
 		high, err := strconv.ParseUint(rest[max(i, 0)+1:], 16, 8)
 		if i < 0 || err != nil {
-			return nil, errBlock
+			return nil, 0, errBlock
 		}
 		t := out[rest[:i]]
 		if t == nil {
@@ -146,8 +184,11 @@ func tables(kept map[string][]byte) (map[string]*table, error) {
 			out[rest[:i]] = t
 		}
 		if t.blocks[high], err = decodeBlock(b); err != nil {
-			return nil, err
+			return nil, 0, err
+		}
+		if t.count++; rest[:i] != "" {
+			blocks++
 		}
 	}
-	return out, nil
+	return out, blocks, nil
 }

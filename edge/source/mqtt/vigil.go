@@ -39,6 +39,9 @@ func newVigil(cfg *Config, table []mesh.Signal) *vigil {
 	return v
 }
 
+// vigilName begins the name of a vigil. A filter that begins so is never unsubscribed.
+const vigilName = "max_silence "
+
 // name tells what this vigil looks at: a proof by other signals says nothing of it.
 func (v *vigil) name() string {
 	if v == nil {
@@ -48,7 +51,7 @@ func (v *vigil) name() string {
 	for _, s := range v.signals {
 		h = hashMore(h, append([]byte(s.Name), 0))
 	}
-	return fmt.Sprintf("\nmax_silence %016x", h)
+	return fmt.Sprintf("\n%s%016x", vigilName, h)
 }
 
 func (v *vigil) forget() {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"plantmesh/proto/strict"
 )
@@ -17,6 +18,13 @@ const (
 	largestMaxPacket strict.Size = 64 << 20
 	// mostPerUser bounds the client ids of one user: each has a session that is kept.
 	mostPerUser = 16
+	// mostTwice bounds the messages of QoS 2 that a device has not released: the library
+	// looks at all of them with each packet.
+	mostTwice = 1_000
+	// mostStrangers bounds the connections of one address that have not said yet who they
+	// are; a refusal takes strangerPause, so that nobody tries all passwords.
+	mostStrangers = 16
+	strangerPause = time.Second
 	// maxClientID bounds a client id. MQTT 5, 3.1.3.1 asks for 23 bytes at least.
 	maxClientID = 128
 	// maxPassword bounds a password and its file.

@@ -15,6 +15,9 @@ const (
 	helloTimeout = 10 * time.Second
 	// maxHello bounds a CONNECT, and every packet but PUBLISH.
 	maxHello = 64 << 10
+	// writeTimeout is how long a device may leave our answers unread when it has left so
+	// many that no more fit on the way: who waits for it lets all others wait.
+	writeTimeout = 2 * time.Second
 	// readRoom is what is read at once.
 	readRoom = 4 << 10
 )
@@ -61,6 +64,18 @@ func (g *guard) Read(b []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// Write implements net.Conn.
+func (g *guard) Write(b []byte) (int, error) {
+	if err := g.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	return g.Conn.Write(b)
+}
+
+// SetDeadline implements net.Conn: the library means how long a device may say nothing,
+// and sets it anew, or takes it away, with each packet.
+func (g *guard) SetDeadline(t time.Time) error { return g.SetReadDeadline(t) }
 
 func (g *guard) fill() error {
 	room := make([]byte, readRoom)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -24,13 +25,15 @@ type hook struct {
 
 	mu       sync.Mutex // protects the fields below
 	sessions map[string]Session
+	left     map[string]uint64 // which of them was left last
+	leaves   uint64
 	clients  map[*mochi.Client]*Client
 	owners   map[string]string // of client ids that are connected
 	refused  uint64
 }
 
 func newHook(s *Server, sessions []Session) *hook {
-	h := &hook{s: s, sessions: map[string]Session{}, clients: map[*mochi.Client]*Client{}, owners: map[string]string{}}
+	h := &hook{s: s, sessions: map[string]Session{}, left: map[string]uint64{}, clients: map[*mochi.Client]*Client{}, owners: map[string]string{}}
 	for _, x := range sessions {
 		h.sessions[x.Client] = x
 	}
@@ -79,10 +82,19 @@ func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 		cl.Stop(packets.ErrServerUnavailable)
 		return false
 	}
-	if why := h.admit(cl, user); why != "" {
+	old, why := h.admit(cl, user)
+	if old != "" { // outside of the lock
+		h.s.log.Warn("a user has too many client ids: the session that was left longest ago is forgotten", "user", user, "client_id", old, "most", mostPerUser)
+		h.s.mqtt.Clients.Delete(old)
+		h.end(old)
+	}
+	if why != "" {
 		h.refuse(user, why)
 		h.s.log.Warn("a device was refused", "remote", cl.Net.Remote, "user", user, "why", why)
 		return false
+	}
+	if g, ok := cl.Net.Conn.(*caller); ok {
+		g.known()
 	}
 	return true
 }
@@ -98,20 +110,38 @@ func lasts(cl *mochi.Client) bool {
 	return !cl.Properties.Clean || cl.Properties.Props.SessionExpiryInterval > 0
 }
 
-// admit notes a client of a user, or gives the reason why not.
-func (h *hook) admit(cl *mochi.Client, user string) (why string) {
+// admit gives a client id to a user, or the reason why not. Where it has too many, old is
+// the one to be forgotten for it: a device that makes up an id each time it starts would
+// else be shut out for ever.
+func (h *hook) admit(cl *mochi.Client, user string) (old, why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	owner, ok := h.owner(cl.ID)
-	switch {
-	case ok && owner != user:
-		return "its client id is another user's"
-	case !ok && h.owned(user) >= mostPerUser:
-		return fmt.Sprintf("it has %d client ids already, as many as one user may have", mostPerUser)
+	owner, known := h.owner(cl.ID)
+	if known && owner != user {
+		return "", "its client id is another user's"
+	}
+	if !known && h.owned(user) >= mostPerUser {
+		if old = h.oldest(user); old == "" {
+			return "", fmt.Sprintf("%d of its client ids are connected already, as many as one user may have", mostPerUser)
+		}
+		delete(h.sessions, old)
 	}
 	h.owners[cl.ID] = user
 	h.clients[cl] = &Client{ID: cl.ID, User: user, c: cl, twice: map[uint16]bool{}}
-	return ""
+	return old, ""
+}
+
+// oldest is the session of a user that was left longest ago; empty: all are connected.
+func (h *hook) oldest(user string) (id string) {
+	for x, s := range h.sessions {
+		if _, here := h.owners[x]; s.User != user || here {
+			continue
+		}
+		if id == "" || h.left[x] < h.left[id] || h.left[x] == h.left[id] && x < id {
+			id = x
+		}
+	}
+	return id
 }
 
 // stranger says why nobody knows who calls.
@@ -236,7 +266,7 @@ func (h *hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 	if lasts && (!had || was != s) {
 		h.s.taker.Begin(s)
 	}
-	h.s.taker.Count(n, !lasts || !had)
+	h.s.taker.Count(n, s.Client, !lasts || !had)
 }
 
 // OnDisconnect forgets a connection, and its session where that ends with it.
@@ -245,17 +275,20 @@ func (h *hook) OnDisconnect(cl *mochi.Client, _ error, expire bool) {
 	c, ok := h.clients[cl]
 	delete(h.clients, cl)
 	n := len(h.clients)
-	if ok && !slices.ContainsFunc(slices.Collect(maps.Values(h.clients)), func(o *Client) bool { return o.ID == c.ID }) {
+	last := ok && !slices.ContainsFunc(slices.Collect(maps.Values(h.clients)), func(o *Client) bool { return o.ID == c.ID })
+	if last {
 		delete(h.owners, c.ID)
+		h.leaves++
+		h.left[c.ID] = h.leaves
 	}
 	h.mu.Unlock()
 	if !ok {
 		return // it never came in, or is one of before
 	}
-	if expire && !cl.IsTakenOver() {
+	if expire && last { // else another connection has its client id now
 		h.end(cl.ID)
 	}
-	h.s.taker.Count(n, false)
+	h.s.taker.Count(n, "", false)
 }
 
 // OnClientExpired forgets a session that nobody came back to.
@@ -265,6 +298,7 @@ func (h *hook) OnClientExpired(cl *mochi.Client) { h.end(cl.ID) }
 func (h *hook) end(client string) {
 	h.mu.Lock()
 	delete(h.sessions, client)
+	delete(h.left, client)
 	h.mu.Unlock()
 	h.s.taker.End(client)
 }
@@ -286,6 +320,10 @@ func (h *hook) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, e
 		return pk, packets.ErrRejectPacket
 	}
 	if pk.FixedHeader.Qos == 2 {
+		if cl.State.Inflight.Len() >= mostTwice {
+			cl.Stop(packets.ErrQuotaExceeded)
+			return pk, packets.ErrRejectPacket // any other answer has the library acknowledge
+		}
 		c.mu.Lock()
 		c.twice[pk.PacketID] = true
 		c.mu.Unlock()
@@ -296,14 +334,16 @@ func (h *hook) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, e
 	return pk, packets.ErrRejectPacket
 }
 
-// OnWill gives on what a device left for the case that it is gone without a word.
+// OnWill gives on what a device left for the case that it is gone without a word. The
+// library keeps none of it: neither until later nor for whoever subscribes.
 func (h *hook) OnWill(cl *mochi.Client, will mochi.Will) (mochi.Will, error) {
-	if c := h.client(cl); c != nil && h.may(cl, will.TopicName) {
-		p := &link.Packet{Topic: []byte(will.TopicName), Payload: bytes.Clone(will.Payload)}
+	if c := h.client(cl); c != nil && !strings.ContainsAny(will.TopicName, "+#") && h.may(cl, will.TopicName) {
+		p := &link.Packet{Topic: []byte(will.TopicName), Payload: bytes.Clone(will.Payload), Will: true}
 		p.Sum()
 		h.s.taker.Publish(c, p)
 	}
-	return will, nil
+	cl.Properties.Will.WillDelayInterval = 0
+	return mochi.Will{}, nil
 }
 
 // refuse counts who is refused, and tells a witness.

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -45,9 +46,9 @@ type Taker interface {
 	// Begin is told of a session that is kept from here on, End of one that is gone.
 	Begin(s Session)
 	End(client string)
-	// Count is told how many devices are connected; fresh says that one has come that
-	// has no session of before.
-	Count(connected int, fresh bool)
+	// Count is told how many devices are connected, and which one has come, if one has:
+	// fresh says that it has no session of before.
+	Count(connected int, came string, fresh bool)
 }
 
 // Witness may be implemented by a Taker: it is told of each caller, and of each message,
@@ -67,6 +68,9 @@ type Server struct {
 	mqtt     *mochi.Server
 	hook     *hook
 	slots    chan struct{}
+
+	mu        sync.Mutex     // protects strangers
+	strangers map[string]int // connections by address that have not said who they are
 }
 
 // device is one that may call.
@@ -79,7 +83,7 @@ type device struct {
 
 // Listen begins to listen, with the sessions of before.
 func Listen(ctx context.Context, cfg Config, sessions []Session, taker Taker, log *slog.Logger) (*Server, error) {
-	s := &Server{cfg: cfg, log: log, taker: taker, devices: map[string]*device{}, slots: make(chan struct{}, cfg.MaxClients)}
+	s := &Server{cfg: cfg, log: log, taker: taker, devices: map[string]*device{}, slots: make(chan struct{}, cfg.MaxClients), strangers: map[string]int{}}
 	for _, d := range cfg.Devices {
 		known := &device{Device: d}
 		if d.PasswordFile != "" {
@@ -173,16 +177,15 @@ func (s *Server) Run(ctx context.Context) error {
 			case err != nil:
 				return fmt.Errorf("listen for devices on %s: %w", s.cfg.Listen, err)
 			}
-			select {
-			case s.slots <- struct{}{}:
-			default: // max_clients are here
-				s.hook.refuse(c.RemoteAddr().String(), "as many as max_clients are connected")
+			known, why := s.greet(c)
+			if why != "" {
+				s.hook.refuse(c.RemoteAddr().String(), why)
 				_ = c.Close() // it was never taken
 				continue
 			}
 			g.Go(func() error {
 				defer func() { <-s.slots }()
-				s.serve(inner, c)
+				s.serve(inner, c, known)
 				return nil
 			})
 		}
@@ -194,8 +197,39 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// greet takes a caller in; known is to be called once it is known who that is, or when it
+// is gone. Or it says why not.
+func (s *Server) greet(c net.Conn) (known func(), why string) {
+	from := c.RemoteAddr().String()
+	if at, err := netip.ParseAddrPort(from); err == nil {
+		from = at.Addr().Unmap().String()
+		if p, err := at.Addr().Prefix(64); at.Addr().Unmap().Is6() && err == nil { // what one subscriber has
+			from = p.String()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.strangers[from] >= mostStrangers {
+		return nil, fmt.Sprintf("%d callers of its address have not said yet who they are", mostStrangers)
+	}
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		return nil, "as many as max_clients are connected"
+	}
+	s.strangers[from]++
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.strangers[from]--; s.strangers[from] == 0 {
+			delete(s.strangers, from)
+		}
+	}), ""
+}
+
 // serve is the life of one connection.
-func (s *Server) serve(ctx context.Context, c net.Conn) {
+func (s *Server) serve(ctx context.Context, c net.Conn, known func()) {
+	defer known()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })() // it is given up anyway
 	if err := c.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return
@@ -215,6 +249,10 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 		c = t
 	}
 	g := &caller{guard: newGuard(c, int(s.cfg.MaxPacket)), name: name}
+	g.known = func() {
+		g.in = true
+		known()
+	}
 	if err := s.mqtt.EstablishConnection("devices", g); err != nil {
 		s.log.Debug("device connection ended", "remote", c.RemoteAddr().String(), "error", err)
 		if errors.Is(err, errGuard) {
@@ -222,6 +260,12 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 		}
 	}
 	_ = c.Close() // in any case
+	if !g.in {
+		select { // see strangerPause
+		case <-ctx.Done():
+		case <-time.After(strangerPause):
+		}
+	}
 }
 
 // tell tells a witness, if there is one, why somebody was refused. What ends with the
@@ -236,7 +280,9 @@ func (s *Server) tell(ctx context.Context, who, why string) {
 type caller struct {
 	*guard
 
-	name string
+	name  string
+	known func() // called when it is known who that is
+	in    bool   // it was; of the connection's own goroutine
 }
 
 // Client is one connected device. Safe for concurrent use.

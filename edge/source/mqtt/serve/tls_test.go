@@ -85,9 +85,9 @@ func (b *book) Publish(c *Client, p *link.Packet) {
 	b.mu.Unlock()
 	_ = c.Ack([]uint16{p.ID}) // it may be gone
 }
-func (*book) Begin(Session)   {}
-func (*book) End(string)      {}
-func (*book) Count(int, bool) {}
+func (*book) Begin(Session)           {}
+func (*book) End(string)              {}
+func (*book) Count(int, string, bool) {}
 
 // listening runs a server until the test ends.
 func listening(t *testing.T, cfg Config, b *book) string {
