@@ -36,7 +36,7 @@ func (h *host) nodeBirth(n *node, p *payload.Payload, now moment) {
 		n.number = h.count
 	}
 	n.phase, n.away, n.bd, n.hasBd = live, 0, bd, hasBd
-	n.seq, n.hash, n.lost, n.birth = byte(p.Seq), 0, [4]uint64{}, st.time
+	n.seq, n.hash, n.lost, n.birth, n.bornAt = byte(p.Seq), 0, [4]uint64{}, st.time, now.machine
 	n.ripe = time.Time{}
 	if !same { // nor would anybody have told us of a death while we were not connected
 		h.part(n, func(x held) bool { return x.conn != h.conns })
@@ -89,9 +89,16 @@ func session(p *payload.Payload) (bd uint64, ok bool) {
 func (h *host) deviceBirth(n *node, x held, p *payload.Payload, st stamp) {
 	device := x.topic.device
 	was := n.devices[device]
-	if was == nil && len(n.devices) >= maxDevices {
+	switch {
+	case was != nil:
+	case len(n.devices) >= maxDevices:
 		h.refuseOf(n, x, errDevices)
 		return
+	case h.used.units >= maxUnits:
+		h.refuseOf(n, x, errUnits)
+		return
+	default:
+		h.used.units++
 	}
 	if n.devices == nil {
 		n.devices = map[string]*unit{}
@@ -114,8 +121,10 @@ func (h *host) deviceBirth(n *node, x held, p *payload.Payload, st stamp) {
 // define makes a unit of its birth, and samples of the values in it. What was in the
 // birth before and is not in this one has no value any more.
 func (h *host) define(n *node, u, was *unit, p *payload.Payload, st stamp) {
+	h.letGo(was)
 	u.metrics = make(map[string]*metric, len(p.Metrics))
 	c := carrier{node: n, unit: u, stamp: st, flags: mesh.FlagInitial}
+	all := make([]*metric, len(p.Metrics))
 	for i := range p.Metrics {
 		m := &p.Metrics[i]
 		name := string(m.Name)
@@ -127,10 +136,18 @@ func (h *host) define(n *node, u, was *unit, p *payload.Payload, st stamp) {
 			h.refuseMetric(&c, name, m, errTwice)
 			continue
 		}
-		x := h.declare(n, u, name, m)
-		u.metrics[name] = x
-		h.nameAlias(n, x, m)
-		h.sample(x, m, &c)
+		if all[i] = h.declare(n, u, name, m); all[i] == nil {
+			h.refuseMetric(&c, name, m, errFull)
+			continue
+		}
+		u.metrics[name] = all[i]
+		h.nameAlias(n, all[i], m)
+	}
+	h.retable()
+	for i, x := range all {
+		if x != nil {
+			h.sample(x, &p.Metrics[i], &c)
+		}
 	}
 	if was == nil {
 		return
@@ -141,8 +158,12 @@ func (h *host) define(n *node, u, was *unit, p *payload.Payload, st stamp) {
 		if !stays[s] {
 			s.dark = false // whatever was said of it: now it is known that there is none
 			h.darken(s, st.time, mesh.StatusBadNodeIDUnknown, st.flags(), st.at)
+			if h.table.crowded() { // by names that nobody uses any more, perhaps
+				h.table.drop(s)
+			}
 		}
 	})
+	h.retable()
 }
 
 // nameAlias notes an alias. One that two metrics have names none of them.
@@ -175,8 +196,11 @@ func (x *metric) signals(yield func(*signal)) {
 }
 
 // declare makes a metric of what a birth says of it; path is its name, that of a
-// template's member with the template's name in front.
+// template's member with the template's name in front. nil: there is no room for it.
 func (h *host) declare(n *node, u *unit, path string, m *payload.Metric) *metric {
+	if !h.afford(u, len(path)) {
+		return nil
+	}
 	x := &metric{name: path, of: m.Type, unit: u}
 	at := place(n.group, n.name, u.device, path)
 	if h.names.ignores(u.device, path, at) {
@@ -193,6 +217,9 @@ func (h *host) declare(n *node, u *unit, path string, m *payload.Metric) *metric
 		kind = mesh.TypeArray
 		if m.DataSet != nil {
 			x.columns, x.types = columns(m.DataSet)
+			for _, c := range x.columns {
+				u.names, h.used.names = u.names+len(c), h.used.names+len(c)
+			}
 			fields = tableFields(x)
 		}
 	case kind == mesh.TypeNone:
@@ -219,7 +246,7 @@ func (h *host) claim(n *node, x *metric, at string, row mesh.Signal, id *uint32)
 	if k.kind != mesh.TypeNone && k.kind != row.Type {
 		row.Type, row.Fields, x.why = k.kind, nil, errConfigured
 	}
-	sig, err := h.table.claim(row, owner(at), id)
+	sig, err := h.table.claim(row, owner(n.group, n.name, x.unit.device, x.name), id)
 	if x.sig = sig; err != nil {
 		x.why = err
 	}
@@ -246,8 +273,17 @@ func (h *host) declareMembers(n *node, x *metric, m *payload.Metric) {
 }
 
 func (h *host) declareMember(n *node, x *metric, name string, m *payload.Metric) {
-	if name != "" && x.members[name] == nil {
-		x.members[name] = h.declare(n, x.unit, x.name+"/"+name, m)
+	if name == "" || x.members[name] != nil {
+		return
+	}
+	if len(x.name)+1+len(name) > maxPath {
+		if h.afford(x.unit, len(name)) {
+			x.members[name] = &metric{name: name, unit: x.unit, why: errNameLong}
+		}
+		return
+	}
+	if child := h.declare(n, x.unit, x.name+"/"+name, m); child != nil {
+		x.members[name] = child
 	}
 }
 
@@ -268,6 +304,7 @@ func (h *host) nodeDeath(n *node, p *payload.Payload, now moment) {
 	h.giveUp(n)
 	h.asks.settle(n) // it can't answer
 	n.phase, n.owed.born = dead, false
+	h.mourn(n)
 	if h.owes(n, debt{from: n.last, to: now.plant, why: "it lost its connection", since: now.machine}) {
 		return
 	}

@@ -47,8 +47,8 @@ type message struct {
 // node, or a reason. It has no clock, no connection and no goroutine.
 //
 // Memory is bounded: at most max_signals signals of some 800 bytes, max_nodes nodes of
-// some 3 KiB, maxAllHeld bytes of messages that wait, and what one payload takes
-// (payload.Decoder).
+// some 3 KiB, maxAllHeld bytes of messages that wait, what one payload takes
+// (payload.Decoder), and what names take (budget).
 //
 // Not safe for concurrent use.
 type host struct {
@@ -58,11 +58,17 @@ type host struct {
 	sealer *source.Sealer
 	dec    payload.Decoder
 	redo   payload.Decoder // of messages that were held: what dec gave is still in use
+	births payload.Decoder // of what is kept of births: by no limit but its own
 	asks   asker
 
-	nodes map[string]*node
-	count uint64 // nodes that ever were born: the number of the last one
-	held  int    // bytes, of all nodes
+	nodes     map[string]*node
+	strangers []*node // that were not born when they were heard first, in this order
+	died      []*node // in this order; some of them live again
+	used      budget
+	fault     error    // the sealer refused the table
+	later     []func() // what waits until all of what is kept has been read
+	count     uint64   // nodes that ever were born: the number of the last one
+	held      int      // bytes, of all nodes
 
 	heard  mesh.Nanos // plant time at which the connection was known to live last
 	listen mesh.Nanos // plant time at which this connection's filters were granted; 0: they are not
@@ -110,6 +116,8 @@ var (
 	errOld      = errors.New("message is older than its node's birth, and out of sequence: it is of a connection before")
 	errEarly    = errors.New("a device spoke of its birth or death before its node was born")
 	errWide     = errors.New("data set has more than 1000 columns")
+	errFull     = errors.New("births name more metrics than there is room for: three for each of max_signals, and 32 MiB of names")
+	errUnits    = errors.New("there are more nodes and devices than 50000")
 	errColumns  = errors.New("data set has other columns than its birth said")
 )
 
@@ -201,7 +209,7 @@ func (h *host) take(m message, now moment) {
 		h.counters.foreign++
 		h.refuse(errForeign, m.topic, m.payload, now.plant, 1)
 	default:
-		n := h.node(t)
+		n := h.node(t, now.plant)
 		if n == nil {
 			h.counters.foreign++
 			h.refuse(errNodes, m.topic, m.payload, now.plant, 1)
@@ -212,12 +220,13 @@ func (h *host) take(m message, now moment) {
 }
 
 // node is the node of a message; nil where there are too many.
-func (h *host) node(t topic) *node {
+func (h *host) node(t topic, now mesh.Nanos) *node {
 	id := t.group + "/" + t.node
 	n := h.nodes[id]
-	if n == nil && len(h.nodes) < h.cfg.MaxNodes {
+	if n == nil && (len(h.nodes) < h.cfg.MaxNodes || h.makeRoom(now)) {
 		n = &node{group: t.group, name: t.node, keeps: h.cfg.keeps(t.group, t.node)}
 		h.nodes[id] = n
+		h.strangers = append(h.strangers, n)
 	}
 	return n
 }
@@ -299,6 +308,9 @@ func (h *host) tick(now moment) {
 		}
 		for len(n.queue) > 0 && now.machine.Sub(n.queue[0].at.machine) >= holdFor {
 			h.dropFirst(n, errDropped)
+		}
+		if n.phase == dead && len(n.queue) == 0 {
+			h.asks.settle(n) // what it said behind its death was its last word
 		}
 	}
 	h.prove()

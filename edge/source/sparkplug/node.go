@@ -28,9 +28,11 @@ type node struct {
 	number      uint64 // its name in the state; 0: it never was born
 	phase       phase
 
-	bd    uint64 // bdSeq of its birth
-	hasBd bool
-	birth mesh.Nanos // time of its birth
+	bd      uint64 // bdSeq of its birth
+	hasBd   bool
+	birth   mesh.Nanos // time of its birth
+	bornAt  time.Time  // machine time when that came
+	mourned bool       // see host.mourn
 
 	seq    byte       // of the last message in sequence
 	hash   uint64     // of its payload
@@ -66,6 +68,9 @@ type unit struct {
 	birth   mesh.Nanos // time of the NBIRTH after which its DBIRTH has to come
 	metrics map[string]*metric
 	kept    uint64 // hash of what is kept of it; 0: nothing
+
+	metricsAll, names int  // metrics, those in templates with them, and the bytes of their names, see budget
+	partial           bool // there was no room for all of them
 }
 
 // metric is what a birth says of one metric.

@@ -95,7 +95,7 @@ type command struct {
 
 // ask has a node asked for its births, where this host may.
 func (h *host) ask(n *node, now moment) {
-	if h.cfg.asks() && n.phase != dead {
+	if h.cfg.asks() {
 		h.asks.want(n, now.machine)
 	}
 }

@@ -79,10 +79,10 @@ func (h *host) reach(n *node, t stamp) {
 }
 
 // hold keeps a message that came before one that is missing. The first one starts the
-// time after which what is missing is given up. One that is older than the birth was
-// overtaken by it: its aliases are others.
+// time after which what is missing is given up. One that is older than a birth just now was
+// overtaken by it: its aliases are others. Later on it is the node's clock that went back.
 func (h *host) hold(n *node, x held) {
-	if x.time < n.birth {
+	if x.time < n.birth && x.at.machine.Sub(n.bornAt) < time.Duration(h.cfg.ReorderTimeout) {
 		h.refuseOf(n, x, errOld)
 		return
 	}
@@ -194,8 +194,8 @@ func (h *host) bridge(n *node, x held) bool {
 	if h.listen != 0 {
 		until = min(until, h.listen)
 	}
-	broken := max(0, until.Sub(n.away))
-	if x.seq != n.seq+1 || 2*broken >= n.span() {
+	broken := until.Sub(n.away) // less than nothing: our clock went back, and how long it was nobody knows
+	if x.seq != n.seq+1 || broken < 0 || 2*broken >= n.span() {
 		return false
 	}
 	n.phase, n.away = live, 0

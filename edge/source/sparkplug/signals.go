@@ -56,15 +56,17 @@ type table struct {
 	next    uint32 // the id of the next signal
 	bytes   int
 	most    int
-	changed bool // since rows was called last
+	changed bool                   // since rows was called last
+	before  map[uint32]mesh.Signal // what rows were that are others now, or none, since then
 }
 
 func newTable(most int) *table { return &table{names: map[string]*signal{}, most: most} }
 
-// owner names a metric.
-func owner(place string) uint64 {
+// owner tells a metric from all others: also the node's own a/b from b of its device a,
+// which have the same place.
+func owner(group, node, device, metric string) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(place)) // never fails
+	_, _ = h.Write([]byte(group + "/" + node + "/" + device + "/" + metric)) // never fails; none but metric has a slash in it
 	return h.Sum64()
 }
 
@@ -77,6 +79,7 @@ func (t *table) claim(row mesh.Signal, owner uint64, id *uint32) (*signal, error
 		}
 		row.ID = s.row.ID
 		if !reflect.DeepEqual(s.row, row) {
+			t.was(s.row)
 			t.bytes += size(&row) - size(&s.row)
 			s.row, t.changed = row, true
 		}
@@ -110,12 +113,48 @@ func inside(fields []mesh.Field) (n int) {
 	return n
 }
 
+// was remembers a row as it was when samples referred to it.
+func (t *table) was(row mesh.Signal) {
+	if t.before == nil {
+		t.before = map[uint32]mesh.Signal{}
+	}
+	if _, has := t.before[row.ID]; !has {
+		t.before[row.ID] = row
+	}
+}
+
+// crowded reports whether there is room for few more signals.
+func (t *table) crowded() bool { return len(t.names) > t.most/4*3 || t.bytes > maxTable/4*3 }
+
+// drop takes a signal out; its id is not used again.
+func (t *table) drop(s *signal) {
+	if t.names[s.row.Name] != s {
+		return
+	}
+	delete(t.names, s.row.Name)
+	t.bytes -= size(&s.row)
+	t.was(s.row)
+	t.changed = true
+}
+
 // rows are all signals, by their ids.
 func (t *table) rows() []mesh.Signal {
-	t.changed = false
-	out := make([]mesh.Signal, 0, len(t.names))
+	t.changed, t.before = false, nil
+	return t.list(nil)
+}
+
+// were are all signals as they were when rows was called last, and those that are new.
+func (t *table) were() []mesh.Signal { return t.list(t.before) }
+
+func (t *table) list(before map[uint32]mesh.Signal) []mesh.Signal {
+	out := make([]mesh.Signal, 0, len(t.names)+len(before))
 	for _, s := range t.names {
-		out = append(out, s.row)
+		if _, other := before[s.row.ID]; !other {
+			out = append(out, s.row)
+		}
+	}
+	for _, row := range before {
+		out = append(out, row)
 	}
 	slices.SortFunc(out, func(a, b mesh.Signal) int { return cmp.Compare(a.ID, b.ID) })
 	return out

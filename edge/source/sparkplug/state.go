@@ -36,6 +36,9 @@ func (h *host) seal() (mesh.Offer, error) {
 	for _, v := range h.bad.take() {
 		h.sealer.Void(v)
 	}
+	if h.fault != nil {
+		return mesh.Offer{}, fmt.Errorf("signals of source %q: %w", h.cfg.ID, h.fault)
+	}
 	if h.table.changed {
 		if err := h.sealer.Grow(h.table.rows()); err != nil {
 			return mesh.Offer{}, err
@@ -82,9 +85,11 @@ type nodeState struct {
 	pace   time.Duration // of 256 messages
 	away   mesh.Nanos    // since when it may have been missed
 	owed   mesh.Nanos    // since when it has to say what it kept
+	saying bool          // it was born since, and says it
 }
 
-// appendNode appends it: phase and sequence number are a byte each, the others uvarint.
+// appendNode appends it: phase and sequence number are a byte each, the others uvarint;
+// saying is the lowest bit of owed.
 func appendNode(b []byte, n *node) []byte {
 	b = binary.AppendUvarint(b, n.number)
 	b = append(b, byte(n.phase), n.seq)
@@ -92,7 +97,11 @@ func appendNode(b []byte, n *node) []byte {
 	b = binary.AppendUvarint(b, uint64(max(0, n.newest-n.last)))
 	b = binary.AppendUvarint(b, uint64(n.span()))
 	b = binary.AppendUvarint(b, uint64(n.away))
-	return binary.AppendUvarint(b, uint64(n.owed.from))
+	owed := uint64(n.owed.from) << 1
+	if owed != 0 && n.owed.born {
+		owed |= 1
+	}
+	return binary.AppendUvarint(b, owed)
 }
 
 func takeNode(b []byte) (x nodeState, rest []byte, ok bool) {
@@ -113,7 +122,8 @@ func takeNode(b []byte) (x nodeState, rest []byte, ok bool) {
 	x.phase, x.seq, b = phase(b[0]), b[1], b[2:]
 	x.last = mesh.Nanos(number())
 	x.newest, x.pace, x.away = x.last+mesh.Nanos(number()), time.Duration(number()), mesh.Nanos(number())
-	x.owed = mesh.Nanos(number())
+	owed := number()
+	x.owed, x.saying = mesh.Nanos(owed>>1), owed&1 != 0
 	return x, b, ok
 }
 
@@ -128,11 +138,12 @@ func (h *host) resume(b []byte, kept map[string][]byte) error {
 	}
 	h.fresh, h.was, h.heard, h.table.next, h.count = s.Fresh, s.Was, s.Heard, s.Next, s.Count
 	h.sealer.Resume(s.Proof, s.Holes...)
-	if s.Settings != h.set && !h.fresh { // other names, other nodes: the proof so far says nothing of them
-		h.fresh, h.was = true, s.Proof
-	}
-	if err := h.restore(kept, s.Nodes); err != nil {
+	whole, err := h.restore(kept, s.Nodes)
+	if err != nil {
 		return fmt.Errorf("read the committed state of source %q: %w", h.cfg.ID, err)
+	}
+	if (s.Settings != h.set || !whole) && !h.fresh { // other names, other nodes: the proof so far says nothing of them
+		h.fresh, h.was = true, s.Proof
 	}
 	if h.table.changed {
 		return h.sealer.Grow(h.table.rows())
@@ -140,41 +151,57 @@ func (h *host) resume(b []byte, kept map[string][]byte) error {
 	return nil
 }
 
-// restore makes the nodes of their births: those of nodes first.
-func (h *host) restore(kept map[string][]byte, states []byte) error {
-	numbers := map[uint64]*node{}
-	for _, prefix := range []string{"n/", "d/"} {
-		for _, name := range slices.Sorted(maps.Keys(kept)) {
-			if !strings.HasPrefix(name, prefix) {
-				continue
-			}
-			if err := h.restoreUnit(name, kept[name], numbers); err != nil {
-				return err
-			}
-		}
-	}
+// restore makes the nodes of their births: those of nodes first. whole is false where one
+// is not there, or can't be read (by other limits, perhaps): the node is asked for it.
+func (h *host) restore(kept map[string][]byte, states []byte) (whole bool, err error) {
+	numbers, whole := h.restoreBirths(kept)
 	for b := states; len(b) > 0; {
 		var x nodeState
 		var ok bool
 		if x, b, ok = takeNode(b); !ok {
-			return errState
+			return false, errState
 		}
 		n := numbers[x.number]
 		if n == nil { // not to be read any more
+			whole = whole && x.phase != live && x.phase != doubtful
 			continue
 		}
 		n.phase, n.seq, n.last, n.newest, n.pace, n.away = x.phase, x.seq, x.last, x.newest, x.pace, x.away
 		for u := range n.units { // what is said next of a signal is said behind what may have been said of it
 			u.signals(func(s *signal) { s.time = n.newest })
 		}
-		if n.phase == live {
+		switch n.phase {
+		case live:
 			n.phase, n.away = doubtful, h.heard
+		case dead:
+			h.mourn(n)
+		case unborn, doubtful, strange:
 		}
 		if x.owed != 0 {
-			n.owed = debt{from: x.owed, to: x.last, why: "not heard without a break before a restart"}
+			n.owed = debt{from: x.owed, to: x.last, born: x.saying, why: "not heard without a break before a restart"}
 		}
 	}
-	return nil
+	return whole, nil
+}
+
+// restoreBirths makes them of what is kept, and gives nodes by their numbers.
+func (h *host) restoreBirths(kept map[string][]byte) (numbers map[uint64]*node, whole bool) {
+	numbers, whole = map[uint64]*node{}, true
+	for _, prefix := range []string{"n/", "d/"} {
+		for _, name := range slices.Sorted(maps.Keys(kept)) {
+			if !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			if err := h.restoreUnit(name, kept[name], numbers); err != nil {
+				h.kept[name], whole = nil, false
+			}
+		}
+	}
+	for _, claim := range h.later {
+		claim()
+	}
+	h.later = nil
+	return numbers, whole
 }
 
 // doubted is that the state may be older than what the source was told is committed:
@@ -187,7 +214,8 @@ func (h *host) doubted() {
 
 // settings names what signals are called by: with other ones a proof says nothing.
 func (c *Config) settings() uint64 {
-	b := []byte(c.Name + "\n" + strings.Join(c.Nodes, "\n") + "\n\n" + strings.Join(c.Ignore, "\n"))
+	b := fmt.Appendf(nil, "%d %d\n", c.MaxNodes, c.MaxSignals)
+	b = append(b, c.Name+"\n"+strings.Join(c.Nodes, "\n")+"\n\n"+strings.Join(c.Ignore, "\n")...)
 	for _, s := range c.Signals {
 		b = fmt.Appendf(b, "\n%q %q %q", s.Metric, s.Name, s.Type)
 	}
@@ -216,6 +244,9 @@ func (h *host) keepUnit(n *node, u *unit) {
 	}
 	p.Metrics = keptMetrics(u.metrics)
 	b := payload.Append(nil, &p)
+	if !keepable(u, b) {
+		b = nil // it is asked for after a restart
+	}
 	if sum := hash(b); sum != u.kept {
 		u.kept = sum
 		h.kept[keptName(n, u)] = b
@@ -250,7 +281,7 @@ func (h *host) restoreUnit(name string, b []byte, numbers map[uint64]*node) erro
 	if len(at) != 3 && len(at) != 4 {
 		return fmt.Errorf("%w: %q is kept", errState, name)
 	}
-	p, err := h.dec.Decode(b)
+	p, err := h.births.Decode(b)
 	if err != nil {
 		return fmt.Errorf("%q: %w", name, err)
 	}
@@ -261,11 +292,14 @@ func (h *host) restoreUnit(name string, b []byte, numbers map[uint64]*node) erro
 	}
 	n := h.nodes[t.group+"/"+t.node]
 	if n == nil && u.device == "" && h.cfg.allows(t.group, t.node) {
-		n = h.node(t)
+		n = h.node(t, 0)
 	}
 	if n == nil {
 		h.kept[name] = nil
 		return nil
+	}
+	if h.used.units >= maxUnits {
+		return errUnits
 	}
 	if u.device == "" {
 		n.number, n.bd, n.hasBd, n.own, n.aliases = p.Timestamp, p.Seq, p.HasSeq, u, map[uint64]*metric{}
@@ -275,6 +309,7 @@ func (h *host) restoreUnit(name string, b []byte, numbers map[uint64]*node) erro
 			n.devices = map[string]*unit{}
 		}
 		n.devices[u.device] = u
+		h.used.units++
 	}
 	u.metrics = h.restoreMetrics(n, u, "", p.Metrics)
 	return nil
@@ -284,6 +319,13 @@ func (h *host) restoreMetrics(n *node, u *unit, prefix string, all []payload.Met
 	out := make(map[string]*metric, len(all))
 	for i := range all {
 		m := &all[i]
+		if !h.afford(u, len(m.Name)) {
+			continue
+		}
+		if prefix != "" && len(prefix)+len(m.Name) > maxPath {
+			out[string(m.Name)] = &metric{name: string(m.Name), unit: u, why: errNameLong}
+			continue
+		}
 		x := &metric{name: prefix + string(m.Name), of: m.Type, quiet: m.Transient, unit: u}
 		out[string(m.Name)] = x
 		if prefix == "" && !u.dead {
@@ -325,6 +367,10 @@ func (h *host) restoreSignal(n *node, x *metric, m *payload.Metric) {
 	if m.Timestamp > 0 {
 		had := uint32(m.Timestamp - 1)
 		id = &had
+	}
+	if id == nil { // of one that had a name of its own it must not take that
+		h.later = append(h.later, func() { h.claim(n, x, at, row, nil) })
+		return
 	}
 	h.claim(n, x, at, row, id)
 }

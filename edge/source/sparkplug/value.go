@@ -99,10 +99,19 @@ func (h *host) data(n *node, x held, p *payload.Payload, st stamp) {
 			h.sample(found, m, &c)
 			continue
 		}
-		h.counters.unnamed++
-		h.refuseMetric(&c, called(m), m, errUnnamed)
-		h.ask(n, x.at)
+		h.unnamed(&c, called(m), m)
 	}
+}
+
+// unnamed notes a metric that no birth has named, and has its node asked.
+func (h *host) unnamed(c *carrier, name string, m *payload.Metric) {
+	h.counters.unnamed++
+	if c.unit.partial { // it may have been, and its name could not be remembered
+		h.refuseMetric(c, name, m, errFull)
+		return
+	}
+	h.refuseMetric(c, name, m, errUnnamed)
+	h.ask(c.node, c.stamp.at)
 }
 
 // called is what a metric of a message is called there.
@@ -126,18 +135,24 @@ func (h *host) find(n *node, u *unit, m *payload.Metric) *metric {
 
 // refuseMetric refuses one metric: it has no signal.
 func (h *host) refuseMetric(c *carrier, name string, m *payload.Metric, err error) {
+	name = clip(name)
 	h.trace.metric(c, name, m, err)
 	h.noteMetric(c, name, err)
 }
 
 // noteMetric notes one metric whose value could not be taken.
 func (h *host) noteMetric(c *carrier, name string, err error) {
+	name = clip(name)
 	at := c.stamp.time
 	if source.Suspect(at, c.stamp.at.plant) {
 		at = c.stamp.at.plant
 	}
 	h.note(err, place(c.node.group, c.node.name, c.unit.device, name), nil, at, 1)
 }
+
+// clip is the beginning of a name: as much as a void's note shows. Names may be of any
+// length, and one message may have the same long one before ten thousand others.
+func clip[T ~string | ~[]byte](name T) T { return name[:min(len(name), maxPath)] }
 
 // sample makes a sample of a metric. One whose value can't be taken has none, and a
 // status that says why.
@@ -247,9 +262,7 @@ func isMember(t *payload.Template, name []byte) bool {
 func (h *host) member(x *metric, m *payload.Metric, child payload.Metric, c *carrier) {
 	found := x.members[string(child.Name)]
 	if found == nil {
-		h.counters.unnamed++
-		h.refuseMetric(c, x.name+"/"+string(child.Name), &child, errUnnamed)
-		h.ask(c.node, c.stamp.at)
+		h.unnamed(c, clip(x.name)+"/"+string(clip(child.Name)), &child)
 		return
 	}
 	if child.Timestamp == 0 {
