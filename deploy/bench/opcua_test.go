@@ -80,29 +80,46 @@ func TestBench_OPCUA(t *testing.T) {
 		if err := srv.Start(); err != nil {
 			t.Fatal(err)
 		}
-		cost, values, size := reading(t, worker, port, c.n)
+		endpoint := fmt.Sprintf("opc.tcp://127.0.0.1:%d", port)
+		costs(t, c.name, c.bar, c.n, worker, map[string]any{"file": "s1.yaml", "raw": sourceFile(endpoint, "insecure: true", c.n)})
 		if err := srv.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		_ = srv.Wait() // killed
-		report(t, row{name: c.name, value: cost.Seconds() / values * 1e6, unit: "s/M values", bar: c.bar, clock: true})
-		t.Logf("%s: %.3g values/s at %.2f of a core, %.2f bytes a value into the pipe", c.name, values/span.Seconds(), cost.Seconds()/span.Seconds(), size/values)
 	}
+	const n = 1000
+	endpoint, app := encrypting(t, n)
+	costs(t, "opcua_client_encrypted", 0.25, n, worker, map[string]any{
+		"file": "s1.yaml", "raw": sourceFile(endpoint, "policy: Basic256Sha256, mode: SignAndEncrypt", n), "application": app,
+	})
+}
+
+// costs reports what a worker with these orders spends for a value of n nodes.
+func costs(t *testing.T, name string, bar float64, n int, worker string, orders map[string]any) {
+	t.Helper()
+	cost, values, size := reading(t, worker, orders, n)
+	report(t, row{name: name, value: cost.Seconds() / values * 1e6, unit: "s/M values", bar: bar, clock: true})
+	t.Logf("%s: %.3g values/s at %.2f of a core, %.2f bytes a value into the pipe", name, values/span.Seconds(), cost.Seconds()/span.Seconds(), size/values)
+}
+
+// sourceFile is a source's file with n nodes of the synthetic server.
+func sourceFile(endpoint, security string, n int) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "opcua:\n  id: s1\n  endpoint: %s\n  security: {%s}\n  signals:\n", endpoint, security)
+	for i := range n {
+		fmt.Fprintf(&b, "    - {name: s%05d, node: \"nsu=perf;s=s%05d\", type: double}\n", i, i)
+	}
+	return b.Bytes()
 }
 
 // span is how long is measured.
 const span = 8 * time.Second
 
-// reading has a worker read n nodes for a while: its processor time, the values
-// it gave in that time, and their bytes.
-func reading(t *testing.T, worker string, port, n int) (cost time.Duration, values, size float64) {
+// reading has a worker with these orders read n nodes for a while: its processor
+// time, the values it gave in that time, and their bytes.
+func reading(t *testing.T, worker string, orders map[string]any, n int) (cost time.Duration, values, size float64) {
 	t.Helper()
-	var file strings.Builder
-	fmt.Fprintf(&file, "opcua:\n  id: s1\n  endpoint: opc.tcp://127.0.0.1:%d\n  security: {insecure: true}\n  signals:\n", port)
-	for i := range n {
-		fmt.Fprintf(&file, "    - {name: s%05d, node: \"nsu=perf;s=s%05d\", type: double}\n", i, i)
-	}
-	orders, err := json.Marshal(map[string]any{"file": "s1.yaml", "raw": []byte(file.String())})
+	job, err := json.Marshal(orders)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +130,7 @@ func reading(t *testing.T, worker string, port, n int) (cost time.Duration, valu
 	log := &counting{}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	s := source.NewSupervisor(source.Config{ID: "s1", Worker: orders}, spawn, log, clock.Machine{}.Now, slog.New(slog.DiscardHandler))
+	s := source.NewSupervisor(source.Config{ID: "s1", Worker: job}, spawn, log, clock.Machine{}.Now, slog.New(slog.DiscardHandler))
 	go func() { ended <- s.Run(ctx) }()
 	for limit := time.Now().Add(30 * time.Second); log.values.Load() < int64(3*n); {
 		if time.Now().After(limit) {

@@ -130,7 +130,7 @@ type Channel struct {
 // keys are those of one token.
 type keys struct {
 	token uint32
-	algo  *uapolicy.EncryptionAlgorithm
+	algo  algorithm
 	until time.Time
 }
 
@@ -370,7 +370,7 @@ func (c *Channel) opened(r *ua.OpenSecureChannelResponse) error {
 	if n := c.asym.NonceLength(); len(r.ServerNonce) < n || n > 0 && bytes.Equal(r.ServerNonce, c.nonce) {
 		return fmt.Errorf("%w: a nonce of %d bytes", ErrSecurity, len(r.ServerNonce))
 	}
-	algo, err := uapolicy.Symmetric(c.cfg.Policy, c.nonce, r.ServerNonce)
+	algo, err := derive(c.cfg.Policy, c.nonce, r.ServerNonce)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSecurity, err)
 	}

@@ -242,22 +242,25 @@ func TestChannel_GoroutinesEnd(t *testing.T) {
 }
 
 // FuzzUnlock: what is encrypted and signed for this client, by whoever has the
-// keys, and then changed.
+// keys, and then changed: the certificates' keys, and those of a token.
 func FuzzUnlock(f *testing.F) {
 	own := newSide(f, "client", 2048)
 	cfg := Config{Policy: ua.SecurityPolicyURIAes256Sha256RsaPss, Mode: ua.MessageSecurityModeSignAndEncrypt, Cert: own.cert, Key: own.key, Remote: own.cert}
-	algo, err := cfg.asymmetric() // to itself
+	asym, err := cfg.asymmetric() // to itself
 	if err != nil {
 		f.Fatal(err)
 	}
-	fr := framer{kind: "OPN", algo: algo, sign: true, encrypt: true}
-	whole, err := fr.frame(nil, true, 1, 2, []byte("hello"))
-	if err != nil {
-		f.Fatal(err)
+	client, server := pair(f, ua.SecurityPolicyURIAes128Sha256RsaOaep)
+	for _, by := range []algorithm{asym, server} {
+		fr := framer{kind: "OPN", algo: by, sign: true, encrypt: true}
+		whole, err := fr.frame(nil, true, 1, 2, []byte("hello"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(whole, 0, byte(0))
+		f.Add(whole, 40, byte(1))
+		f.Add(whole[:messageHead], 0, byte(0))
 	}
-	f.Add(whole, 0, byte(0))
-	f.Add(whole, 40, byte(1))
-	f.Add(whole[:messageHead], 0, byte(0))
 	f.Fuzz(func(t *testing.T, b []byte, at int, flip byte) {
 		if len(b) < messageHead {
 			return
@@ -266,9 +269,11 @@ func FuzzUnlock(f *testing.F) {
 		if at >= 0 && at < len(b) {
 			b[at] ^= flip
 		}
-		p, err := unlock(b, messageHead, algo, true)
-		if err == nil && string(p[sequenceHead:]) != "hello" {
-			t.Errorf("%q came out", p)
+		for _, algo := range []algorithm{asym, client} {
+			p, err := unlock(slices.Clone(b), messageHead, algo, true)
+			if err == nil && string(p[sequenceHead:]) != "hello" {
+				t.Errorf("%q came out", p)
+			}
 		}
 	})
 }

@@ -200,7 +200,7 @@ func (c *Channel) unseal(b []byte) (body []byte, id uint32, err error) {
 	if len(b) < messageHead+tokenHead {
 		return nil, 0, fmt.Errorf("%w: a chunk of %d bytes", ErrProtocol, len(b))
 	}
-	head, algo, asym := messageHead+tokenHead, c.asym, string(b[:3]) == "OPN"
+	head, algo, asym := messageHead+tokenHead, algorithm(c.asym), string(b[:3]) == "OPN"
 	if asym {
 		head, err = c.sender(b)
 	} else {
@@ -236,7 +236,7 @@ func (in *inbox) follow(seq uint32) error {
 }
 
 // keysOf are those of a token of this channel.
-func (c *Channel) keysOf(channel, token uint32) (*uapolicy.EncryptionAlgorithm, error) {
+func (c *Channel) keysOf(channel, token uint32) (algorithm, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if channel != c.id {
@@ -286,7 +286,7 @@ func (c *Channel) sender(b []byte) (head int, err error) {
 var errLength = errors.New("its lengths don't fit")
 
 // unlock decrypts a chunk in place, checks its signature, and takes the padding off.
-func unlock(b []byte, head int, algo *uapolicy.EncryptionAlgorithm, encrypted bool) ([]byte, error) {
+func unlock(b []byte, head int, algo algorithm, encrypted bool) ([]byte, error) {
 	p := b[head:]
 	if encrypted {
 		if len(p) == 0 || len(p)%ownBlock(algo) != 0 {
@@ -296,7 +296,10 @@ func unlock(b []byte, head int, algo *uapolicy.EncryptionAlgorithm, encrypted bo
 		if err != nil || len(plain) > len(p) {
 			return nil, fmt.Errorf("%w: a chunk that can't be decrypted: %w", ErrSecurity, errors.Join(err, errLength))
 		}
-		p = p[:copy(p, plain)]
+		if len(plain) > 0 && &plain[0] != &p[0] {
+			copy(p, plain)
+		}
+		p = p[:len(plain)]
 	}
 	signed := algo.RemoteSignatureLength()
 	if len(p) < sequenceHead+signed {
@@ -326,10 +329,10 @@ func unlock(b []byte, head int, algo *uapolicy.EncryptionAlgorithm, encrypted bo
 
 // ownKey is what tells how wide the length of the padding is: the receiver's
 // asymmetric key, whose signatures are as long; of symmetric keys less than 256.
-func ownKey(algo *uapolicy.EncryptionAlgorithm) int { return algo.SignatureLength() }
+func ownKey(algo algorithm) int { return algo.SignatureLength() }
 
 // ownBlock is what encrypted chunks to this side are a multiple of.
-func ownBlock(algo *uapolicy.EncryptionAlgorithm) int {
+func ownBlock(algo algorithm) int {
 	if n := algo.NonceLength(); n > 0 { // asymmetric: the own key's length
 		return algo.SignatureLength()
 	}

@@ -158,7 +158,7 @@ type framer struct {
 	kind          string // MSG or OPN
 	channel       uint32
 	security      []byte // the security header
-	algo          *uapolicy.EncryptionAlgorithm
+	algo          algorithm
 	sign, encrypt bool
 }
 
