@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gopcua/opcua/id"
 	"github.com/gopcua/opcua/ua"
 
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/opcua/channel"
+	"plantmesh/edge/source/opcua/datatype"
 	"plantmesh/edge/source/opcua/publish"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
@@ -26,7 +28,7 @@ import (
 type Events struct {
 	Name        string   `yaml:"name"`         // "<line>.<machine>.<role>"
 	Node        string   `yaml:"node"`         // of the notifier, as of a signal; default i=2253: the Server object, which has all events of the server
-	Types       []string `yaml:"types"`        // nodes of event types: only events of these and of types derived from them; default: of all
+	Types       []string `yaml:"types"`        // nodes of event types: only events of these and of types derived from them, with what properties these types have of their own (at most 32); default: of all
 	MinSeverity uint16   `yaml:"min_severity"` // 1 to 1000: none below, but for the end of a condition that came; default: all
 }
 
@@ -64,6 +66,8 @@ type clause struct {
 	typ   mesh.Type // in the body
 	of    uint32    // the event type that has it
 	path  []string  // browse names from the event on; none: the node id of the condition
+
+	own *datatype.EventField // in place of the event type and the path, of a type that is not the standard's
 }
 
 // Places in clauses.
@@ -88,7 +92,10 @@ const (
 )
 
 // basic are the clauses of BaseEventType, which every server has.
-const basic = 1<<(atSeverity+1) - 1
+const basic = uint64(1<<(atSeverity+1) - 1)
+
+// standard are all that the standard's types have.
+const standard = uint64(1<<countClauses - 1)
 
 // clauses are the fields that are asked for, in this order: of every event (OPC
 // 10000-5 §6.4.2), of conditions (OPC 10000-9 §5.5.2), of what can be
@@ -98,22 +105,22 @@ const basic = 1<<(atSeverity+1) - 1
 func clauses() []clause {
 	const text, yes = mesh.TypeString, mesh.TypeBool
 	return []clause{
-		atEventID:       {"event_id", text, id.BaseEventType, []string{"EventId"}},
-		atEventType:     {"event_type", text, id.BaseEventType, []string{"EventType"}},
-		atSourceNode:    {"source_node", text, id.BaseEventType, []string{"SourceNode"}},
-		atSourceName:    {"source_name", text, id.BaseEventType, []string{"SourceName"}},
-		atTime:          {"", 0, id.BaseEventType, []string{"Time"}},
-		atReceived:      {"", 0, id.BaseEventType, []string{"ReceiveTime"}},
-		atMessage:       {"message", text, id.BaseEventType, []string{"Message"}},
-		atSeverity:      {"severity", mesh.TypeUint, id.BaseEventType, []string{"Severity"}},
-		atCondition:     {"condition_id", text, id.ConditionType, nil},
-		atConditionName: {"condition_name", text, id.ConditionType, []string{"ConditionName"}},
-		atBranch:        {"branch_id", text, id.ConditionType, []string{"BranchId"}},
-		atRetain:        {"retain", yes, id.ConditionType, []string{"Retain"}},
-		atEnabled:       {"enabled", yes, id.ConditionType, []string{"EnabledState", "Id"}},
-		atActive:        {"active", yes, id.AlarmConditionType, []string{"ActiveState", "Id"}},
-		atAcknowledged:  {"acknowledged", yes, id.AcknowledgeableConditionType, []string{"AckedState", "Id"}},
-		atConfirmed:     {"confirmed", yes, id.AcknowledgeableConditionType, []string{"ConfirmedState", "Id"}},
+		atEventID:       {field: "event_id", typ: text, of: id.BaseEventType, path: []string{"EventId"}},
+		atEventType:     {field: "event_type", typ: text, of: id.BaseEventType, path: []string{"EventType"}},
+		atSourceNode:    {field: "source_node", typ: text, of: id.BaseEventType, path: []string{"SourceNode"}},
+		atSourceName:    {field: "source_name", typ: text, of: id.BaseEventType, path: []string{"SourceName"}},
+		atTime:          {field: "", typ: 0, of: id.BaseEventType, path: []string{"Time"}},
+		atReceived:      {field: "", typ: 0, of: id.BaseEventType, path: []string{"ReceiveTime"}},
+		atMessage:       {field: "message", typ: text, of: id.BaseEventType, path: []string{"Message"}},
+		atSeverity:      {field: "severity", typ: mesh.TypeUint, of: id.BaseEventType, path: []string{"Severity"}},
+		atCondition:     {field: "condition_id", typ: text, of: id.ConditionType, path: nil},
+		atConditionName: {field: "condition_name", typ: text, of: id.ConditionType, path: []string{"ConditionName"}},
+		atBranch:        {field: "branch_id", typ: text, of: id.ConditionType, path: []string{"BranchId"}},
+		atRetain:        {field: "retain", typ: yes, of: id.ConditionType, path: []string{"Retain"}},
+		atEnabled:       {field: "enabled", typ: yes, of: id.ConditionType, path: []string{"EnabledState", "Id"}},
+		atActive:        {field: "active", typ: yes, of: id.AlarmConditionType, path: []string{"ActiveState", "Id"}},
+		atAcknowledged:  {field: "acknowledged", typ: yes, of: id.AcknowledgeableConditionType, path: []string{"AckedState", "Id"}},
+		atConfirmed:     {field: "confirmed", typ: yes, of: id.AcknowledgeableConditionType, path: []string{"ConfirmedState", "Id"}},
 	}
 }
 
@@ -130,7 +137,7 @@ func (e *Events) row(place int) mesh.Signal {
 
 // ears are what the reader needs for events and can do without after a restart.
 type ears struct {
-	clauses []clause
+	clauses [][]clause      // by notifier
 	raw     []publish.Value // of one event, as they came
 	values  []publish.Value // of one event, by their places in clauses
 	spaces  namespaces      // of the server
@@ -138,14 +145,16 @@ type ears struct {
 	mute    string          // why the server doesn't give them
 }
 
-func newEars() ears {
-	return ears{clauses: clauses(), raw: make([]publish.Value, countClauses), values: make([]publish.Value, countClauses)}
+func newEars(notifiers int) ears {
+	const most = countClauses + maxOwn
+	return ears{clauses: slices.Repeat([][]clause{clauses()}, notifiers), raw: make([]publish.Value, most), values: make([]publish.Value, most)}
 }
 
 // eventState is what is committed of one notifier.
 type eventState struct {
-	Clauses    uint32     `json:"clauses"`              // bits of those asked for; 0: the server refuses it
-	Lacks      uint32     `json:"lacks,omitempty"`      // bits of those that the server doesn't have
+	Clauses    uint64     `json:"clauses"`              // bits of those asked for; 0: the server refuses it
+	Lacks      uint64     `json:"lacks,omitempty"`      // bits of those that the server doesn't have
+	Own        string     `json:"own,omitempty"`        // hash of those that are of the filter's types alone
 	Unfiltered bool       `json:"unfiltered,omitempty"` // the server takes no filter by type
 	Refresh    mesh.Nanos `json:"refresh,omitempty"`    // since when the server gives the conditions' states anew; 0: it doesn't
 }
@@ -171,9 +180,9 @@ func (r *Reader) event(in *channel.Answer, k int, now mesh.Nanos) error {
 		return nil
 	}
 	st := &r.state.Events[n]
-	v := r.ears.spread(e, st.Clauses)
+	v := r.ears.spread(e, n, st.Clauses)
 	at := moment(&v[atTime])
-	switch protocolType(&v[atEventType]) {
+	switch kindOf(e, v) {
 	case typeRefreshStart:
 		st.Refresh = max(at, 1)
 		return nil
@@ -193,7 +202,7 @@ func (r *Reader) event(in *channel.Answer, k int, now mesh.Nanos) error {
 	}
 	s := mesh.Sample{Signal: r.table[i].ID, Source: at, Server: moment(&v[atReceived]), Agent: now}
 	chosen(&s, now)
-	body, cut := r.ears.body()
+	body, cut := r.ears.body(n)
 	if cut != "" {
 		r.unread.add(name, s.Time, errors.New(cut))
 	}
@@ -211,6 +220,22 @@ func (r *Reader) event(in *channel.Answer, k int, now mesh.Nanos) error {
 	return nil
 }
 
+// typeBareOverflow is the overflow type of older versions of open62541, of its own.
+const typeBareOverflow = 4035
+
+// kindOf is the number of an event's type where that is one of the protocol itself. That
+// a queue ran over open62541 says with the type alone, as the first field, whatever
+// fields were asked for.
+func kindOf(e *publish.Event, v []publish.Value) uint32 {
+	if e.Count == 1 {
+		switch protocolType(&v[atEventID]) {
+		case typeOverflow, typeBareOverflow:
+			return typeOverflow
+		}
+	}
+	return protocolType(&v[atEventType])
+}
+
 // eventsLost says that events were lost in the server's queue. What they were lost
 // before is the next one in it: the oldest are discarded (OPC 10000-4 §7.21), and
 // this one stands in their place.
@@ -223,7 +248,7 @@ func (r *Reader) eventsLost(in *channel.Answer, k int, at, now mesh.Nanos) {
 		if next.Handle != e.Handle {
 			continue
 		}
-		v := r.ears.spread(next, r.state.Events[i-len(r.cfg.Signals)].Clauses)
+		v := r.ears.spread(next, i-len(r.cfg.Signals), r.state.Events[i-len(r.cfg.Signals)].Clauses)
 		if t := moment(&v[atTime]); t != 0 {
 			to = t
 			break
@@ -234,12 +259,12 @@ func (r *Reader) eventsLost(in *channel.Answer, k int, at, now mesh.Nanos) {
 	r.sealer.Void(r.void(mesh.CauseOverflow, mesh.Span{From: from, To: to}, "the server's queue of "+r.table[i].Name+" ran over"))
 }
 
-// spread gives an event's fields by their places in clauses; they hold until the
-// next call.
-func (e *ears) spread(event *publish.Event, asked uint32) []publish.Value {
+// spread gives the fields of an event of notifier n by their places in its clauses;
+// they hold until the next call.
+func (e *ears) spread(event *publish.Event, n int, asked uint64) []publish.Value {
 	raw := event.Read(e.raw)
 	clear(e.values)
-	for place := range e.values {
+	for place := range e.clauses[n] {
 		if asked&(1<<place) == 0 {
 			continue
 		}
@@ -298,34 +323,50 @@ func (e *ears) global(n *ua.NodeID) string {
 	return "nsu=" + e.spaces.uris[n.Namespace()] + ";" + rest
 }
 
-// body is the sample's body of the event in values. cut says what of it is left out.
-func (e *ears) body() (b []byte, cut string) {
-	i := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: make([]mesh.Item, 0, countClauses)}
-	for place, c := range e.clauses {
+// body is the sample's body of the event of notifier n in values. cut says what of it
+// is left out.
+func (e *ears) body(n int) (b []byte, cut string) {
+	i := mesh.Item{Value: mesh.Value{Type: mesh.TypeEvent}, Items: make([]mesh.Item, 0, len(e.clauses[n]))}
+	for place, c := range e.clauses[n] {
 		if c.field == "" {
 			continue
 		}
 		v := e.inside(c, &e.values[place])
 		most := maxField
-		if place == atMessage {
+		switch {
+		case place == atMessage:
 			most = maxEventText
+		case c.own != nil:
+			most = maxOwnField
 		}
 		if len(v.Bytes) > most {
 			cut = fmt.Sprintf("%d bytes of %s, at most %d are stored", len(v.Bytes), c.field, most)
 			v.Bytes = v.Bytes[:most]
 		}
 		if v.Type == mesh.TypeString {
-			v.Bytes = bytes.ToValidUTF8(v.Bytes, []byte("\uFFFD"))
+			v.Bytes = legible(v.Bytes, most)
 		}
 		i.Items = append(i.Items, mesh.Item{Value: v})
 	}
 	return wire.AppendItem(nil, i), cut
 }
 
+// legible is a text in UTF-8. What is put in the place of bytes that are none may be
+// longer than they are: it is cut again.
+func legible(b []byte, most int) []byte {
+	b = bytes.ToValidUTF8(b, []byte("\uFFFD"))
+	for len(b) > most {
+		_, size := utf8.DecodeLastRune(b)
+		b = b[:len(b)-size]
+	}
+	return b
+}
+
 // Limits of an event's texts. Together they stay below what a body may have.
 const (
-	maxEventText = 32 << 10 // of the message
+	maxEventText = 24 << 10 // of the message
 	maxField     = 2 << 10  // of the others
+	maxOwnField  = 512      // of those of types that are not the standard's
 )
 
 // inside is a field as it stands in a body: of no type where the event has none, or
@@ -339,6 +380,8 @@ func (e *ears) inside(c clause, v *publish.Value) mesh.Value {
 		return mesh.Value{Type: mesh.TypeBool, Bits: v.Bits}
 	case c.typ == mesh.TypeUint && (v.Type == publish.TypeByte || v.Type == publish.TypeUInt16 || v.Type == publish.TypeUInt32):
 		return mesh.Uint(v.Bits)
+	case c.own != nil && v.Type != publish.TypeByteString:
+		return ownValue(c.typ, v)
 	case c.typ != mesh.TypeString:
 		return mesh.Value{}
 	}

@@ -22,6 +22,7 @@ import (
 // alarm is an event as a server has it.
 type alarm struct {
 	kind      uint32 // of the protocol; 0: an alarm
+	bare      bool   // told by its kind alone
 	id        string
 	at        float64 // seconds after noon
 	condition string
@@ -88,6 +89,10 @@ func (r *Reader) events(t *testing.T, seq uint32, s float64, all ...alarm) notic
 	l := &ua.EventNotificationList{}
 	for _, a := range all {
 		var asked []*ua.Variant
+		if a.bare {
+			l.Events = append(l.Events, &ua.EventFieldList{ClientHandle: r.state.handle(1, 0), EventFields: []*ua.Variant{ua.MustVariant(ua.NewNumericNodeID(0, a.kind))}})
+			continue
+		}
 		for place, f := range a.fields() {
 			if r.state.Events[0].Clauses&(1<<place) != 0 {
 				asked = append(asked, f)
@@ -176,6 +181,12 @@ func TestReader_Events(t *testing.T) {
 		{"queue ran over, until the next one in it", func(r *Reader) []notice {
 			return []notice{r.events(t, 1, 3, up), r.events(t, 2, 60, alarm{kind: typeOverflow, at: 20}, late), pulse(3, noon.Add(80*time.Second))}
 		}, "50-75: e1* e3*; overflow 3-50 0"},
+		{"queue ran over, told by the type alone", func(r *Reader) []notice {
+			return []notice{r.events(t, 1, 3, up), r.events(t, 2, 60, alarm{kind: typeOverflow, bare: true}, late), pulse(3, noon.Add(80*time.Second))}
+		}, "50-75: e1* e3*; overflow 3-50 0"},
+		{"the same of an older server", func(r *Reader) []notice {
+			return []notice{r.events(t, 1, 3, up), r.events(t, 2, 60, alarm{kind: typeBareOverflow, bare: true}, late), pulse(3, noon.Add(80*time.Second))}
+		}, "50-75: e1* e3*; overflow 3-50 0"},
 		{"queue ran over, and the next one has not come", func(r *Reader) []notice {
 			return []notice{r.events(t, 1, 3, up), r.events(t, 2, 60, alarm{kind: typeOverflow, at: 20}), pulse(3, noon.Add(80*time.Second))}
 		}, "60-75: e1*; overflow 3-60 0"},
@@ -242,6 +253,18 @@ func TestReader_EventTexts(t *testing.T) {
 	r.step(t, r.events(t, 1, 3, alarm{id: long, at: 3, condition: long, severity: 500, message: long}))
 	if size < maxEventText || size > wire.MaxText || len(log.notes) != 1 || !strings.Contains(log.notes[0], "at most 2048 are stored") {
 		t.Errorf("a body of %d bytes, and %q", size, log.notes)
+	}
+}
+
+// TestReader_EventTextsOfNoUTF8 stay below what a body may have, too: three bytes stand
+// for one that is none.
+func TestReader_EventTextsOfNoUTF8(t *testing.T) {
+	r, log := listener(t, nil)
+	size := 0
+	log.told = func(t *testing.T, x mesh.Sample) string { t.Helper(); size = len(x.Value.Bytes); return "" }
+	r.step(t, r.events(t, 1, 3, alarm{id: "x", at: 3, severity: 500, message: strings.Repeat("a\xff", maxEventText/2)}))
+	if size < maxEventText/2 || size > maxEventText+4096 {
+		t.Errorf("a body of %d bytes", size)
 	}
 }
 

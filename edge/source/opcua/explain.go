@@ -181,6 +181,12 @@ func (s *session) advice(err error) (a advice, known bool) {
 		return advice{say: fmt.Sprintf("there is no way from this gateway to %s", at), fix: "check the address, the cable, and the gateway's network settings"}, true
 	case dialled && dial.Op == "dial" && dial.Timeout():
 		return advice{say: fmt.Sprintf("%s gives no sign of life", at), fix: "check the address, whether the machine is on, the cable, and firewalls in between"}, true
+	case errors.Is(err, errMute):
+		return advice{say: "the server takes the login and then answers nothing: it hangs", fix: "start its OPC UA server anew at the machine; the network is well, and it is called again"}, true
+	case errors.Is(err, errUntold):
+		return advice{say: "the server answers, but does not send what changes", fix: "start its OPC UA server anew at the machine; or set poll: 1s in this source's file, which asks for each value instead"}, true
+	case errors.Is(err, channel.ErrTimeout):
+		return advice{say: "the server is connected and takes too long to answer", fix: "look whether its OPC UA server hangs or is overloaded: fewer clients, fewer signals, or a longer sampling_interval help"}, true
 	case errors.Is(err, channel.ErrSecurity):
 		return advice{say: "who answers is not the server that is trusted, or the server signs wrongly", fix: "find out what stands between gateway and server; if nothing does, update the server's OPC UA software"}, true
 	}

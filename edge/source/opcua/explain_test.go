@@ -44,6 +44,9 @@ func TestSession_Explain(t *testing.T) {
 		"no way":                    {plain, dial(os.NewSyscallError("connect", syscall.EHOSTUNREACH)), "", []string{"no way from this gateway to plc-7", "check the address"}},
 		"silent":                    {plain, dial(os.ErrDeadlineExceeded), "", []string{"plc-7 gives no sign of life", "firewalls in between"}},
 		"no server":                 {plain, fmt.Errorf("dial: %w", channel.ErrHello), "", []string{"does not answer as an OPC UA server", "check the port"}},
+		"mute":                      {plain, fmt.Errorf("%w: read: %w", errMute, channel.ErrTimeout), "", []string{"takes the login and then answers nothing: it hangs", "start its OPC UA server anew"}},
+		"never publishes":           {plain, fmt.Errorf("%w for 3s", errUntold), "", []string{"the server answers, but does not send what changes", "set poll: 1s"}},
+		"slow":                      {plain, fmt.Errorf("read: %w", channel.ErrTimeout), "", []string{"takes too long to answer", "sampling_interval"}},
 		"between":                   {protected, fmt.Errorf("open: %w: its signature is wrong", channel.ErrSecurity), "", []string{"is not the server that is trusted", "between gateway and server"}},
 		"something else":            {plain, errors.New("something else"), "", []string{"something else"}},
 	} {

@@ -38,13 +38,15 @@ func (r *Reader) listenTo(ctx context.Context, n int) (st eventState, err error)
 		r.refuse(i, err)
 		return st, nil
 	}
-	st, refused, err := agree(filter(types), func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error) { return r.eventItem(ctx, i, at, f) })
+	clauses := r.ears.clauses[n]
+	st, refused, err := agree(filter(types), clauses, func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error) { return r.eventItem(ctx, i, at, f) })
 	switch {
 	case err != nil:
 		return st, err
 	case refused != ua.StatusOK:
 		r.refuse(i, refused)
 	default:
+		st.Own = ownHash(clauses)
 		r.tellLacks(n, st)
 	}
 	return st, nil
@@ -53,11 +55,12 @@ func (r *Reader) listenTo(ctx context.Context, n int) (st eventState, err error)
 // agree finds the filter that a server takes. They differ in what they do of one
 // they don't like: some take it and say which clauses they don't have, some refuse
 // the item and say which, and some say nothing. Tried are, in this order, all;
-// without the clauses it names; without the filter by type; and what every event has.
-func agree(where *where, ask func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error)) (st eventState, refused ua.StatusCode, err error) {
-	st.Clauses = 1<<countClauses - 1
+// without the clauses it names; without those that are not the standard's; without the
+// filter by type; and what every event has.
+func agree(where *where, clauses []clause, ask func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error)) (st eventState, refused ua.StatusCode, err error) {
+	st.Clauses = 1<<len(clauses) - 1
 	for {
-		res, err := ask(&ua.EventFilter{SelectClauses: selected(st.Clauses), WhereClause: where.content()})
+		res, err := ask(&ua.EventFilter{SelectClauses: selected(clauses, st.Clauses), WhereClause: where.content()})
 		if err != nil {
 			return st, ua.StatusOK, err
 		}
@@ -75,6 +78,9 @@ func agree(where *where, ask func(f *ua.EventFilter) (*ua.MonitoredItemCreateRes
 		switch {
 		case lacks != 0 && lacks != st.Clauses:
 			st.Clauses, st.Lacks = st.Clauses&^lacks, st.Lacks|lacks
+		case st.Clauses&^standard != 0:
+			st.Lacks |= st.Clauses &^ standard
+			st.Clauses &= standard
 		case where != nil:
 			where, st.Unfiltered = nil, true
 		case st.Clauses&^basic != 0:
@@ -149,8 +155,8 @@ func (r *Reader) eventItem(ctx context.Context, i int, at *ua.NodeID, f *ua.Even
 }
 
 // selected are the select clauses of a filter.
-func selected(asked uint32) (out []*ua.SimpleAttributeOperand) {
-	for place, c := range clauses() {
+func selected(clauses []clause, asked uint64) (out []*ua.SimpleAttributeOperand) {
+	for place, c := range clauses {
 		if asked&(1<<place) != 0 {
 			out = append(out, c.operand())
 		}
@@ -159,6 +165,9 @@ func selected(asked uint32) (out []*ua.SimpleAttributeOperand) {
 }
 
 func (c clause) operand() *ua.SimpleAttributeOperand {
+	if c.own != nil {
+		return &ua.SimpleAttributeOperand{TypeDefinitionID: c.own.Of, BrowsePath: []*ua.QualifiedName{c.own.Name}, AttributeID: ua.AttributeIDValue}
+	}
 	o := &ua.SimpleAttributeOperand{TypeDefinitionID: ua.NewNumericNodeID(0, c.of), BrowsePath: []*ua.QualifiedName{}, AttributeID: ua.AttributeIDValue}
 	for _, name := range c.path {
 		o.BrowsePath = append(o.BrowsePath, &ua.QualifiedName{Name: name})
@@ -167,6 +176,17 @@ func (c clause) operand() *ua.SimpleAttributeOperand {
 		o.AttributeID = ua.AttributeIDNodeID
 	}
 	return o
+}
+
+// called is what the protocol calls it.
+func (c clause) called() string {
+	switch {
+	case c.own != nil:
+		return c.field
+	case len(c.path) == 0:
+		return "ConditionId"
+	}
+	return strings.Join(c.path, "/")
 }
 
 func filterResult(res *ua.MonitoredItemCreateResult) (*ua.EventFilterResult, bool) {
@@ -178,12 +198,12 @@ func filterResult(res *ua.MonitoredItemCreateResult) (*ua.EventFilterResult, boo
 }
 
 // lacking are the clauses that the server says it doesn't have.
-func (st *eventState) lacking(said *ua.EventFilterResult) (lacks uint32) {
-	if said == nil || len(said.SelectClauseResults) != bits.OnesCount32(st.Clauses) {
+func (st *eventState) lacking(said *ua.EventFilterResult) (lacks uint64) {
+	if said == nil || len(said.SelectClauseResults) != bits.OnesCount64(st.Clauses) {
 		return 0
 	}
 	k := 0
-	for place := range countClauses {
+	for place := range countClauses + maxOwn {
 		if st.Clauses&(1<<place) == 0 {
 			continue
 		}
@@ -277,12 +297,9 @@ func (r *Reader) tellLacks(n int, st eventState) {
 // lacks is what a notifier's events are without, in words; "" is nothing.
 func (r *Reader) lacks(n int, st eventState) string {
 	var without []string
-	for place, c := range r.ears.clauses {
-		if st.Lacks&(1<<place) != 0 {
-			without = append(without, strings.Join(append([]string{}, c.path...), "/"))
-			if len(c.path) == 0 {
-				without[len(without)-1] = "ConditionId"
-			}
+	for place, c := range r.ears.clauses[n] {
+		if st.Lacks&(1<<place) != 0 && len(without) < maxNamed {
+			without = append(without, c.called())
 		}
 	}
 	var texts []string

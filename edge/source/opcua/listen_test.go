@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	"github.com/gopcua/opcua/ua"
+
+	"plantmesh/edge/source/opcua/datatype"
+	"plantmesh/proto/mesh"
 )
 
 // TestAgree: what servers do of a filter they don't like, and what is left of it.
@@ -23,7 +26,7 @@ func TestAgree(t *testing.T) {
 		}
 		return ua.NewExtensionObject(r)
 	}
-	alarms := uint32(1 << atActive)
+	alarms := uint64(1 << atActive)
 	for _, c := range []struct {
 		name   string
 		answer func(f *ua.EventFilter) *ua.MonitoredItemCreateResult
@@ -68,12 +71,30 @@ func TestAgree(t *testing.T) {
 		}, eventState{}, ua.StatusBadEventFilterInvalid, 3},
 	} {
 		asked := 0
-		st, status, err := agree(filter([]*ua.NodeID{ua.NewNumericNodeID(0, 2915)}), func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error) {
+		st, status, err := agree(filter([]*ua.NodeID{ua.NewNumericNodeID(0, 2915)}), clauses(), func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error) {
 			asked++
 			return c.answer(f), nil
 		})
 		if err != nil || st != c.want || status != c.status || asked != c.asked {
 			t.Errorf("%s: %+v, %v, %v after %d tries; want %+v, %v after %d", c.name, st, status, err, asked, c.want, c.status, c.asked)
 		}
+	}
+}
+
+// TestAgree_OwnFieldsGoFirst: a server that refuses a filter without a word may only
+// dislike a vendor's fields.
+func TestAgree_OwnFieldsGoFirst(t *testing.T) {
+	list := append(clauses(), clause{field: "Jam", typ: mesh.TypeUint, own: &datatype.EventField{Of: ua.NewNumericNodeID(2, 77), Name: &ua.QualifiedName{NamespaceIndex: 2, Name: "Jam"}}})
+	st, _, err := agree(filter([]*ua.NodeID{ua.NewNumericNodeID(2, 77)}), list, func(f *ua.EventFilter) (*ua.MonitoredItemCreateResult, error) {
+		if len(f.SelectClauses) > countClauses {
+			if last := f.SelectClauses[countClauses]; last.TypeDefinitionID.IntID() != 77 || last.BrowsePath[0].Name != "Jam" || last.BrowsePath[0].NamespaceIndex != 2 {
+				t.Errorf("asked is %+v", last)
+			}
+			return &ua.MonitoredItemCreateResult{StatusCode: ua.StatusBadMonitoredItemFilterInvalid}, nil
+		}
+		return &ua.MonitoredItemCreateResult{}, nil
+	})
+	if want := (eventState{Clauses: standard, Lacks: 1 << countClauses}); err != nil || st != want {
+		t.Errorf("%+v, %v", st, err)
 	}
 }

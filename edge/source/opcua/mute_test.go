@@ -98,3 +98,65 @@ func TestReader_AnOutageIsNoSilence(t *testing.T) {
 		t.Errorf("the subscription was taken over %d times: its session was forgotten", n)
 	}
 }
+
+// TestReader_AServerThatHangsBehindTheLogin is told in plain words, and asked for
+// another session after a while: the subscription is none the worse for it.
+func TestReader_AServerThatHangsBehindTheLogin(t *testing.T) {
+	p := newPLC(t)
+	a, _, _ := p.plant()
+	hung, tokens := false, map[string]int{}
+	p.hangs = func(r ua.Request) bool {
+		if login, is := r.(*ua.ActivateSessionRequest); is {
+			if hung {
+				tokens[login.RequestHeader.AuthenticationToken.String()]++
+			}
+			return false
+		}
+		return hung
+	}
+	r := p.run(t, pressed(), nil, func(r *Reader) { r.sess.patience = 300 * time.Millisecond })
+	r.says(t, "2@0 3")
+	p.edit(func() { hung = true })
+	p.cut()
+	until(t, "a second session is asked for", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(tokens) > 1 })
+	if told := r.told(); !strings.Contains(told, "the server takes the login and then answers nothing: it hangs") || !strings.Contains(told, "start its OPC UA server anew") {
+		t.Errorf("told is %q", told)
+	}
+	p.edit(func() {
+		hung = false
+		for token, n := range tokens {
+			if n > mostMute+1 {
+				t.Errorf("session %s was tried %d times", token, n)
+			}
+		}
+	})
+	p.set(a, int32(11))
+	r.says(t, "0@1 11")
+	if n, m := p.count("CreateSubscriptionRequest"), p.count("TransferSubscriptionsRequest"); n != 1 || m == 0 {
+		t.Errorf("%d subscriptions were made, %d taken over", n, m)
+	}
+	if told := r.told(); !strings.HasSuffix(told, "; connected") {
+		t.Errorf("told at last is %q", told)
+	}
+}
+
+// TestReader_AServerThatNeverPublishes is not called connected; after some tries it is
+// asked for another subscription.
+func TestReader_AServerThatNeverPublishes(t *testing.T) {
+	p := newPLC(t)
+	p.plant()
+	p.mutes = true
+	cfg := pressed()
+	cfg.KeepAliveCount = 1
+	r := p.run(t, cfg, nil, func(r *Reader) { r.unanswered = mostMute - 1 })
+	until(t, "it is told", func() bool { return r.told() != "" })
+	if told := r.told(); !strings.HasPrefix(told, "not connected: the server answers, but does not send what changes") || !strings.Contains(told, "set poll: 1s") {
+		t.Errorf("told is %q", told)
+	}
+	until(t, "another subscription is asked for", func() bool { return p.count("CreateSubscriptionRequest") == 2 })
+	p.edit(func() { p.mutes = false })
+	r.says(t, "2@0 3")
+	if told := r.told(); !strings.HasSuffix(told, "; connected") {
+		t.Errorf("told at last is %q", told)
+	}
+}

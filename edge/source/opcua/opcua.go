@@ -74,6 +74,7 @@ type Reader struct {
 	foundAt    mesh.Nanos   // the same, of nodes that are new to their signals
 	unnoted    bool         // the state's sketch is to be made anew
 	again      []uint16     // how often the item of each signal was made again
+	unanswered int          // connections in a row on which the server answered no publish request
 	order      *sequence
 	gone       bool         // the subscription can't be continued
 	initial    []bool       // signals whose first value is still to come
@@ -145,7 +146,7 @@ func New(cfg Config, now func() mesh.Nanos, log *slog.Logger) (*Reader, error) {
 	r.profile = profiles()[cfg.Profile]
 	r.polls, r.seed = make([]polled, len(r.nodes)), maphash.MakeSeed()
 	r.items, r.again = make([]item, len(r.nodes)), make([]uint16, len(r.nodes))
-	r.ears = newEars()
+	r.ears = newEars(len(cfg.Events))
 	r.sess = session{endpoint: cfg.Endpoint, life: time.Duration(cfg.Lifetime), security: cfg.Security, app: cfg.Application, log: r.log}
 	return r, nil
 }
@@ -315,8 +316,16 @@ func (r *Reader) read(ctx context.Context) (worked bool, err error) {
 	r.log.Info("the source is being read", "subscription", r.state.Subscription, "from", r.order.next, "keep_alive", r.state.KeepAlive.String())
 	r.watches()
 	r.doubted, r.ears.due = false, len(r.cfg.Events) > 0
-	source.Tell(r.out, r.connected())
-	return true, r.pump(ctx)
+	worked, err = r.pump(ctx)
+	switch {
+	case worked:
+		r.unanswered = 0
+	case errors.Is(err, errUntold):
+		if r.unanswered++; r.unanswered >= mostMute {
+			r.unanswered, r.gone = 0, true
+		}
+	}
+	return worked, err
 }
 
 // acks are the messages to acknowledge: committed, and not yet known to be

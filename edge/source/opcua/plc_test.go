@@ -36,6 +36,7 @@ type plc struct {
 	hangs  func(ua.Request) bool                                               // requests that it does not answer
 	drops  int                                                                 // answers with values that get lost
 	still  bool                                                                // it sends no values
+	mutes  bool                                                                // it answers no publish request
 	down   bool                                                                // no connection comes about
 	item   func(*ua.MonitoredItemCreateRequest, *ua.MonitoredItemCreateResult) // has its say of each item
 	sub    func(*ua.CreateSubscriptionResponse)                                // likewise of a subscription
@@ -301,6 +302,9 @@ func (p *plc) publish(sc *uasc.SecureChannel, r ua.Request, n uint32) (ua.Respon
 		if s := p.subs[a.SubscriptionID]; s != nil {
 			delete(s.kept, a.SequenceNumber)
 		}
+	}
+	if p.mutes {
+		return nil, nil //nolint:nilnil // no answer
 	}
 	p.wait = append(p.wait, waiting{sc, n, req})
 	p.flush()

@@ -230,7 +230,7 @@ func (r *Reader) readValues(ctx context.Context, some []int) (*channel.Answer, e
 	if r.sess.ch == nil {
 		return nil, errLost
 	}
-	a, err := r.sess.ch.Read(ctx, r.sess.token, callTimeout, req)
+	a, err := r.sess.ch.Read(ctx, r.sess.token, r.sess.wait(), req)
 	if err != nil {
 		return nil, fmt.Errorf("read %d values: %w", len(some), err)
 	}

@@ -31,12 +31,17 @@ const (
 	leastAlive = 2 * time.Second
 )
 
-// pump publishes, delivers and commits until the connection breaks.
-func (r *Reader) pump(ctx context.Context) error {
+// errUntold means that the server answers, but no publish request: one of them it
+// should have within a publishing interval (OPC 10000-4 §5.14.1.1).
+var errUntold = errors.New("no answer to publish requests, not even the first")
+
+// pump publishes, delivers and commits until the connection breaks. worked says that
+// the server answered a publish request: before that a connection is only promised.
+func (r *Reader) pump(ctx context.Context) (worked bool, err error) {
 	limit := max(leastAlive, 3*r.state.KeepAlive)
 	token, err := channel.Token(r.sess.token)
 	if err != nil {
-		return err
+		return false, err
 	}
 	done, durable := r.done, make(chan uint64)
 	p := &pipeline{
@@ -60,7 +65,7 @@ func (r *Reader) pump(ctx context.Context) error {
 	if errors.Is(err, errGone) {
 		r.gone = true
 	}
-	return err
+	return p.answered, err
 }
 
 // pipeline are the publish requests of one connection; turn's goroutine alone
@@ -73,13 +78,14 @@ type pipeline struct {
 	answers chan channel.Posted
 	durable <-chan uint64 // commits that are durable
 
-	out     map[uint32]posted // requests without an answer
-	alive   time.Time         // machine time of the last answer
-	regular int               // publish requests that go out again and again
-	extra   int               // publish requests beside them, which carry acknowledgements at once
-	turned  time.Time         // machine time since when turn is at what it does
-	stalled bool              // it was at that for longer than queues of one value bridge
-	sent    int               // answers to come of before the server had nothing to answer to
+	out      map[uint32]posted // requests without an answer
+	alive    time.Time         // machine time of the last answer
+	answered bool              // there was one
+	regular  int               // publish requests that go out again and again
+	extra    int               // publish requests beside them, which carry acknowledgements at once
+	turned   time.Time         // machine time since when turn is at what it does
+	stalled  bool              // it was at that for longer than queues of one value bridge
+	sent     int               // answers to come of before the server had nothing to answer to
 }
 
 // posted is a publish request on its way.
@@ -190,8 +196,12 @@ func (r *Reader) turn(ctx context.Context, p *pipeline) error {
 // looked at.
 func (r *Reader) posted(ctx context.Context, p *pipeline, a channel.Posted) error {
 	q := p.took(a)
+	first := !p.answered
 	if p.refused(a, q.once) {
 		return nil
+	}
+	if first && p.answered {
+		source.Tell(r.out, r.connected())
 	}
 	if err := r.starved(ctx, p); err != nil {
 		return err
@@ -212,6 +222,7 @@ func (r *Reader) posted(ctx context.Context, p *pipeline, a channel.Posted) erro
 func (p *pipeline) refused(a channel.Posted, once bool) bool {
 	if a.Err != nil || a.In.Subscription == p.request.Subscription { // another's proves nothing
 		p.alive = time.Now()
+		p.answered = p.answered || a.Err == nil
 	}
 	few := errors.Is(a.Err, ua.StatusBadTooManyPublishRequests)
 	switch {
@@ -241,6 +252,9 @@ func (r *Reader) look(ctx context.Context, p *pipeline) error {
 		return err
 	}
 	if len(p.answers) == 0 && dead(time.Now(), p.alive, p.ch.Heard(), p.limit) {
+		if !p.answered {
+			return fmt.Errorf("%w, for %s", errUntold, p.limit)
+		}
 		return fmt.Errorf("%w: no answer to publish requests for %s", errLost, p.limit)
 	}
 	return nil

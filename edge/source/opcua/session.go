@@ -25,8 +25,9 @@ const (
 	channelLife = time.Hour
 	// maxToken is the longest token of a session, in bytes: servers draw 32 or so.
 	maxToken = 4096
-	// mostMute is how often in a row a session is asked for without an answer, on a
-	// channel that was opened, before another one is tried: a link may have broken then.
+	// mostMute is how often in a row a session is asked for without an answer, or answers
+	// nothing behind that, on a channel that was opened, before another one is tried: a
+	// link may have broken then. A subscription has as many tries.
 	mostMute = 3
 )
 
@@ -36,20 +37,23 @@ const appURI = "urn:plantmesh:edge"
 // errLost means the connection is gone; session and subscription may live on.
 var errLost = errors.New("the connection to the server is lost")
 
+// errMute means that the server took the login and has said nothing since.
+var errMute = errors.New("nothing came behind the login")
+
 // session is an OPC UA session that outlives its connection: detach drops the
 // transport only, resume goes on with the same session on a new one. The
 // library's own client closes the session instead and loses what waits there.
 type session struct {
 	endpoint string
 	life     time.Duration
-	patience time.Duration // with an activation; 0: callTimeout
+	patience time.Duration // with an answer; 0: callTimeout
 	security Security
 	app      Application
 	log      *slog.Logger
 
 	ch    *channel.Channel
 	token *ua.NodeID // authentication token; nil: no session
-	mute  int        // how often in a row it was asked for without an answer
+	mute  int        // how often in a row it was asked for without an answer, or was mute behind that
 	owns  bool       // the subscription is this session's
 	asked bool       // and was asked for, with or without an answer
 	user  string     // policy id of the anonymous token, where the connection is insecure
@@ -92,8 +96,21 @@ func (s *session) open(ctx context.Context, name string, use func() error) error
 			s.user, s.nonce = user, nonce
 			return err
 		}
-		return use()
+		return s.hears(use)
 	})
+}
+
+// hears has an activated session used, and tells one on which the server answers
+// nothing. Bytes of whatever answer are a sign of life.
+func (s *session) hears(use func() error) error {
+	ch := s.ch
+	before := ch.Heard()
+	err := use()
+	if !errors.Is(err, channel.ErrTimeout) || !ch.Heard().Equal(before) {
+		s.mute = 0
+		return err
+	}
+	return fmt.Errorf("%w: %w", errMute, err)
 }
 
 func (s *session) create(ctx context.Context, name string) error {
@@ -136,7 +153,7 @@ func (s *session) create(ctx context.Context, name string) error {
 
 // resume moves the session to a new connection, and has it used. known is false
 // where the server gives it no more: it refuses, or has opened a channel mostMute times
-// in a row and then not answered.
+// in a row and then not answered, to the activation or to all that came behind it.
 func (s *session) resume(ctx context.Context, use func() error) (known bool, err error) {
 	known = true
 	err = s.on(ctx, func() error {
@@ -146,15 +163,14 @@ func (s *session) resume(ctx context.Context, use func() error) (known bool, err
 		}
 		s.mute++
 		err = s.activate(ctx, s.token, req)
-		_, refused := refusal(err)
-		if err == nil || refused {
-			s.mute = 0
-		}
 		if err == nil {
-			return use()
+			err = s.hears(use)
+			known = s.mute < mostMute
+			return err
 		}
+		_, refused := refusal(err)
 		if refused {
-			s.token = nil
+			s.token, s.mute = nil, 0
 		}
 		known = !refused && s.mute < mostMute
 		return err
@@ -193,7 +209,7 @@ func (s *session) activation() (*ua.ActivateSessionRequest, error) {
 }
 
 func (s *session) activate(ctx context.Context, token *ua.NodeID, req *ua.ActivateSessionRequest) error {
-	r, err := callIn[*ua.ActivateSessionResponse](ctx, s.ch, token, cmp.Or(s.patience, callTimeout), req)
+	r, err := callIn[*ua.ActivateSessionResponse](ctx, s.ch, token, s.wait(), req)
 	if err != nil {
 		return fmt.Errorf("activate the session: %w", err)
 	}
@@ -209,9 +225,12 @@ func (s *session) detach() {
 	}
 }
 
+// wait is how long an answer may take.
+func (s *session) wait() time.Duration { return cmp.Or(s.patience, callTimeout) }
+
 // call makes one request within the session.
 func call[T ua.Response](ctx context.Context, s *session, req ua.Request) (T, error) {
-	return callAs[T](ctx, s.ch, s.token, req)
+	return callIn[T](ctx, s.ch, s.token, s.wait(), req)
 }
 
 func callAs[T ua.Response](ctx context.Context, ch *channel.Channel, token *ua.NodeID, req ua.Request) (T, error) {
@@ -238,7 +257,7 @@ func (s *session) republish(ctx context.Context, subscription, seq uint32) (*cha
 	if s.ch == nil {
 		return nil, errLost
 	}
-	return s.ch.Republish(ctx, s.token, callTimeout, &ua.RepublishRequest{SubscriptionID: subscription, RetransmitSequenceNumber: seq})
+	return s.ch.Republish(ctx, s.token, s.wait(), &ua.RepublishRequest{SubscriptionID: subscription, RetransmitSequenceNumber: seq})
 }
 
 // refusal is the status code with which the server refused a request; ok is

@@ -42,6 +42,9 @@ func (r *Reader) subscribe(ctx context.Context) error {
 	if err := r.typify(ctx); err != nil {
 		return err
 	}
+	if err := r.declare(ctx); err != nil {
+		return err
+	}
 	if r.state.Subscription != 0 && r.state.Table == r.hash && !r.gone {
 		err := r.takeUp(ctx)
 		if !errors.Is(err, errGone) {
@@ -66,6 +69,9 @@ func (r *Reader) takeUp(ctx context.Context) error {
 		// A call whose answer was lost may have made its items all the same. Made
 		// again, each change would come twice for as long as the subscription lives.
 		return fmt.Errorf("%w: its items were not all made when the connection ended", errGone)
+	}
+	if err := r.sameFields(); err != nil {
+		return err
 	}
 	available, err := r.transfer(ctx)
 	if err != nil {

@@ -36,6 +36,11 @@ async function begin() {
     highHighLimit: 120, highLimit: 80, lowLimit: -100, lowLowLimit: -200, optionals: ["ConfirmedState", "Confirm"],
   });
   alarm.setEnabledState(true);
+  const jam = ns.addEventType({ browseName: "JamEventType", subtypeOf: "BaseEventType", nodeId: `ns=${ns.index};s=JamEventType` });
+  const property = (browseName, dataType) => ns.addVariable({ propertyOf: jam, browseName, dataType, modellingRule: "Mandatory" });
+  property("Position", "Double");
+  property("Station", "UInt16");
+  property("Part", "String");
   alarm.on("event", (e) => e.branchId && raised.push(e.eventId.value.toString("hex") + " " + e.branchId.value.toString().replace(/^(ns=\d+;)?(i=0)?/, "")));
   await server.start();
 }
@@ -45,6 +50,15 @@ const orders = {
   acknowledge: () => alarm.acknowledgeAndAutoConfirmBranch(alarm.currentBranch(), "seen"),
   raise: ({ message, severity }) => server.engine.addressSpace.rootFolder.objects.server.raiseEvent("BaseEventType", {
     message: { dataType: DataType.LocalizedText, value: { text: message } }, severity: { dataType: DataType.UInt16, value: severity },
+  }),
+  // An event of a type of this plant's, with what that has of its own.
+  jam: ({ position, station, part }) => server.engine.addressSpace.rootFolder.objects.server.raiseEvent(server.engine.addressSpace.findEventType("JamEventType", temp.nodeId.namespace), {
+    message: { dataType: DataType.LocalizedText, value: { text: "jammed" } }, severity: { dataType: DataType.UInt16, value: 400 },
+    position: { dataType: DataType.Double, value: position }, station: { dataType: DataType.UInt16, value: station }, part: { dataType: DataType.String, value: part },
+  }),
+  // What a server says in the place of events that its queue had no room for.
+  overflow: () => server.engine.addressSpace.rootFolder.objects.server.raiseEvent("EventQueueOverflowEventType", {
+    message: { dataType: DataType.LocalizedText, value: { text: "events lost" } }, severity: { dataType: DataType.UInt16, value: 1 },
   }),
   raised: () => ({ raised }),
   // The subscriptions are forgotten, with their queues; the client finds out.
