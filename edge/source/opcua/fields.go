@@ -71,11 +71,11 @@ func ownHash(clauses []clause) string {
 	if len(clauses) <= countClauses {
 		return ""
 	}
-	text := ""
+	var text []byte
 	for _, c := range clauses[countClauses:] {
-		text += fmt.Sprintf("%s %d:%q %q %d\n", c.own.Of, c.own.Name.NamespaceIndex, c.own.Name.Name, c.field, c.typ)
+		text = fmt.Appendf(text, "%s %d:%q %q %d\n", c.own.Of, c.own.Name.NamespaceIndex, c.own.Name.Name, c.field, c.typ)
 	}
-	return fmt.Sprintf("%08x", fingerprint(text))
+	return fmt.Sprintf("%08x", fingerprint(string(text)))
 }
 
 // sameFields says where the items of notifiers were made for other fields than the

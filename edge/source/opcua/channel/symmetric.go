@@ -15,15 +15,23 @@ import (
 // algorithm signs and encrypts chunks: uapolicy's of the certificates' keys, or
 // symmetric. What Encrypt and Decrypt give may lie where their argument does.
 type algorithm interface {
+	encryption
+	signing
+	NonceLength() int // 0: the keys are symmetric
+}
+
+type encryption interface {
 	BlockSize() int
 	PlaintextBlockSize() int
-	NonceLength() int
+	Encrypt(plain []byte) ([]byte, error)
+	Decrypt(sealed []byte) ([]byte, error)
+}
+
+type signing interface {
 	SignatureLength() int
 	RemoteSignatureLength() int
 	Signature(message []byte) ([]byte, error)
 	VerifySignature(message, signature []byte) error
-	Encrypt(plain []byte) ([]byte, error)
-	Decrypt(sealed []byte) ([]byte, error)
 }
 
 // symmetric are the keys of one token: HMAC-SHA-256 and AES in CBC mode, as all three

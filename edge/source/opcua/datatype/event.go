@@ -35,24 +35,8 @@ func (b *Book) EventFields(ctx context.Context, c Caller, types []*ua.NodeID, mo
 		return nil, 0, err
 	}
 	var nodes []*ua.NodeID
-	seen := map[*eventType]bool{}
-	for _, n := range types {
-		names := map[ua.QualifiedName]bool{}
-		at := t[keyOf(n)]
-		for range maxEventDepth {
-			if at == nil {
-				break
-			}
-			for _, p := range at.properties {
-				if names[*p.name] || seen[at] { // a subtype says more of it
-					continue
-				}
-				names[*p.name] = true
-				out, nodes = append(out, EventField{Of: at.node, Name: p.name}), append(nodes, p.node)
-			}
-			seen[at] = true
-			at = t[at.super]
-		}
+	for _, p := range t.declared(types) {
+		out, nodes = append(out, EventField{Of: p.of, Name: p.name}), append(nodes, p.node)
 	}
 	shapes, err := b.Shapes(ctx, c, nodes)
 	if err != nil {
@@ -86,7 +70,9 @@ func (s Shape) single() (mesh.Type, *mesh.Choices) {
 	return mesh.TypeNone, nil
 }
 
-// eventType is one that is not the standard's.
+// eventTypes are those that are not the standard's.
+type eventTypes map[key]*eventType
+
 type eventType struct {
 	node       *ua.NodeID
 	super      key
@@ -94,25 +80,36 @@ type eventType struct {
 }
 
 type eventProperty struct {
+	of   *ua.NodeID // the type
 	name *ua.QualifiedName
 	node *ua.NodeID
 }
 
-// browseEventTypes are these types, and those they derive from.
-func browseEventTypes(ctx context.Context, c Caller, types []*ua.NodeID) (map[key]*eventType, error) {
-	all, found := map[key]*eventType{}, 0
-	fresh := func(nodes []*ua.NodeID) (out []*eventType) {
-		for _, n := range nodes {
-			k := keyOf(n)
-			if k.none() || n.Namespace() == 0 || all[k] != nil || len(all) >= maxEventTypes {
-				continue
+// declared are the properties of these types and of those they derive from. What a type
+// says of a property of its supertype's counts in the place of that.
+func (all eventTypes) declared(types []*ua.NodeID) (out []eventProperty) {
+	seen := map[*eventType]bool{}
+	for _, n := range types {
+		names := map[ua.QualifiedName]bool{}
+		at := all[keyOf(n)]
+		for deep := 0; at != nil && deep < maxEventDepth; deep++ {
+			for _, p := range at.properties {
+				if !names[*p.name] && !seen[at] {
+					names[*p.name] = true
+					out = append(out, p)
+				}
 			}
-			all[k] = &eventType{node: n}
-			out = append(out, all[k])
+			seen[at] = true
+			at = all[at.super]
 		}
-		return out
 	}
-	frontier := fresh(types)
+	return out
+}
+
+// browseEventTypes are these types, and those they derive from.
+func browseEventTypes(ctx context.Context, c Caller, types []*ua.NodeID) (eventTypes, error) {
+	all, found := eventTypes{}, 0
+	frontier := all.fresh(types)
 	for range maxEventDepth {
 		if len(frontier) == 0 {
 			break
@@ -123,25 +120,40 @@ func browseEventTypes(ctx context.Context, c Caller, types []*ua.NodeID) (map[ke
 		}
 		var next []*ua.NodeID
 		err := browse(ctx, c, look, func(i int, refs []*ua.ReferenceDescription) {
-			t := frontier[i/2]
-			if i%2 == 1 {
-				if len(refs) > 0 {
-					t.super = keyOf(target(refs[0]))
-					next = append(next, target(refs[0]))
-				}
-				return
-			}
-			for _, r := range refs {
-				if r.BrowseName != nil && r.BrowseName.Name != "" && len(r.BrowseName.Name) <= maxText && found < maxProperties {
-					found++
-					t.properties = append(t.properties, eventProperty{r.BrowseName, target(r)})
-				}
+			switch t := frontier[i/2]; {
+			case i%2 == 0:
+				t.declares(refs[:min(len(refs), maxProperties-found)])
+				found += len(t.properties)
+			case len(refs) > 0:
+				t.super = keyOf(target(refs[0]))
+				next = append(next, target(refs[0]))
 			}
 		})
 		if err != nil {
 			return nil, err
 		}
-		frontier = fresh(next)
+		frontier = all.fresh(next)
 	}
 	return all, nil
+}
+
+// fresh makes entries for the types that are not known yet. What would be too many has none.
+func (all eventTypes) fresh(nodes []*ua.NodeID) (out []*eventType) {
+	for _, n := range nodes {
+		k := keyOf(n)
+		if k.none() || n.Namespace() == 0 || all[k] != nil || len(all) >= maxEventTypes {
+			continue
+		}
+		all[k] = &eventType{node: n}
+		out = append(out, all[k])
+	}
+	return out
+}
+
+func (t *eventType) declares(refs []*ua.ReferenceDescription) {
+	for _, r := range refs {
+		if r.BrowseName != nil && r.BrowseName.Name != "" && len(r.BrowseName.Name) <= maxText {
+			t.properties = append(t.properties, eventProperty{t.node, r.BrowseName, target(r)})
+		}
+	}
 }
