@@ -30,8 +30,8 @@ type Attended struct {
 
 // Attend listens for devices for a stay, as the listener of the configuration does, and
 // gives what they publish. Nothing of it is kept, so none of it is acknowledged: what has
-// QoS 1 or 2 the device still holds. Devices with a session that lasts are told to come
-// later, see serve.Config.Passing. now is the plant clock.
+// QoS 1 or 2 the device still holds. Devices with a session that lasts are not let in,
+// see serve.Config.Passing. now is the plant clock.
 func Attend(ctx context.Context, cfg *ListenerConfig, stay link.Stay, now func() mesh.Nanos) (Attended, error) {
 	within, cancel := context.WithTimeout(ctx, stay.Within)
 	defer cancel()

@@ -69,16 +69,16 @@ func TestAttend_AcknowledgesNothing(t *testing.T) {
 }
 
 // A device whose session lasts may hold messages for the agent, and drops them when it
-// hears that its session is gone: it is not told so, but to come later.
+// hears that its session is gone: it is not told so, nor anything else.
 func TestAttend_TakesNoSessionThatLasts(t *testing.T) {
 	cfg := listenerConfig(t, "127.0.0.1:0")
 	address, end := attending(t, cfg, link.Stay{Messages: 1, Within: 20 * time.Second, Bytes: 1 << 20})
 	for _, hello := range []link.Hello{{ClientID: "f1", Expiry: time.Hour}, {ClientID: "f1", CleanStart: true, Expiry: time.Hour}, {ClientID: "f1"}} {
-		if _, _, err := device(t, address, "filler", "f", hello); err == nil || !strings.Contains(err.Error(), "Server unavailable") {
+		if _, _, err := device(t, address, "filler", "f", hello); err == nil || errors.Is(err, link.ErrRefused) {
 			t.Errorf("%+v: %v", hello, err)
 		}
 	}
-	// MQTT 3.1.1, clean session off: CONNACK 3, server unavailable (3.2.2.3).
+	// MQTT 3.1.1, clean session off.
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -87,8 +87,8 @@ func TestAttend_TakesNoSessionThatLasts(t *testing.T) {
 	if _, err := c.Write([]byte("\x10\x19\x00\x04MQTT\x04\xc0\x00\x3c\x00\x02f4\x00\x06filler\x00\x01f")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := io.ReadAll(c); string(got) != "\x20\x02\x00\x03" {
-		t.Errorf("% x: %v", got, err)
+	if got, _ := io.ReadAll(c); len(got) > 0 { // it may be reset
+		t.Errorf("it answers % x", got)
 	}
 	// The same device without a session is heard.
 	l, _, err := device(t, address, "filler", "f", link.Hello{ClientID: "f1", CleanStart: true})
@@ -107,8 +107,8 @@ func TestAttend_SaysWhoIsRefused(t *testing.T) {
 	cfg := listenerConfig(t, "127.0.0.1:0")
 	address, end := attending(t, cfg, link.Stay{Messages: 1, Within: 20 * time.Second, Bytes: 1 << 20})
 	for _, c := range [][2]string{{"stranger", "f"}, {"filler", "wrong"}, {"", "f"}} {
-		if _, _, err := device(t, address, c[0], c[1], link.Hello{ClientID: "x", CleanStart: true}); err == nil {
-			t.Errorf("%q was let in", c[0])
+		if _, _, err := device(t, address, c[0], c[1], link.Hello{ClientID: "x", CleanStart: true}); err == nil || errors.Is(err, link.ErrRefused) {
+			t.Errorf("%q is told %v", c[0], err)
 		}
 	}
 	browser, err := net.Dial("tcp", address)

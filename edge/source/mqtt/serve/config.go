@@ -43,9 +43,11 @@ type Config struct {
 	MaxClients int         `yaml:"max_clients"` // connections at a time; default 100
 	MaxPacket  strict.Size `yaml:"max_packet"`  // a connection that sends a larger packet is ended; 1KiB to 64MiB, default 1MiB
 
-	// Passing is a listener that nothing is told to and that is gone soon: a device that
-	// asks for a session which lasts is told to come later. It would learn that its
-	// session is gone, and drop what it holds for whoever has it (MQTT 5, 3.2.2.1.1).
+	// Passing is a listener that keeps nothing and is gone soon: it does not say no to
+	// anybody, but ends the connection, or leaves a message unanswered, as if it were not
+	// there. So it does with a device that asks for a session which lasts: that would
+	// learn that its session is gone, and drop what it holds for whoever has it (MQTT 5,
+	// 3.2.2.1.1).
 	Passing bool `yaml:"-"`
 }
 

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -70,37 +71,36 @@ func (h *hook) StoredClients() (out []storage.Client, err error) {
 // A client id belongs to the user who came with it first.
 func (h *hook) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	user := h.user(cl, pk)
-	id := cl.ID
-	if user == "" || len(id) > maxClientID {
-		h.refuse(cl.Net.Remote, h.stranger(pk, len(id)))
-		h.s.log.Warn("a device was refused", "remote", cl.Net.Remote, "user_known", user != "", "client_id_bytes", len(id))
-		return false
+	var old, why string
+	switch {
+	case user == "" || len(cl.ID) > maxClientID:
+		why = h.stranger(pk, len(cl.ID))
+	case h.s.cfg.Passing && lasts(cl):
+		why = lasting
+	default:
+		old, why = h.admit(cl, user)
 	}
-	if h.s.cfg.Passing && lasts(cl) {
-		h.refuse(user, lasting)
-		_ = h.s.mqtt.SendConnack(cl, packets.ErrServerUnavailable, false, nil) // else it sees the connection end
-		cl.Stop(packets.ErrServerUnavailable)
-		return false
-	}
-	old, why := h.admit(cl, user)
 	if old != "" { // outside of the lock
 		h.s.log.Warn("a user has too many client ids: the session that was left longest ago is forgotten", "user", user, "client_id", old, "most", mostPerUser)
 		h.s.mqtt.Clients.Delete(old)
 		h.end(old)
 	}
-	if why != "" {
-		h.refuse(user, why)
-		h.s.log.Warn("a device was refused", "remote", cl.Net.Remote, "user", user, "why", why)
-		return false
+	if why == "" {
+		if g, ok := cl.Net.Conn.(*caller); ok {
+			g.known()
+		}
+		return true
 	}
-	if g, ok := cl.Net.Conn.(*caller); ok {
-		g.known()
+	h.refuse(cmp.Or(user, cl.Net.Remote), why)
+	h.s.log.Warn("a device was refused", "remote", cl.Net.Remote, "user", user, "why", why)
+	if h.s.cfg.Passing { // the connection just ends: some never call again where somebody says no (MQTT.js)
+		cl.Stop(packets.ErrServerUnavailable)
 	}
-	return true
+	return false
 }
 
 // lasting is why a device is not taken by who is gone soon.
-const lasting = "it asks for a session that lasts (clean session off, or a session expiry), and would drop what it holds for the agent when it hears that nobody has that session here: it was told to come later"
+const lasting = "it asks for a session that lasts (clean session off, or a session expiry), and would drop what it holds for the agent when it hears that nobody here has that session: its connection was ended; to see what it says have it keep no session for the test, or run the agent"
 
 // lasts reports whether a device asks for a session that lasts longer than its connection.
 func lasts(cl *mochi.Client) bool {
