@@ -31,7 +31,7 @@ func stopped(t *testing.T) Config {
 		facts, err := s.Facts(t.Context(), 0)
 		return err == nil && len(facts) == 1
 	})
-	_, err := Enroll(cfg, "graz", "gw-1", pub(t), time.Now())
+	_, err := Enroll(cfg, "graz", "gw-1", pub(t), time.Hour, time.Now())
 	check(t, err)
 	stop()
 	if err := <-done; !errors.Is(err, context.Canceled) { // it may have been on its way up
@@ -262,7 +262,7 @@ func TestRestore_KeepsWhatWasRevokedSince(t *testing.T) {
 	check(t, err)
 	v, err := Revoke(cfg, "graz", "gw-1", time.Now())
 	check(t, err)
-	_, err = Enroll(cfg, "graz", "gw-2", pub(t), time.Now())
+	_, err = Enroll(cfg, "graz", "gw-2", pub(t), time.Hour, time.Now())
 	check(t, err)
 	r, err := Restore(t.Context(), cfg, to, true, quiet())
 	check(t, err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"plantmesh/cloud/product"
+	"plantmesh/cloud/registry"
 	"plantmesh/proto/strict"
 	"plantmesh/proto/systemd"
 )
@@ -27,6 +28,8 @@ type Config struct {
 	HTTP HTTPConfig `yaml:"http"`
 	// Ingest is how agents are answered.
 	Ingest IngestConfig `yaml:"ingest"`
+	// Identity is what agents are let in with.
+	Identity IdentityConfig `yaml:"identity"`
 	// History is how the samples themselves are kept.
 	History HistoryConfig `yaml:"history"`
 	// Watch is how often the hub looks whether its own pipe works.
@@ -69,6 +72,39 @@ type IngestConfig struct {
 	// ForkAfter is how long one branch of an agent's log must be silent before
 	// another is taken for a disk that was put back, not for a clone; default 5m.
 	ForkAfter strict.Duration `yaml:"fork_after"`
+}
+
+// IdentityConfig is what agents are let in with.
+type IdentityConfig struct {
+	// Lifetime is how long an agent's token is good for; default 168h. It is renewed
+	// from a third of that on, so an agent may be cut off for two thirds. One whose
+	// token has ended asks again at hub.enroll of its edge.yaml.
+	Lifetime strict.Duration `yaml:"lifetime"`
+	// Calls is how often strangers may ask to be let in, all together, a second;
+	// default 50.
+	Calls int `yaml:"calls"`
+}
+
+const (
+	defaultLifetime = 7 * 24 * time.Hour
+	defaultCalls    = 50
+	mostCalls       = 10_000
+)
+
+func (c *IdentityConfig) complete(doc *strict.Doc) error {
+	if c.Lifetime == 0 {
+		c.Lifetime = strict.Duration(defaultLifetime)
+	}
+	if c.Calls == 0 {
+		c.Calls = defaultCalls
+	}
+	switch {
+	case time.Duration(c.Lifetime) < registry.MinLifetime || time.Duration(c.Lifetime) > registry.MaxLifetime:
+		return doc.Fault("$.identity.lifetime", "between %s and %s is allowed", registry.MinLifetime, registry.MaxLifetime)
+	case c.Calls < 1 || c.Calls > mostCalls:
+		return doc.Fault("$.identity.calls", "between 1 and %d is allowed", mostCalls)
+	}
+	return nil
 }
 
 // HTTPConfig is the hub's HTTP server.
@@ -175,11 +211,10 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 	if err := c.timers(doc); err != nil {
 		return err
 	}
-	if err := c.History.complete(doc); err != nil {
-		return err
-	}
-	if err := c.Watch.complete(doc); err != nil {
-		return err
+	for _, complete := range []func(*strict.Doc) error{c.Identity.complete, c.History.complete, c.Watch.complete} {
+		if err := complete(doc); err != nil {
+			return err
+		}
 	}
 	if c.NATS.MaxStore < minMaxStore {
 		return doc.Fault("$.nats.max_store", "at least 64MiB are needed")

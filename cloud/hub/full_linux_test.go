@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"plantmesh/cloud/registry"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
 	"plantmesh/proto/subject"
@@ -52,11 +53,15 @@ type gateway struct {
 func newGateway(t *testing.T, cfg Config) *gateway {
 	t.Helper()
 	seed, pub := key(t)
-	token, err := Enroll(cfg, "graz", "gw-1", pub, time.Now())
+	token, err := Enroll(cfg, "graz", "gw-1", pub, time.Hour, time.Now())
 	check(t, err)
 	jwt, err := jwtOf(token)
 	check(t, err)
-	nc, err := nats.Connect("nats://"+cfg.NATS.Listen, nats.UserJWTAndSeed(jwt, seed), nats.CustomInboxPrefix(subject.Inbox("gw-1")), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	check(t, err)
+	callers, err := reg.Callers()
+	check(t, err)
+	nc, err := nats.Connect("nats://"+cfg.NATS.Listen, nats.Secure(callers), nats.UserJWTAndSeed(jwt, seed), nats.CustomInboxPrefix(subject.Inbox("gw-1")), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	check(t, err)
 	t.Cleanup(nc.Close)
 	g := &gateway{t: t, at: mesh.Position{Log: mesh.LogID(subject.AgentLog("graz", "gw-1")), Epoch: mesh.NewEpoch()}, fails: map[string]int{}}

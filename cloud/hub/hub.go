@@ -30,6 +30,7 @@ import (
 	"plantmesh/cloud/registry"
 	"plantmesh/cloud/store"
 	"plantmesh/proto/clock"
+	"plantmesh/proto/enroll"
 	"plantmesh/proto/mesh"
 )
 
@@ -56,9 +57,9 @@ const (
 	stopWithin = 3 * time.Second
 )
 
-// Enroll signs an agent's public key; see registry. The site must be the hub's
-// own: an agent of another would be refused at every message.
-func Enroll(cfg Config, site, agent, publicKey string, now time.Time) (token string, err error) {
+// Enroll signs an agent's public key for a lifetime; see registry. The site must be
+// the hub's own: an agent of another would be refused at every message.
+func Enroll(cfg Config, site, agent, publicKey string, lifetime time.Duration, now time.Time) (token string, err error) {
 	if err := sameSite(cfg, site); err != nil {
 		return "", err
 	}
@@ -66,10 +67,10 @@ func Enroll(cfg Config, site, agent, publicKey string, now time.Time) (token str
 	if err != nil {
 		return "", err
 	}
-	if token, err = reg.Enroll(site, agent, publicKey, now); err != nil {
+	if token, err = reg.Enroll(site, agent, publicKey, lifetime, now); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
-	return registry.File(token)
+	return reg.File(token)
 }
 
 // Agents lists the enrolled agents.
@@ -88,6 +89,7 @@ type hub struct {
 	cfg    Config
 	log    *slog.Logger
 	reg    *registry.Registry
+	gate   *gate
 	nats   *server.Server
 	conn   *nats.Conn
 	store  *store.Store
@@ -149,11 +151,12 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	log.Info("hub is up", "page", "http://"+l.Addr().String(), "nats", cfg.NATS.Listen, "site", h.site.Name)
+	log.Info("hub is up", "page", "http://"+l.Addr().String(), "nats", h.nats.Addr().String(), "site", h.site.Name)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.ingest.Run(gctx, h.conn) })
 	g.Go(func() error { return h.set.Run(gctx, h.changed) })
 	g.Go(func() error { return h.revoke(gctx) })
+	g.Go(func() error { return h.gate.run(gctx, h.conn) })
 	g.Go(func() error { return h.keeper.run(gctx) })
 	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
 	g.Go(func() error { return web.Watch(gctx) })
@@ -212,8 +215,9 @@ func (h *hub) open(ctx context.Context) (err error) {
 	if err = h.products(); err != nil {
 		return err
 	}
+	h.gate = &gate{reg: h.reg, rules: registry.Gate{Site: h.site.Name, Lifetime: time.Duration(h.cfg.Identity.Lifetime)}, log: h.log}
 	h.keeper = &keeper{hub: h}
-	if h.nats, err = startNATS(ctx, h.cfg, h.reg.Trust, h.accounts, h.log); err != nil {
+	if h.nats, err = startNATS(ctx, h.cfg, h.reg, h.accounts, h.log); err != nil {
 		return err
 	}
 	if h.conn, err = connect(h.nats, h.reg); err != nil {
@@ -284,6 +288,7 @@ func (h *hub) web(port http.Handler) (*http.Server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", page)
+	mux.Handle(enroll.Path, h.gate.door(h.cfg.Identity.Calls, h.nats.Addr().String()))
 	for _, at := range []string{"/api/", "/livez", "/readyz", "/metrics"} {
 		mux.Handle(at, port)
 	}

@@ -68,7 +68,8 @@ func opened(t *testing.T) *hub {
 	t.Cleanup(func() { check(t, h.close()) })
 	check(t, h.open(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 3)
+	done := make(chan error, 4)
+	go func() { done <- h.gate.run(ctx, h.conn) }()
 	go func() { done <- h.ingest.Run(ctx, h.conn) }()
 	go func() { done <- h.set.Run(ctx, h.store.Changed) }()
 	go func() { done <- h.revoke(ctx) }()
@@ -99,13 +100,17 @@ func key(t *testing.T) (seed, pub string) {
 func enrol(t *testing.T, h *hub, name string) nats.Option {
 	t.Helper()
 	seed, pub := key(t)
-	token, err := h.reg.Enroll("graz", name, pub, time.Now())
+	token, err := h.reg.Enroll("graz", name, pub, time.Hour, time.Now())
 	check(t, err)
 	return nats.UserJWTAndSeed(token, seed)
 }
 
 func dial(h *hub, name string, as nats.Option, opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect(h.nats.ClientURL(), append(opts, as, nats.CustomInboxPrefix(subject.Inbox(name)))...)
+	callers, err := h.reg.Callers()
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect(h.nats.ClientURL(), append(opts, as, nats.Secure(callers), nats.CustomInboxPrefix(subject.Inbox(name)))...)
 }
 
 func until(t *testing.T, within time.Duration, what string, ok func() bool) {
@@ -197,7 +202,7 @@ func TestHub_ARevokedAgentIsCutOff(t *testing.T) {
 	defer other.Close()
 
 	_, pub := key(t)
-	if _, err := Enroll(h.cfg, "graz", "gw-1", pub, time.Now()); !errors.Is(err, ErrIdentity) || !strings.Contains(err.Error(), "plantmesh agents revoke") {
+	if _, err := Enroll(h.cfg, "graz", "gw-1", pub, time.Hour, time.Now()); !errors.Is(err, ErrIdentity) || !strings.Contains(err.Error(), "plantmesh agents revoke") {
 		t.Errorf("another key under a taken name: %v", err)
 	}
 	_, err = Revoke(h.cfg, "graz", "gw-1", time.Now())

@@ -21,12 +21,16 @@ const (
 	// natsReady is how long the embedded server may take to come up; replaying
 	// a large stream takes seconds.
 	natsReady = 60 * time.Second
+	// handshakeWithin bounds a caller's handshake: a small gateway on a slow link
+	// takes a second.
+	handshakeWithin = 5 * time.Second
 )
 
 // startNATS starts the embedded server in operator mode. Every stored message
 // is fsynced before it is acknowledged: by default the server would wait two
-// minutes. Accounts are asked of resolver from then on.
-func startNATS(ctx context.Context, c Config, trust registry.Trust, resolver server.AccountResolver, log *slog.Logger) (*server.Server, error) {
+// minutes. Accounts are asked of resolver from then on. Whoever calls over a socket does
+// so by TLS.
+func startNATS(ctx context.Context, c Config, reg *registry.Registry, resolver server.AccountResolver, log *slog.Logger) (*server.Server, error) {
 	host, portText, err := net.SplitHostPort(c.NATS.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", c.NATS.Listen, err)
@@ -41,6 +45,11 @@ func startNATS(ctx context.Context, c Config, trust registry.Trust, resolver ser
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
+	certifier, err := reg.Certifier(time.Now)
+	if err != nil {
+		return nil, err
+	}
+	trust := reg.Trust
 	for key, token := range map[string]string{trust.PlantKey: trust.PlantJWT, trust.SystemKey: trust.SystemJWT} {
 		if err := resolver.Store(key, token); err != nil {
 			return nil, fmt.Errorf("load account %s: %w", key, err)
@@ -49,6 +58,7 @@ func startNATS(ctx context.Context, c Config, trust registry.Trust, resolver ser
 	s, err := server.NewServer(&server.Options{
 		ServerName: "hub", Host: host, Port: port, NoSigs: true, MaxPayload: wire.MaxFrame, PingInterval: time.Duration(c.NATS.Ping),
 		JetStream: true, StoreDir: filepath.Join(c.Data, natsFolder), SyncAlways: c.NATS.syncEvery == 0, SyncInterval: c.NATS.syncEvery, JetStreamMaxStore: int64(c.NATS.MaxStore),
+		TLS: true, TLSConfig: certifier.Config(), TLSTimeout: handshakeWithin.Seconds(),
 		TrustedOperators: []*jwt.OperatorClaims{trust.OperatorToken}, SystemAccount: trust.SystemKey, AccountResolver: resolver,
 	})
 	if err != nil {

@@ -100,18 +100,24 @@ func (l *siteLog) validFrom(ctx context.Context, path string, site *product.Site
 	return now, nil
 }
 
-// sameSite refuses a site that is not the one in the site file.
-func sameSite(cfg Config, site string) error {
+// siteName is the hub's own site.
+func siteName(cfg Config) (string, error) {
 	src, err := os.ReadFile(cfg.SiteFile)
 	if err != nil {
-		return fmt.Errorf("read the site file: %w", err)
+		return "", fmt.Errorf("read the site file: %w", err)
 	}
-	own, err := product.ParseSite(cfg.SiteFile, src)
+	site, err := product.ParseSite(cfg.SiteFile, src)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if own.Name != site {
-		return fmt.Errorf("%w: this hub's site is %s; did you mean --site %s?", ErrIdentity, own.Name, own.Name)
+	return site.Name, nil
+}
+
+// sameSite refuses a site that is not the one in the site file.
+func sameSite(cfg Config, site string) error {
+	own, err := siteName(cfg)
+	if err == nil && own != site {
+		err = fmt.Errorf("%w: this hub's site is %s; did you mean --site %s?", ErrIdentity, own, own)
 	}
-	return nil
+	return err
 }

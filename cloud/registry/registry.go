@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 
+	"plantmesh/proto/enroll"
 	"plantmesh/proto/wire"
 )
 
@@ -29,15 +29,22 @@ var (
 	ErrTaken = errors.New("an agent of this name is enrolled with another key; if its gateway was replaced, plantmesh agents revoke comes first")
 )
 
-// lifetime of an agent's JWT. Renewal comes with step 6; until then an
-// operator enrols again, which keeps the name and the log.
-const lifetime = 90 * 24 * time.Hour
+// Bounds of how long an agent's token may be good for. An agent renews it from a
+// third of its life on, so it must outlast an outage of the hub; a key that is not
+// to be used any more is revoked, not waited for.
+const (
+	MinLifetime = 10 * time.Second
+	MaxLifetime = 400 * 24 * time.Hour
+)
 
 // Names in the registry's folder.
 const (
 	keysFile      = "keys.json"
 	agentsFolder  = "agents"
 	revokedFolder = "revoked"
+	askedFolder   = "asked"   // gateways that ask to be let in, by their keys; the hub writes them
+	decidedFolder = "decided" // what was decided on them
+	invitesFolder = "invites" // one-time keys, and who used them
 )
 
 // agentRole names the scoped signing key that can make agents and nothing else.
@@ -71,6 +78,9 @@ type keys struct {
 	System   string `json:"system_seed"`
 	Plant    string `json:"plant_seed"`
 	Agents   string `json:"agent_signing_seed"`
+	// Authority signs what the hub's listeners show; both in PEM.
+	Authority    string `json:"authority"`
+	AuthorityKey string `json:"authority_key"`
 }
 
 // Registry is the identities in one folder. Safe for use by several processes
@@ -78,12 +88,13 @@ type keys struct {
 type Registry struct {
 	dir   string
 	keys  keys
+	crowd crowd
 	Trust Trust
 }
 
 // Open reads the registry in dir, making keys at first use.
 func Open(dir string) (*Registry, error) {
-	for _, sub := range []string{agentsFolder, revokedFolder} {
+	for _, sub := range []string{agentsFolder, revokedFolder, askedFolder, decidedFolder, invitesFolder} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make the registry's folder: %w", err)
 		}
@@ -96,6 +107,11 @@ func Open(dir string) (*Registry, error) {
 	}
 	if !ok {
 		if r.keys, err = newKeys(); err != nil {
+			return nil, err
+		}
+	}
+	if r.keys.Authority == "" { // also of a hub that is older than its authority
+		if r.keys.Authority, r.keys.AuthorityKey, err = newAuthority(time.Now()); err != nil {
 			return nil, err
 		}
 		if err := writeJSON(path, r.keys); err != nil {
@@ -180,7 +196,7 @@ func plantAccount(key, agentsKey string) *jwt.AccountClaims {
 	}
 	scope := jwt.NewUserScope()
 	scope.Key, scope.Role = agentsKey, agentRole
-	scope.Template.Pub.Allow.Add("ingest.v1.{{tag(site)}}.{{name()}}.*", "ctl.v1.{{tag(site)}}.{{name()}}.resume")
+	scope.Template.Pub.Allow.Add("ingest.v1.{{tag(site)}}.{{name()}}.*", "ctl.v1.{{tag(site)}}.{{name()}}.resume", "ctl.v1.{{tag(site)}}.{{name()}}.renew")
 	scope.Template.Sub.Allow.Add("_INBOX.{{name()}}.>", "ctl.v1.{{tag(site)}}.{{name()}}.receipt")
 	// 16 subscriptions: receipts, replies, and room for control to come.
 	scope.Template.Subs = 16
@@ -218,35 +234,43 @@ func (r *Registry) HubUser() (token, seed string, err error) {
 
 func checkNames(site, agent string) error {
 	for what, s := range map[string]string{"site": site, "agent": agent} {
-		if !regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`).MatchString(s) {
+		if !enroll.Name(s) {
 			return fmt.Errorf("%s name %q: %w", what, s, ErrName)
 		}
 	}
 	return nil
 }
 
-// Enroll signs an agent. Enrolling again with the same key renews it; another
-// key under a taken name is ErrTaken, unless the key before was revoked.
-func (r *Registry) Enroll(site, name, publicKey string, now time.Time) (token string, err error) {
+// free is nil where a key may have a name.
+func (r *Registry) free(site, name, publicKey string) error {
 	if err := checkNames(site, name); err != nil {
-		return "", err
+		return err
 	}
 	if !nkeys.IsValidPublicUserKey(publicKey) {
-		return "", fmt.Errorf("%q is no public key of an agent (it begins with U)", publicKey)
+		return fmt.Errorf("%q is no public key of an agent (it begins with U)", publicKey)
 	}
 	var v Revocation
 	gone, err := readJSON(r.revocation(publicKey), &v)
 	if err != nil {
-		return "", err
+		return err
 	}
 	have, ok, err := r.agent(site, name)
 	switch {
 	case err != nil:
-		return "", err
+		return err
 	case gone:
-		return "", fmt.Errorf("%s at %s: %w", name, site, ErrRevoked)
+		return fmt.Errorf("%s at %s: %w", name, site, ErrRevoked)
 	case ok && have.PublicKey != publicKey && have.Revoked == nil:
-		return "", fmt.Errorf("%s at %s: %w", name, site, ErrTaken)
+		return fmt.Errorf("%s at %s: %w", name, site, ErrTaken)
+	}
+	return nil
+}
+
+// Enroll signs an agent for a lifetime. Enrolling again with the same key renews
+// it; another key under a taken name is ErrTaken, unless the key before was revoked.
+func (r *Registry) Enroll(site, name, publicKey string, lifetime time.Duration, now time.Time) (token string, err error) {
+	if err := r.free(site, name, publicKey); err != nil {
+		return "", err
 	}
 	signer, _, err := public(r.keys.Agents)
 	if err != nil {
@@ -260,17 +284,33 @@ func (r *Registry) Enroll(site, name, publicKey string, now time.Time) (token st
 	if token, err = c.Encode(signer); err != nil {
 		return "", fmt.Errorf("sign agent %s: %w", name, err)
 	}
-	path := filepath.Join(r.dir, "agents", site+"."+name+".json")
+	path := filepath.Join(r.dir, agentsFolder, site+"."+name+".json")
 	return token, writeJSON(path, Agent{Site: site, Name: name, PublicKey: publicKey, Enrolled: now.UTC(), Expires: now.Add(lifetime).UTC()})
 }
 
-// File is a token as it lies in an agent's file.
-func File(token string) (string, error) {
+// Renew signs an agent's key again, whichever it is enrolled with.
+func (r *Registry) Renew(site, name string, lifetime time.Duration, now time.Time) (token string, err error) {
+	if err := checkNames(site, name); err != nil {
+		return "", err
+	}
+	have, ok, err := r.agent(site, name)
+	switch {
+	case err != nil:
+		return "", err
+	case !ok:
+		return "", fmt.Errorf("%s at %s: %w", name, site, ErrUnknown)
+	}
+	return r.Enroll(site, name, have.PublicKey, lifetime, now)
+}
+
+// File is a token as it lies in an agent's file: behind it stands the authority by which
+// the agent knows its hub.
+func (r *Registry) File(token string) (string, error) {
 	b, err := jwt.DecorateJWT(token)
 	if err != nil {
 		return "", fmt.Errorf("write a token: %w", err)
 	}
-	return string(b), nil
+	return string(r.withAuthority(b)), nil
 }
 
 // Agents lists the enrolled agents by site and name.

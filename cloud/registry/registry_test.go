@@ -49,7 +49,7 @@ func TestRegistry_EnrollScopesTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := publicKey(t)
-	token, err := r.Enroll("graz", "gw-1", key, time.Now())
+	token, err := r.Enroll("graz", "gw-1", key, time.Hour, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,14 +60,14 @@ func TestRegistry_EnrollScopesTheAgent(t *testing.T) {
 	if c.Name != "gw-1" || !c.HasEmptyPermissions() || !c.Tags.Contains("site:graz") || c.IssuerAccount != r.Trust.PlantKey {
 		t.Errorf("token %+v", c)
 	}
-	if _, err := r.Enroll("graz", "gw-1", key, time.Now()); err != nil {
+	if _, err := r.Enroll("graz", "gw-1", key, time.Hour, time.Now()); err != nil {
 		t.Errorf("the same key again: %v", err)
 	}
-	if _, err := r.Enroll("graz", "gw-1", publicKey(t), time.Now()); !errors.Is(err, ErrTaken) {
+	if _, err := r.Enroll("graz", "gw-1", publicKey(t), time.Hour, time.Now()); !errors.Is(err, ErrTaken) {
 		t.Errorf("another key under the name: %v", err)
 	}
 	for _, name := range []string{"", "a.b", "gw>", "*", "GW", "-a"} {
-		if _, err := r.Enroll("graz", name, key, time.Now()); !errors.Is(err, ErrName) {
+		if _, err := r.Enroll("graz", name, key, time.Hour, time.Now()); !errors.Is(err, ErrName) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}
@@ -85,7 +85,7 @@ func TestRegistry_RevokedKeyNeverComesBack(t *testing.T) {
 	}
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	first, second := publicKey(t), publicKey(t)
-	if _, err := r.Enroll("graz", "gw-1", first, now); err != nil {
+	if _, err := r.Enroll("graz", "gw-1", first, time.Hour, now); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Revoke("graz", "gw-2", now); !errors.Is(err, ErrUnknown) {
@@ -99,10 +99,10 @@ func TestRegistry_RevokedKeyNeverComesBack(t *testing.T) {
 	if a, err := r.Agents(); err != nil || len(a) != 1 || a[0].Revoked == nil || !a[0].Revoked.Equal(now) {
 		t.Errorf("agents %+v %v", a, err)
 	}
-	if _, err := r.Enroll("graz", "gw-1", first, now); !errors.Is(err, ErrRevoked) {
+	if _, err := r.Enroll("graz", "gw-1", first, time.Hour, now); !errors.Is(err, ErrRevoked) {
 		t.Errorf("the revoked key again: %v", err)
 	}
-	if _, err := r.Enroll("graz", "gw-1", second, now); err != nil {
+	if _, err := r.Enroll("graz", "gw-1", second, time.Hour, now); err != nil {
 		t.Errorf("the new gateway's key: %v", err)
 	}
 	if a, err := r.Agents(); err != nil || len(a) != 1 || a[0].Revoked != nil || a[0].PublicKey != second {

@@ -1,11 +1,6 @@
 package registry
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -13,18 +8,14 @@ import (
 // knows beside it: keys that were revoked since, and agents that were enrolled
 // since. It says how many. A registry of another hub, or none, gives nothing.
 func TakeOver(from, into string) (n int, err error) {
-	was, err := os.ReadFile(filepath.Join(from, keysFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+	var was, is keys
+	if ok, err := readJSON(filepath.Join(from, keysFile), &was); err != nil || !ok {
+		return 0, err
 	}
-	if err != nil {
-		return 0, fmt.Errorf("read the registry's keys: %w", err)
+	if _, err := readJSON(filepath.Join(into, keysFile), &is); err != nil {
+		return 0, err
 	}
-	is, err := os.ReadFile(filepath.Join(into, keysFile))
-	if err != nil {
-		return 0, fmt.Errorf("read the registry's keys: %w", err)
-	}
-	if !bytes.Equal(was, is) {
+	if was.Operator != is.Operator {
 		return 0, nil
 	}
 	older, err := Open(from)

@@ -57,6 +57,7 @@ func libraries() map[string][]string {
 		"github.com/nats-io/nats-server":        {"cloud/hub", "edge/forward", "cloud/ingest", "cloud/port/stream", "deploy"}, // rooms: in tests only
 		"github.com/nats-io/jwt":                {"cloud/registry", "cloud/hub", "edge/agent"},
 		"github.com/nats-io/nkeys":              {"cloud/registry", "cloud/hub", "edge/agent", "edge/forward"},
+		"golang.org/x/time":                     {"cloud/registry/door", "cloud/hub"},
 		"modernc.org/sqlite":                    {"cloud/store"},
 		"github.com/alecthomas/kong":            {"edge/cmd", "cloud/cmd", "firmware-sim/cmd"},
 		"github.com/goccy/go-yaml":              {"proto/strict"},

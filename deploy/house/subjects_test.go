@@ -27,6 +27,7 @@ func samples() map[string]string {
 		"Product":   subject.Product("production", "oee", "v1", "graz", "line1", "line1-filler"), "ProductAll": subject.ProductAll,
 		"Receipt": subject.Receipt("graz", "gw-1"),
 		"Resume":  subject.Resume("graz", "gw-1"), "ResumeAll": subject.ResumeAll,
+		"Renew": subject.Renew("graz", "gw-1"), "RenewAll": subject.RenewAll,
 	}
 }
 

@@ -64,7 +64,11 @@ func (r *rig) operator() (*nats.Conn, jetstream.JetStream) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	nc, err := nats.Connect("nats://"+r.nats, nats.UserJWTAndSeed(token, seed), nats.Name("operator"))
+	callers, err := reg.Callers()
+	if err != nil {
+		r.Fatal(err)
+	}
+	nc, err := nats.Connect("nats://"+r.nats, nats.UserJWTAndSeed(token, seed), nats.Name("operator"), nats.Secure(callers))
 	if err != nil {
 		r.Fatal(err)
 	}

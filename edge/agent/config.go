@@ -66,10 +66,15 @@ type Config struct {
 type HubConfig struct {
 	// URL is nats://host:port.
 	URL string `yaml:"url"`
-	// Key is the file of this agent's key, made by `plantmesh-edge keygen`; cred:NAME
-	// is a credential of the service, see credential.go.
+	// Enroll is the hub's address for people and programs, as https://hub.example.com:
+	// where an agent whose token has ended asks for another. Without it somebody has
+	// to enrol the key again by hand then.
+	Enroll string `yaml:"enroll"`
+	// Key is the file of this agent's key, made by `plantmesh-edge enroll` or keygen;
+	// cred:NAME is a credential of the service, see credential.go.
 	Key string `yaml:"key"`
-	// Token is the file of the hub's signed answer to that key.
+	// Token is the file of the hub's signed answer to that key. The agent renews it
+	// from a third of its life on.
 	Token string `yaml:"token"`
 	// Ping is how often the connection is asked whether it lives; default 15s. A
 	// half-open one is noticed after two missed answers.

@@ -157,6 +157,11 @@ func (c *Config) sends() error {
 	if err := address(c.Hub.URL); err != nil {
 		return c.doc.Fault("$.hub.url", "%q: %v", c.Hub.URL, err)
 	}
+	if c.Hub.Enroll != "" {
+		if _, err := HubAddress(c.Hub.Enroll); err != nil {
+			return c.doc.Fault("$.hub.enroll", "%v", err)
+		}
+	}
 	for _, f := range []struct {
 		at string
 		d  strict.Duration

@@ -2,10 +2,14 @@ package forward
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,16 +18,18 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"plantmesh/proto/enroll"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/subject"
 )
 
 // DialConfig is the one address the agent calls.
 type DialConfig struct {
-	URL   string // nats://, tls:// or wss://
-	Key   string // file of the agent's key
-	Token string // file of the hub's signed answer to it; empty: an open hub
-	CA    string // file of the hub's certificate authority; empty: the system's
+	URL string // nats://, tls:// or wss://
+	Key string // file of the agent's key
+	// Token is the file of the hub's signed answer to it; empty: an open hub. Where the
+	// hub's certificate authority stands in it, too, nobody else is called.
+	Token string
 	Site  string
 	Agent string
 	// Ping and Timeout are as hub.ping and hub.timeout of edge.yaml; 0: the defaults.
@@ -80,13 +86,15 @@ func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
 		nats.ReconnectHandler(func(*nats.Conn) { n.reached("connected again") }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { n.move("lost", err) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { n.unreached(err) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("connection to the hub", "err", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { n.erred(err) }),
 	}
 	if cfg.Token != "" {
 		opts = append(opts, nats.UserCredentials(cfg.Token, cfg.Key))
 	}
-	if cfg.CA != "" {
-		opts = append(opts, nats.RootCAs(cfg.CA))
+	if protected, err := byAuthority(cfg.Token); err != nil {
+		return nil, err
+	} else if protected != nil {
+		opts = append(opts, nats.Secure(protected))
 	}
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if err != nil {
@@ -99,6 +107,22 @@ func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
 	}
 	n.nc, n.js = nc, js
 	return n, nil
+}
+
+// byAuthority knows the hub by the authority in a token's file; nil: there is none.
+func byAuthority(token string) (*tls.Config, error) {
+	if token == "" {
+		return nil, nil //nolint:nilnil // an open hub
+	}
+	b, err := os.ReadFile(token)
+	if err != nil {
+		return nil, fmt.Errorf("read the hub's token: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return &tls.Config{RootCAs: pool, ServerName: enroll.ServerName, MinVersion: tls.VersionTLS12}, nil
 }
 
 // Close ends the connection at once: what was not answered comes again.
@@ -119,6 +143,18 @@ func (n *NATS) reached(state string) {
 	n.trouble = ""
 	n.mu.Unlock()
 	n.move(state, nil)
+}
+
+// erred is told of what the server says: that it refuses this agent, at each try, and
+// what it takes no message for.
+func (n *NATS) erred(err error) {
+	for _, refused := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked} {
+		if errors.Is(err, refused) {
+			n.unreached(err)
+			return
+		}
+	}
+	n.log.Warn("connection to the hub", "err", err)
 }
 
 // unreached tells each reason once, however often it is tried.
@@ -143,6 +179,10 @@ func reason(err error) string {
 		return fmt.Sprintf("the hub refuses this agent (%v): enrol its key again at this hub and put the new token in place", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("nobody listens there (%v): is the hub up, and hub.url right?", err)
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return fmt.Sprintf("who answers there is not the hub that let this agent in (%v): is hub.url right? If the hub was set up anew, enrol this agent again", err)
+	case errors.As(err, new(tls.RecordHeaderError)), errors.Is(err, nats.ErrSecureConnWanted):
+		return "who answers there does not protect the connection, and so is not the hub that let this agent in: is hub.url right?"
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the name is not known here (%v): check hub.url and the gateway's DNS", err)
 	}
@@ -256,6 +296,26 @@ func (n *NATS) ask(ctx context.Context) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, resumeTimeout)
 	defer cancel()
 	return n.nc.RequestWithContext(ctx, subject.Resume(n.cfg.Site, n.cfg.Agent), nil)
+}
+
+// Up reports whether there is a connection.
+func (n *NATS) Up() bool { return n.nc.IsConnected() }
+
+// Renew asks the hub for a new token for this agent's key.
+func (n *NATS) Renew(ctx context.Context) (a enroll.Answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
+	defer cancel()
+	m, err := n.nc.RequestWithContext(ctx, subject.Renew(n.cfg.Site, n.cfg.Agent), nil)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, context.DeadlineExceeded):
+		return a, errors.New("the hub does not renew tokens: it is just starting, or older than this agent")
+	case err != nil:
+		return a, fmt.Errorf("ask the hub for a new token: %w", err)
+	}
+	if err := json.Unmarshal(m.Data, &a); err != nil {
+		return a, fmt.Errorf("read the hub's new token: %w", err)
+	}
+	return a, nil
 }
 
 func (n *NATS) receive(f Receiver, data []byte) {

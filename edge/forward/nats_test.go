@@ -2,9 +2,18 @@ package forward
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -147,4 +156,40 @@ func TestUntaken_IsInWords(t *testing.T) {
 	if other := errors.New("something else"); untaken(other, time.Second) != "something else" {
 		t.Error(untaken(other, time.Second))
 	}
+}
+
+// An agent whose token names its hub's authority calls nobody else, however the address
+// is answered.
+func TestDial_CallsNobodyButItsHub(t *testing.T) {
+	plain := broker(t, t.TempDir(), 0)
+	dir := t.TempDir()
+	token, key := filepath.Join(dir, "agent.jwt"), filepath.Join(dir, "agent.nk")
+	check(t, os.WriteFile(token, append([]byte("-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n\n"), authority(t)...), 0o600))
+	check(t, os.WriteFile(key, []byte("SU"), 0o600))
+	n, err := Dial(DialConfig{URL: plain.ClientURL(), Token: token, Key: key, Site: "graz", Agent: "gw-1"}, slog.New(slog.DiscardHandler))
+	check(t, err)
+	defer func() { check(t, n.Close()) }()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for late := time.After(20 * time.Second); !strings.Contains(n.Trouble(), "does not protect the connection"); {
+		select {
+		case <-look.C:
+		case <-late:
+			t.Fatalf("it says %q", n.Trouble())
+		}
+	}
+	if n.Up() || plain.NumClients() > 0 {
+		t.Error("it is connected all the same")
+	}
+}
+
+// authority is the certificate of one.
+func authority(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	check(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

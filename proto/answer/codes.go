@@ -14,6 +14,7 @@ const (
 	InUse        Code = "net.in_use"
 	Rejected     Code = "enroll.rejected"
 	Expired      Code = "enroll.expired"
+	Pending      Code = "enroll.pending"
 	NotRunning   Code = "daemon.not_running"
 	Locked       Code = "buffer.locked"
 	Data         Code = "data.unusable"
@@ -51,6 +52,7 @@ func Codes() []Entry {
 		{InUse, 4, "another program listens there"},
 		{Rejected, 5, "the hub does not sign this agent as asked"},
 		{Expired, 5, "the agent's token is out of date"},
+		{Pending, 8, "nobody has let the gateway in yet"},
 		{CertUnknown, 5, "no certificate has this fingerprint, or several have"},
 		{CertUntrusted, 5, "a server's certificate is not one that is trusted here; the message says how to trust it"},
 		{OwnCertRefused, 5, "a server does not take this gateway's certificate; the message says which it is"},

@@ -61,13 +61,24 @@ func Resume(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.resume
 const ResumeAll = "ctl.v1.*.*.resume"
 
 // ParseResume takes apart what Resume made.
-func ParseResume(s string) (site, agent string, err error) {
+func ParseResume(s string) (site, agent string, err error) { return parseControl(s, "resume") }
+
+func parseControl(s, what string) (site, agent string, err error) {
 	t := strings.Split(s, ".")
-	if len(t) != 5 || t[0] != "ctl" || t[1] != "v1" || t[4] != "resume" {
-		return "", "", fmt.Errorf("subject %q is not ctl.v1.<site>.<agent>.resume", s)
+	if len(t) != 5 || t[0] != "ctl" || t[1] != "v1" || t[4] != what {
+		return "", "", fmt.Errorf("subject %q is not ctl.v1.<site>.<agent>.%s", s, what)
 	}
 	return t[2], t[3], nil
 }
+
+// Renew is where an agent asks for a new token before its own ends.
+func Renew(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.renew", site, agent) }
+
+// RenewAll is what the hub listens to for Renew.
+const RenewAll = "ctl.v1.*.*.renew"
+
+// ParseRenew takes apart what Renew made.
+func ParseRenew(s string) (site, agent string, err error) { return parseControl(s, "renew") }
 
 // Inbox is the prefix of an agent's replies; with a shared one agents could
 // read each other's.

@@ -11,16 +11,21 @@ import (
 )
 
 type agentsCmd struct {
-	Enroll enrollCmd `cmd:"" help:"Sign an agent's public key; prints the token for its gateway."`
-	Revoke revokeCmd `cmd:"" help:"Refuse an agent's key for good, as when its gateway was replaced or lost; a running hub closes its connection within seconds."`
-	List   listCmd   `cmd:"" help:"List the enrolled agents."`
+	Inbox   inboxCmd   `cmd:"" help:"List the gateways that ask to be let in."`
+	Approve approveCmd `cmd:"" help:"Let in the gateway that shows a code; it fetches its token itself. Or answer a request that came in a file."`
+	Refuse  refuseCmd  `cmd:"" help:"Tell the gateway that shows a code why it is not let in."`
+	Keys    keysCmd    `cmd:"" help:"One-time keys, for gateways that nobody has to approve."`
+	Enroll  enrollCmd  `cmd:"" help:"Sign an agent's public key; prints the token for its gateway."`
+	Revoke  revokeCmd  `cmd:"" help:"Refuse an agent's key for good, as when its gateway was replaced or lost; a running hub closes its connection within seconds."`
+	List    listCmd    `cmd:"" help:"List the enrolled agents."`
 }
 
 type enrollCmd struct {
-	Config string `required:"" type:"path" help:"hub.yaml"`
-	Site   string `required:"" help:"The site's name."`
-	Agent  string `arg:"" help:"The agent's name."`
-	Key    string `arg:"" help:"The public key that plantmesh-edge keygen printed."`
+	Config string        `required:"" type:"path" help:"hub.yaml"`
+	Site   string        `required:"" help:"The site's name."`
+	For    time.Duration `default:"2160h" help:"How long the token is good for, where the agent does not renew it before."`
+	Agent  string        `arg:"" help:"The agent's name."`
+	Key    string        `arg:"" help:"The public key that plantmesh-edge keygen printed."`
 }
 
 func (c *enrollCmd) Run(p *answer.Printer) error {
@@ -28,7 +33,10 @@ func (c *enrollCmd) Run(p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	token, err := hub.Enroll(cfg, c.Site, c.Agent, c.Key, time.Now())
+	if c.For < registry.MinLifetime || c.For > registry.MaxLifetime {
+		return &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--for must lie between %s and %s", registry.MinLifetime, registry.MaxLifetime)}
+	}
+	token, err := hub.Enroll(cfg, c.Site, c.Agent, c.Key, c.For, time.Now())
 	if err != nil {
 		return err
 	}

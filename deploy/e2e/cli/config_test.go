@@ -250,7 +250,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"hub: canary too often": {hubCommand, "hub.yaml", "http:\n", "watch: {canary: 10ms}\nhttp:\n", `hub.yaml:6: at least 1s is needed`},
 		"hub: watch unknown":    {hubCommand, "hub.yaml", "http:\n", "watch: {canaries: 10s}\nhttp:\n", `hub.yaml:6: unknown key "canaries"; did you mean "canary"?`},
 		"hub: unknown key":      {hubCommand, "hub.yaml", "site_file", "sitefile", `hub.yaml:2: unknown key "sitefile"; did you mean "site_file"?`},
-		"hub: key of nobody":    {hubCommand, "hub.yaml", "data: hub\n", "data: hub\nsite: graz\n", `hub.yaml:2: unknown key "site"; allowed here: data, history, http, ingest, nats, plant_clock, site_file, watch [config.unknown_key]`},
+		"hub: key of nobody":    {hubCommand, "hub.yaml", "data: hub\n", "data: hub\nsite: graz\n", `hub.yaml:2: unknown key "site"; allowed here: data, history, http, identity, ingest, nats, plant_clock, site_file, watch [config.unknown_key]`},
 		"hub: wrong unit":       {hubCommand, "hub.yaml", "1GiB", "1G", `hub.yaml:5: "1G" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB`},
 		"hub: too small":        {hubCommand, "hub.yaml", "1GiB", "1MiB", `hub.yaml:5: at least 64MiB are needed`},
 		"hub: wrong type":       {hubCommand, "hub.yaml", "nats:\n  listen: 127.0.0.1:0\n  max_store: 1GiB\n", "nats: yes\n", `hub.yaml:3: `},

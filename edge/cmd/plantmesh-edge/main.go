@@ -32,6 +32,7 @@ type cli struct {
 	Browse  browseCmd  `cmd:"" help:"Look at what an OPC UA server has: nodes, types, values, units."`
 	Source  sourceCmd  `cmd:"" help:"Try a source file before the agent reads it; bring back a source that was set aside."`
 	Cert    certCmd    `cmd:"" help:"The certificates of OPC UA: this gateway's, and the servers it trusts."`
+	Enroll  enrollCmd  `cmd:"" help:"Have this gateway let in by a hub."`
 	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
 	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
 	Version versionCmd `cmd:"" help:"Say which build this is."`
