@@ -196,10 +196,10 @@ func TestListener_WhatComesAgainIsStoredOnce(t *testing.T) {
 	f.Close()
 	again := dialRaw(t, address, "f1")
 	for i := range 10 {
-		again.publish(t, uint16(i+2), true, "plant/line3/filler", produced(i))
+		again.publish(t, uint16(i+1), true, "plant/line3/filler", produced(i))
 		again.await(t, 0x40)
 	}
-	again.publish(t, 2, false, "plant/line3/filler", produced(10)) // the id is used again
+	again.publish(t, 1, false, "plant/line3/filler", produced(10)) // the id is used again
 	again.await(t, 0x40)
 	if s, _, _ := d.samples(t); len(s) != 12 {
 		t.Errorf("%d samples, want 12", len(s))

@@ -395,8 +395,8 @@ func TestLink_PublishIsAsTheStandardHasIt(t *testing.T) {
 		want string
 	}{
 		{Message{Topic: "a/b", Payload: []byte("x")}, "\x30\x07\x00\x03a/b\x00x"},
-		{Message{Topic: "s", Payload: []byte("on"), QoS: 1, Retain: true}, "\x33\x08\x00\x01s\x00\x02\x00on"},
-		{Message{Topic: "s", Payload: bytes.Repeat([]byte("y"), 200), QoS: 1}, "\x32\xce\x01\x00\x01s\x00\x03\x00" + strings.Repeat("y", 200)},
+		{Message{Topic: "s", Payload: []byte("on"), QoS: 1, Retain: true}, "\x33\x08\x00\x01s\x00\x01\x00on"},
+		{Message{Topic: "s", Payload: bytes.Repeat([]byte("y"), 200), QoS: 1}, "\x32\xce\x01\x00\x01s\x00\x02\x00" + strings.Repeat("y", 200)},
 	} {
 		got := make([]byte, len(c.want))
 		done := make(chan error, 1)

@@ -19,9 +19,14 @@ type Subscription struct {
 	Retained bool
 }
 
-// subscribeID is the packet id of our one SUBSCRIBE. It shares its numbers with
-// what we publish, which begin behind it.
-const subscribeID = 1
+// Packet ids of our one SUBSCRIBE and our one UNSUBSCRIBE. They share their numbers with
+// what we publish, which has those before. High ones, because some brokers (mochi) take
+// an id for in use where a message of their own has it that we have not acknowledged; and
+// brokers begin with 1.
+const (
+	subscribeID   = 0xFFFE
+	unsubscribeID = 0xFFFF
+)
 
 // Subscribe asks for all filters in one packet; the answer comes as Subscribed.
 func (l *Link) Subscribe(subs ...Subscription) error {
@@ -50,9 +55,6 @@ func (l *Link) Subscribe(subs ...Subscription) error {
 	}
 	return nil
 }
-
-// unsubscribeID is the packet id of our one UNSUBSCRIBE.
-const unsubscribeID = 0xFFFF
 
 // Unsubscribe ends subscriptions of the session; of none it does nothing. Its answer says
 // nothing that matters: what was not subscribed to is none afterwards either.
@@ -110,8 +112,8 @@ func (l *Link) Publish(m Message) (id uint16, err error) {
 func (l *Link) nextID() uint16 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lastID++; l.lastID <= subscribeID || l.lastID == unsubscribeID {
-		l.lastID = subscribeID + 1
+	if l.lastID++; l.lastID >= subscribeID {
+		l.lastID = 1
 	}
 	return l.lastID
 }
