@@ -315,7 +315,7 @@ func (f *folder) addEnergy(was, now number) {
 // register keeps a value; it reports whether the register was written. A Bad
 // state is no state; any other Bad value leaves its register as it was.
 // Counters take Good values only: what an uncertain one hides, the next Good
-// one shows.
+// one shows, unless it is of another counter.
 func (f *folder) register(e *Event) bool {
 	r, v := &f.st.Regs, e.value()
 	i, isInt := v.Int()
@@ -331,15 +331,15 @@ func (f *folder) register(e *Event) bool {
 	case RoleStopReason:
 		return keep(&r.Reason, e, i, isInt)
 	case RoleProduced:
-		return e.Status.IsGood() && keep(&r.Produced, e, i, isInt)
+		return counts(&r.Produced, e, i, isInt)
 	case RoleScrap:
-		return e.Status.IsGood() && keep(&r.Scrap, e, i, isInt)
+		return counts(&r.Scrap, e, i, isInt)
 	case RoleEnergy:
 		if f.site.EnergyInKJ {
-			return e.Status.IsGood() && keep(&r.Energy, e, i, isInt)
+			return counts(&r.Energy, e, i, isInt)
 		}
 		x, ok := v.Float()
-		return e.Status.IsGood() && keep(&r.Energy, e, int64(math.Float64bits(x)), ok && !math.IsNaN(x) && !math.IsInf(x, 0))
+		return counts(&r.Energy, e, int64(math.Float64bits(x)), ok && !math.IsNaN(x) && !math.IsInf(x, 0))
 	case RoleOrder:
 		return keepWord(&r.Order, e)
 	case RoleProduct:
@@ -356,6 +356,19 @@ func keep(n *number, e *Event, bits int64, ok bool) bool {
 	*n = number{true, uint64(bits)}
 	return true
 }
+
+// counts is keep for a counter. What says that other values come from here on makes the
+// next one a baseline: what it shows more than the one before nobody made.
+func counts(n *number, e *Event, bits int64, ok bool) bool {
+	if e.Status&^statusInfo == mesh.StatusBadConfigurationError {
+		*n = number{}
+		return false
+	}
+	return e.Status.IsGood() && keep(n, e, bits, ok)
+}
+
+// statusInfo are the bits of a status that say how a value came (OPC 10000-4 §7.39.1).
+const statusInfo = 0xFFFF
 
 func keepWord(w *word, e *Event) bool {
 	if e.Type != mesh.TypeString || e.Status.IsBad() {

@@ -88,6 +88,8 @@ func events(t *testing.T, in []sample) (out []Event) {
 			s.Value = mesh.Double(v)
 		case string:
 			s.Value = mesh.Text(v)
+		case mesh.Status:
+			s.Status = v
 		case nil:
 			s.Status = mesh.StatusBadNoData
 		}
@@ -298,17 +300,22 @@ func TestFold_Counts(t *testing.T) {
 	}{
 		"the first value is the baseline":                    {[]sample{{"06:10", "produced", 100}, {"06:20", "produced", 150}}, []string{"06:00", "07:00"}, want{"produced_count": 50, "counter_resets_count": 0}},
 		"the baseline stands before the first known instant": {[]sample{{"05:50", "produced", 100}, {"06:20", "produced", 150}}, []string{"06:00", "07:00"}, want{"produced_count": 50}},
-		"a value at the first known instant is baseline":     {[]sample{{"05:50", "produced", 100}, {"06:00", "produced", 150}, {"06:20", "produced", 155}}, []string{"06:00", "07:00"}, want{"produced_count": 5}},
-		"wrap of an Int32":                                   {[]sample{{"06:10", "produced", 2147483640}, {"06:20", "produced", -2147483648 + 9}}, []string{"06:00", "07:00"}, want{"produced_count": 17, "counter_resets_count": 0}},
-		"reset to zero":                                      {[]sample{{"06:10", "produced", 500}, {"06:20", "produced", 0}, {"06:30", "produced", 7}}, []string{"06:00", "07:00"}, want{"produced_count": 7, "counter_resets_count": 1}},
-		"reset to more than zero counts it":                  {[]sample{{"06:10", "produced", 500}, {"06:20", "produced", 3}, {"06:20", "scrap", 5}, {"06:30", "scrap", 1}}, []string{"06:00", "07:00"}, want{"produced_count": 3, "scrap_count": 1, "good_count": 2, "counter_resets_count": 2}},
-		"one item back is no reset":                          {[]sample{{"06:10", "produced", 1000000}, {"06:20", "produced", 999999}, {"06:30", "produced", 1000001}}, []string{"06:00", "07:00"}, want{"produced_count": 2, "counter_resets_count": 0, "flags": "[counter_backwards]"}},
-		"half is no reset, less is":                          {[]sample{{"06:10", "produced", 10}, {"06:20", "produced", 5}, {"06:30", "scrap", 11}, {"06:40", "scrap", 5}}, []string{"06:00", "07:00"}, want{"produced_count": 0, "scrap_count": 5, "counter_resets_count": 1, "flags": "[counter_reset counter_backwards]"}},
-		"a negative number is no reset":                      {[]sample{{"06:10", "produced", 500}, {"06:20", "produced", -7}, {"06:30", "produced", -9}, {"06:40", "produced", -4}}, []string{"06:00", "07:00"}, want{"produced_count": 5, "counter_resets_count": 0, "flags": "[counter_backwards]"}},
-		"wrap of an UInt32":                                  {[]sample{{"06:10", "produced", 4294967290}, {"06:20", "produced", 4}}, []string{"06:00", "07:00"}, want{"produced_count": 10, "counter_resets_count": 0, "flags": "[]"}},
-		"a counter of 64 bits does not wrap":                 {[]sample{{"06:10", "produced", 5000000000}, {"06:20", "produced", 3}}, []string{"06:00", "07:00"}, want{"produced_count": 3, "counter_resets_count": 1}},
-		"an Int32 that falls too far for a wrap":             {[]sample{{"06:10", "produced", 2147483640}, {"06:20", "produced", -2147483648 + 2000000}}, []string{"06:00", "07:00"}, want{"produced_count": 0, "counter_resets_count": 0, "flags": "[counter_backwards]"}},
-		"energy that falls a little":                         {[]sample{{"06:05", "energy", 10.5}, {"06:06", "energy", 10.25}, {"06:15", "energy", 11.25}}, []string{"06:00", "07:00"}, want{"energy_kwh": 1.0, "counter_resets_count": 0, "flags": "[counter_backwards]"}},
+		"what could not be read the next value shows":        {[]sample{{"06:10", "produced", 5000}, {"06:20", "produced", nil}, {"06:30", "produced", 7000}}, []string{"06:00", "07:00"}, want{"produced_count": 2000}},
+		"another counter from here on begins anew": {
+			[]sample{{"06:10", "produced", 5000}, {"06:10", "scrap", 90}, {"06:20", "produced", mesh.StatusBadConfigurationError}, {"06:20", "scrap", mesh.StatusBadConfigurationError | 0x480}, {"06:30", "produced", 7000}, {"06:30", "scrap", 10}, {"06:40", "produced", 7010}, {"06:40", "scrap", 12}},
+			[]string{"06:00", "07:00"}, want{"produced_count": 10, "scrap_count": 2, "counter_resets_count": 0},
+		},
+		"a value at the first known instant is baseline": {[]sample{{"05:50", "produced", 100}, {"06:00", "produced", 150}, {"06:20", "produced", 155}}, []string{"06:00", "07:00"}, want{"produced_count": 5}},
+		"wrap of an Int32":                       {[]sample{{"06:10", "produced", 2147483640}, {"06:20", "produced", -2147483648 + 9}}, []string{"06:00", "07:00"}, want{"produced_count": 17, "counter_resets_count": 0}},
+		"reset to zero":                          {[]sample{{"06:10", "produced", 500}, {"06:20", "produced", 0}, {"06:30", "produced", 7}}, []string{"06:00", "07:00"}, want{"produced_count": 7, "counter_resets_count": 1}},
+		"reset to more than zero counts it":      {[]sample{{"06:10", "produced", 500}, {"06:20", "produced", 3}, {"06:20", "scrap", 5}, {"06:30", "scrap", 1}}, []string{"06:00", "07:00"}, want{"produced_count": 3, "scrap_count": 1, "good_count": 2, "counter_resets_count": 2}},
+		"one item back is no reset":              {[]sample{{"06:10", "produced", 1000000}, {"06:20", "produced", 999999}, {"06:30", "produced", 1000001}}, []string{"06:00", "07:00"}, want{"produced_count": 2, "counter_resets_count": 0, "flags": "[counter_backwards]"}},
+		"half is no reset, less is":              {[]sample{{"06:10", "produced", 10}, {"06:20", "produced", 5}, {"06:30", "scrap", 11}, {"06:40", "scrap", 5}}, []string{"06:00", "07:00"}, want{"produced_count": 0, "scrap_count": 5, "counter_resets_count": 1, "flags": "[counter_reset counter_backwards]"}},
+		"a negative number is no reset":          {[]sample{{"06:10", "produced", 500}, {"06:20", "produced", -7}, {"06:30", "produced", -9}, {"06:40", "produced", -4}}, []string{"06:00", "07:00"}, want{"produced_count": 5, "counter_resets_count": 0, "flags": "[counter_backwards]"}},
+		"wrap of an UInt32":                      {[]sample{{"06:10", "produced", 4294967290}, {"06:20", "produced", 4}}, []string{"06:00", "07:00"}, want{"produced_count": 10, "counter_resets_count": 0, "flags": "[]"}},
+		"a counter of 64 bits does not wrap":     {[]sample{{"06:10", "produced", 5000000000}, {"06:20", "produced", 3}}, []string{"06:00", "07:00"}, want{"produced_count": 3, "counter_resets_count": 1}},
+		"an Int32 that falls too far for a wrap": {[]sample{{"06:10", "produced", 2147483640}, {"06:20", "produced", -2147483648 + 2000000}}, []string{"06:00", "07:00"}, want{"produced_count": 0, "counter_resets_count": 0, "flags": "[counter_backwards]"}},
+		"energy that falls a little":             {[]sample{{"06:05", "energy", 10.5}, {"06:06", "energy", 10.25}, {"06:15", "energy", 11.25}}, []string{"06:00", "07:00"}, want{"energy_kwh": 1.0, "counter_resets_count": 0, "flags": "[counter_backwards]"}},
 		"no ideal rate from a part": {
 			[]sample{{"06:05", "produced", 0}, {"06:10", "produced", 100}, {"06:20", "product", "x"}, {"06:30", "produced", 1000}},
 			[]string{"06:00", "07:00"},

@@ -100,7 +100,7 @@ func TestOPCUA_HistoryOfAnotherNode(t *testing.T) {
 		for _, s := range b.Samples {
 			switch {
 			case s.Signal != 0 && s.Signal != uint32(len(p.signals)):
-			case s.Status == mesh.StatusBadNoData:
+			case s.Status == mesh.StatusBadConfigurationError:
 				unknown++
 			case s.Time > start.Add(time.Second) && s.Time < restart:
 				early++

@@ -28,6 +28,9 @@ const (
 	StatusBadOutOfRange             Status = 0x803C0000
 	// StatusBadNodeIDUnknown says that the server knows no such node.
 	StatusBadNodeIDUnknown Status = 0x80340000
+	// StatusBadConfigurationError says that what comes is not what came before: it is
+	// read from elsewhere, or means something else. A counter begins anew behind it.
+	StatusBadConfigurationError Status = 0x80890000
 	// StatusBadNoCommunication says that what the value came from can't be heard, or
 	// was not heard without a break: the value before does not hold any more.
 	StatusBadNoCommunication Status = 0x80310000

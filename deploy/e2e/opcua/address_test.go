@@ -200,7 +200,7 @@ func TestAddress(t *testing.T) {
 	p.tell(order{"do": "put", "node": "second", "value": 50})
 	cable.Cut(false)
 	b.has("0 50")
-	b.has("0 BadNoData")
+	b.has("0 BadConfigurationError")
 	b.has("1 BadNodeIdInvalid")
 	until(t, 30*time.Second, "plain has another item: it has its id again, and the one before is dead", func() bool { return strings.Count(b.kept(), "1 0") == 2 })
 	p.tell(order{"do": "put", "node": "second", "value": 70})

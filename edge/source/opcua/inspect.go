@@ -15,9 +15,11 @@ const (
 	// unece is the namespace of units whose number is a common code of UNECE
 	// Recommendation 20, its letters as bytes (OPC 10000-8 §5.6.4.3).
 	unece = "http://www.opcfoundation.org/UA/units/un/cefact"
-	// statusDrifted is the status of values whose meaning is another one than agreed:
-	// BadConfigurationError (OPC 10000-6 annex A). They are kept, and count for nothing.
-	statusDrifted mesh.Status = 0x80890000
+	// statusDrifted is the status of values whose meaning is another one than agreed.
+	// They are kept, and count for nothing.
+	statusDrifted = mesh.StatusBadConfigurationError
+	// statusMoved is that of a signal that is read from another node from here on.
+	statusMoved = mesh.StatusBadConfigurationError
 	// semanticsChanged is the info bit of a value that says that its unit, its range or
 	// its texts are other ones from here on (OPC 10000-4 §7.39.1).
 	semanticsChanged = 1 << 14

@@ -198,7 +198,7 @@ func (r *Reader) part() {
 			r.last[i] = max(r.last[i], r.sealer.Proof(), r.before)
 			continue
 		}
-		r.unknown(i, mesh.StatusBadNoData)
+		r.unknown(i, statusMoved)
 		texts = append(texts, fmt.Sprintf("%s (%s)", r.cfg.Signals[i].Name, r.items[i].where()))
 	}
 	if len(texts) == 0 {

@@ -50,7 +50,7 @@ func TestReader_AnotherNodeInTheFile(t *testing.T) {
 	p.set(other, int32(101))
 	again.says(t, "0@21 101")
 	again.stop()
-	if got, want := again.said(), "0@6 !BadNoData, 0@11 !BadNoData, 0@20 100, 1@0 2, 2@0 3, 0@21 101"; got != want {
+	if got, want := again.said(), "0@6 !BadConfigurationError, 0@11 !BadConfigurationError, 0@20 100, 1@0 2, 2@0 3, 0@21 101"; got != want {
 		t.Errorf("it kept %s, want %s", got, want)
 	}
 	if got := again.notes(); !strings.Contains(got, "what they were until their first value is not known: a (ns=2;s=a2) | ") {
@@ -85,9 +85,9 @@ func TestReader_ForgottenAndElsewhere(t *testing.T) {
 				clear(p.subs)
 				p.clock = p.clock.Add(9 * time.Second)
 			})
-			want := "0@11 !BadNoData, 0@20 100, 1@0 2, 2@0 3"
+			want := "0@11 !BadConfigurationError, 0@20 100, 1@0 2, 2@0 3"
 			if restart {
-				r, want = p.run(t, pressed(), r), "0@6 !BadNoData, "+want
+				r, want = p.run(t, pressed(), r), "0@6 !BadConfigurationError, "+want
 			} else {
 				p.cut()
 			}
@@ -198,7 +198,7 @@ func TestReader_AStateWithoutSketch(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.edit(func() { clear(p.subs) })
-			cfg, want := another(), "0@6 !BadNoData, 1@6 !BadNoData, 2@6 !BadNoData, 0@11 100, 1@11 2, 2@11 3"
+			cfg, want := another(), "0@6 !BadConfigurationError, 1@6 !BadConfigurationError, 2@6 !BadConfigurationError, 0@11 100, 1@11 2, 2@11 3"
 			if same {
 				cfg, want = pressed(), "0@11 12, 1@0 2, 2@0 3"
 			}
@@ -230,7 +230,7 @@ func TestReader_PolledFromAnotherNode(t *testing.T) {
 	r.says(t, " 3")
 	p.now(other, int32(101))
 	r.says(t, "0@21 101")
-	if got, want := r.said(), "0@9 !BadNoData, 0@20 100, 1@0 2, 2@0 3, 0@21 101"; got != want {
+	if got, want := r.said(), "0@9 !BadConfigurationError, 0@20 100, 1@0 2, 2@0 3, 0@21 101"; got != want {
 		t.Errorf("it kept %s, want %s", got, want)
 	}
 }

@@ -137,7 +137,7 @@ func (r *Reader) locate(ctx context.Context, signals []int) error {
 			}
 			r.refuse(i, it.lost)
 		case it.made != "":
-			r.unknown(i, mesh.StatusBadNoData)
+			r.unknown(i, statusMoved)
 			fallthrough
 		default:
 			r.state.Refused = slices.DeleteFunc(r.state.Refused, func(x refused) bool { return x.Signal == i })

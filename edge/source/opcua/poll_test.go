@@ -157,7 +157,7 @@ func TestReader_PolledSignalsMoveToo(t *testing.T) {
 	})
 	r.says(t, "100")
 	r.says(t, "1@9 !BadNodeIdUnknown")
-	if got := r.said(); strings.Contains(got, "66") || !strings.Contains(got, "0@9 !BadNoData") {
+	if got := r.said(); strings.Contains(got, "66") || !strings.Contains(got, "0@9 !BadConfigurationError") {
 		t.Errorf("it kept %s", got)
 	}
 }

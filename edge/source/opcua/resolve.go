@@ -240,7 +240,7 @@ func (r *Reader) retire(moved []int) error {
 		if it.made == "" || it.cleared {
 			continue // it is unknown already
 		}
-		status, why := mesh.StatusBadNoData, "its node was "+it.made+" and is "+it.where()
+		status, why := statusMoved, "its node was "+it.made+" and is "+it.where()
 		if it.at == nil {
 			status, why = statusOf(it.lost), it.lost.Error()
 		}

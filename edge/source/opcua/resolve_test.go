@@ -231,7 +231,7 @@ func TestReader_OnlyTheMovedSignalGetsANewItem(t *testing.T) {
 	r.says(t, "0@13 100")
 	p.set(other, int32(101))
 	r.says(t, "0@14 101")
-	if got, want := r.said(), "0@7 !BadNoData"; !strings.Contains(got, want) || strings.Contains(got, "0@13 66") || !strings.Contains(got, "1@13 66") {
+	if got, want := r.said(), "0@7 !BadConfigurationError"; !strings.Contains(got, want) || strings.Contains(got, "0@13 66") || !strings.Contains(got, "1@13 66") {
 		t.Errorf("it kept %s", got)
 	}
 	if n, m := p.count("CreateSubscriptionRequest"), p.count("DeleteMonitoredItemsRequest"); n != 1 || m != 1 {
