@@ -303,7 +303,8 @@ func TestFold_Counts(t *testing.T) {
 		"what could not be read the next value shows":        {[]sample{{"06:10", "produced", 5000}, {"06:20", "produced", nil}, {"06:30", "produced", 7000}}, []string{"06:00", "07:00"}, want{"produced_count": 2000}},
 		"another counter from here on begins anew": {
 			[]sample{{"06:10", "produced", 5000}, {"06:10", "scrap", 90}, {"06:20", "produced", mesh.StatusBadConfigurationError}, {"06:20", "scrap", mesh.StatusBadConfigurationError | 0x480}, {"06:30", "produced", 7000}, {"06:30", "scrap", 10}, {"06:40", "produced", 7010}, {"06:40", "scrap", 12}},
-			[]string{"06:00", "07:00"}, want{"produced_count": 10, "scrap_count": 2, "counter_resets_count": 0},
+			[]string{"06:00", "07:00"},
+			want{"produced_count": 10, "scrap_count": 2, "counter_resets_count": 0},
 		},
 		"a value at the first known instant is baseline": {[]sample{{"05:50", "produced", 100}, {"06:00", "produced", 150}, {"06:20", "produced", 155}}, []string{"06:00", "07:00"}, want{"produced_count": 5}},
 		"wrap of an Int32":                       {[]sample{{"06:10", "produced", 2147483640}, {"06:20", "produced", -2147483648 + 9}}, []string{"06:00", "07:00"}, want{"produced_count": 17, "counter_resets_count": 0}},
