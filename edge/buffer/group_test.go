@@ -102,7 +102,7 @@ func TestBuffer_GroupTellsEachItsOwn(t *testing.T) {
 		if i == many/2 {
 			n = 9000 // 8 bytes each: more than is free
 		}
-		o := offer(t, fmt.Sprintf("s%d", i), mesh.Nanos(1<<40+i), n)
+		o := offer(t, fmt.Sprintf("s%d", i), 1<<40+mesh.Nanos(i), n)
 		appends = append(appends, func() { _, told[i] = b.Append(t.Context(), []mesh.Offer{o}) })
 	}
 	waiting(t, b, appends...)
