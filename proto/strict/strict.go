@@ -3,7 +3,6 @@
 package strict
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -121,8 +120,11 @@ func Parse(file string, src []byte, v any) (*Doc, error) {
 	if len(tree.Docs) > 0 {
 		doc.body = tree.Docs[0].Body
 	}
-	err = yaml.NewDecoder(bytes.NewReader(src), yaml.Strict()).Decode(v)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if doc.body == nil {
+		return doc, nil
+	}
+	// The tree at hand, so that the text is parsed once.
+	if err = yaml.NewDecoder(strings.NewReader(""), yaml.Strict()).DecodeFromNode(doc.body, v); err != nil {
 		return nil, explain(file, err, func(t *token.Token) []string { return allowed(doc.body, t, reflect.TypeOf(v)) })
 	}
 	return doc, nil
