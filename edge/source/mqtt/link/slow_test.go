@@ -18,7 +18,9 @@ func TestLink_PingsWhileALargeMessageComes(t *testing.T) {
 		defer ours.Close()
 		defer theirs.Close()
 		last, longest := time.Now(), time.Duration(0)
+		done := make(chan struct{})
 		go func() {
+			defer close(done)
 			for b := make([]byte, 2); ; {
 				if _, err := io.ReadFull(theirs, b); err != nil {
 					return
@@ -44,6 +46,8 @@ func TestLink_PingsWhileALargeMessageComes(t *testing.T) {
 		if kind, err := l.Next(&p); err != nil || kind != Published || len(p.Payload) != 600<<10 {
 			t.Fatal(kind, err)
 		}
+		theirs.Close()
+		<-done
 		if longest = max(longest, time.Since(last)); longest > KeepAlive {
 			t.Errorf("the broker heard nothing for %v", longest)
 		}
