@@ -4,17 +4,18 @@ GO ?= go
 export GOFLAGS := -trimpath
 export CGO_ENABLED := 0
 LINT := .cache/golangci-lint
+NFPM := .cache/nfpm
 # -race needs a C compiler; without one the tests run without it and say so.
 # SQLite was translated from C and shares no memory of ours; watched, cloud/store takes three times as long.
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race "-gcflags=modernc.org/...=-race=false")
 # What starts no goroutine, being pure, or drives our programs as processes gains nothing from it.
-PURE := ./cloud/console ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e/browser ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/house ./deploy/torture ./deploy/torture/sim ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
+PURE := ./cloud/console ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e/browser ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/house ./deploy/release ./deploy/torture ./deploy/torture/sim ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
 # Those that take longest begin first: packages are taken in this order, and nothing waits for one at the end.
 WHOLE := ./deploy/e2e/opcua ./deploy/e2e/walk ./deploy/e2e/evil ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/torture/sim ./edge/buffer ./edge/source ./edge/source/opcua/datatype ./edge/source/opcua/measure ./proto/mesh ./proto/wire
 LONG := ./edge/source/opcua ./deploy/e2e ./edge/buffer ./deploy/e2e/hop ./cloud/store ./cloud/product/runner
 
-.PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture lint console clean
+.PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture release release-test lint console clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -55,6 +56,12 @@ torture-quick: build ## every fault once, against real processes: lost, duplicat
 torture: build ## the same with many rounds and seeds; hours (PLANTMESH_SEEDS=3)
 	PLANTMESH_SEEDS=$${PLANTMESH_SEEDS:-3} PLANTMESH_TORTURE=full PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 2 -timeout 24h ./deploy/torture
 
+release: $(NFPM) ## deb and tar.gz of agent and hub for amd64, arm64 and armv7 in dist/, with bills of materials and checksums; wants a git clone
+	$(GO) run ./deploy/release/cmd/release -nfpm $(NFPM) -out dist
+
+release-test: $(NFPM) ## the packages of this commit: twice the same bytes, installed, upgraded and purged in a clean Debian, the buffer on arm; wants root
+	PLANTMESH_RELEASE=full $(GO) test -run TestRelease -count=1 -v -timeout 60m ./deploy/release
+
 lint: $(LINT) ## golangci-lint, pinned in deploy/tools
 	GOGC=400 $(LINT) run ./...
 
@@ -62,8 +69,12 @@ $(LINT): deploy/tools/go.mod deploy/tools/go.sum
 	@mkdir -p .cache
 	cd deploy/tools && GOGC=400 $(GO) build -o ../../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
+$(NFPM): deploy/tools/nfpm/go.mod deploy/tools/nfpm/go.sum
+	@mkdir -p .cache
+	cd deploy/tools/nfpm && $(GO) build -o ../../../$(NFPM) github.com/goreleaser/nfpm/v2/cmd/nfpm
+
 console: ## rebuild the page's assets from cloud/console/web (needs Node.js)
 	cd cloud/console/web && npm ci --no-audit --no-fund && npx vite build
 
 clean: ## remove what make made
-	rm -rf bin .cache
+	rm -rf bin .cache dist
