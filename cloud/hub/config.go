@@ -203,15 +203,7 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 			*p = filepath.Join(base, *p)
 		}
 	}
-	for _, f := range []struct{ at, listen string }{{"$.nats.listen", c.NATS.Listen}, {"$.http.listen", c.HTTP.Listen}} {
-		if err := loopback(f.listen); err != "" {
-			return doc.Fault(f.at, "%s", err)
-		}
-	}
-	if err := c.timers(doc); err != nil {
-		return err
-	}
-	for _, complete := range []func(*strict.Doc) error{c.Identity.complete, c.History.complete, c.Watch.complete} {
+	for _, complete := range []func(*strict.Doc) error{c.listens, c.timers, c.Identity.complete, c.History.complete, c.Watch.complete} {
 		if err := complete(doc); err != nil {
 			return err
 		}
@@ -228,6 +220,16 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 	}
 	_, err = product.ParseSite(c.SiteFile, src)
 	return err
+}
+
+// listens checks the addresses of the listeners.
+func (c *Config) listens(doc *strict.Doc) error {
+	for _, f := range []struct{ at, listen string }{{"$.nats.listen", c.NATS.Listen}, {"$.http.listen", c.HTTP.Listen}} {
+		if err := loopback(f.listen); err != "" {
+			return doc.Fault(f.at, "%s", err)
+		}
+	}
+	return nil
 }
 
 // timers fills in and checks the times of the streams.
