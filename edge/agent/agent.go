@@ -158,8 +158,11 @@ func (a *agent) open(ctx context.Context) (err error) {
 	case err != nil:
 		return err
 	}
+	if err := a.cfg.adopt(); err != nil {
+		return err
+	}
 	a.link, err = forward.Dial(forward.DialConfig{
-		URL: a.cfg.Hub.URL, Key: a.cfg.Hub.Key, Token: a.cfg.Hub.Token, Site: a.cfg.Site, Agent: a.cfg.Agent,
+		URL: a.cfg.Hub.URL, Key: a.cfg.Hub.Key, Token: a.cfg.renewedToken(), Site: a.cfg.Site, Agent: a.cfg.Agent,
 		Ping: time.Duration(a.cfg.Hub.Ping), Timeout: time.Duration(a.cfg.Hub.Timeout),
 	}, a.log)
 	if err != nil {

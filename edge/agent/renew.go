@@ -16,7 +16,9 @@ const (
 	// renewPart of a token's life is over when a new one is asked for: what is left is
 	// for an outage of the hub.
 	renewPart = 3
-	// Waits between two tries, and between two looks.
+	// lookEvery is how often somebody may find a token that a person has put there.
+	lookEvery = time.Second
+	// Waits between two tries.
 	renewSoonest = time.Second
 	renewLatest  = time.Hour
 )
@@ -34,17 +36,22 @@ func renewal(c *jwt.UserClaims) (due time.Time, every time.Duration) {
 
 // renew has the hub's token renewed before it ends, until ctx ends. Over the connection
 // while there is one; else, once the token has ended, over HTTP, where edge.yaml says
-// how the hub is asked. What goes wrong is told once and tried again: collecting goes on.
+// how the hub is asked. A newer one that somebody puts into hub.token is taken, too.
+// What goes wrong is told once and tried again: collecting goes on.
 func (a *agent) renew(ctx context.Context) error {
-	told := ""
-	for wait := time.Duration(0); ; {
+	told, due := "", time.Now()
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(wait + time.Duration(rand.Int64N(int64(renewSoonest)))): //nolint:gosec // dice, so that not all agents ask at once
+		case <-time.After(lookEvery + time.Duration(rand.Int64N(int64(lookEvery)))): //nolint:gosec // dice, so that not all agents ask at once
 		}
-		next, err := a.renewed(ctx, time.Now())
-		wait = next
+		err := a.cfg.adopt()
+		if now := time.Now(); err == nil && !now.Before(due) {
+			var wait time.Duration
+			wait, err = a.renewed(ctx, now)
+			due = now.Add(wait)
+		}
 		if err == nil {
 			told = ""
 		} else if err.Error() != told && ctx.Err() == nil {
@@ -59,7 +66,7 @@ func (a *agent) renewed(ctx context.Context, now time.Time) (wait time.Duration,
 	if a.cfg.Hub.Token == "" {
 		return renewLatest, nil
 	}
-	claims, err := readToken(a.cfg.Hub.Token)
+	claims, err := readToken(a.cfg.renewedToken())
 	if err != nil {
 		return renewLatest, err
 	}
@@ -89,7 +96,7 @@ func (a *agent) renewed(ctx context.Context, now time.Time) (wait time.Duration,
 	case got.State != enroll.Approved:
 		return every, fmt.Errorf("the hub lets this agent in no more: %s", got.Why)
 	}
-	if err := Admit(got, a.cfg.Hub.Key, a.cfg.Hub.Token); err != nil {
+	if err := Admit(got, a.cfg.Hub.Key, a.cfg.renewedToken()); err != nil {
 		return every, err
 	}
 	a.log.Info("the hub has renewed this agent's token")

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,8 @@ type Token struct {
 // and edge.yaml. The hub has the last word; what it would refuse for sure is
 // said here in one line.
 func (c *Config) CheckToken(now time.Time) (t Token, err error) {
-	claims, err := readToken(c.Hub.Token)
+	from := c.newest()
+	claims, err := readToken(from)
 	if err != nil {
 		return t, err
 	}
@@ -42,15 +44,46 @@ func (c *Config) CheckToken(now time.Time) (t Token, err error) {
 	again := fmt.Sprintf("enrol again: plantmesh agents enroll --config hub.yaml --site %s %s %s > agent.jwt", c.Site, c.Agent, own)
 	switch {
 	case claims.Subject != own:
-		return t, c.doc.Fault("$.hub.token", "%s was signed for the key %s, and %s holds %s; %s", c.Hub.Token, claims.Subject, c.Hub.Key, own, again)
+		return t, c.doc.Fault("$.hub.token", "%s was signed for the key %s, and %s holds %s; %s", from, claims.Subject, c.Hub.Key, own, again)
 	case t.Site != c.Site:
 		return t, c.doc.Fault("$.site", "site is %q, and the hub signed this agent for site %q; write that, or %s", c.Site, t.Site, again)
 	case t.Agent != c.Agent:
 		return t, c.doc.Fault("$.agent", "agent is %q, and the hub signed it as %q; write that, or %s", c.Agent, t.Agent, again)
 	case !t.Expires.IsZero() && !now.Before(t.Expires):
-		return t, &answer.Error{Code: answer.Expired, Message: fmt.Sprintf("%s expired on %s", c.Hub.Token, t.Expires.Format(time.DateOnly)), Hint: again}
+		return t, &answer.Error{Code: answer.Expired, Message: fmt.Sprintf("%s expired on %s", from, t.Expires.Format(time.DateOnly)), Hint: again}
 	}
 	return t, nil
+}
+
+// renewedToken is where the token lies that counts: hub.token may be a credential, which
+// is nobody's to write.
+func (c *Config) renewedToken() string { return filepath.Join(c.Data, "agent.jwt") }
+
+// newest is the file of the token that was signed last for this agent's key: the one
+// of hub.token, or the one that the hub has renewed since.
+func (c *Config) newest() string {
+	renewed, err := readToken(c.renewedToken())
+	if err != nil {
+		return c.Hub.Token
+	}
+	given, err := readToken(c.Hub.Token)
+	if err == nil && (given.Subject != renewed.Subject || given.IssuedAt > renewed.IssuedAt) {
+		return c.Hub.Token
+	}
+	return c.renewedToken()
+}
+
+// adopt has the newest token lie where it is read at each connect.
+func (c *Config) adopt() error {
+	from := c.newest()
+	if from == c.renewedToken() || c.Hub.Token == "" {
+		return nil
+	}
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return &strict.Fault{File: from, What: strict.Unreadable(err)}
+	}
+	return replace(c.renewedToken(), b)
 }
 
 // readToken reads the file that `plantmesh agents enroll` printed.
