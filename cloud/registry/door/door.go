@@ -50,6 +50,7 @@ type Door struct {
 	all    *rate.Limiter
 	lines  *rate.Limiter // of the log: a flood leaves some, not one each
 	each   map[netip.Prefix]*rate.Limiter
+	swept  time.Time               // those of each that are at rest
 	told   map[string]enroll.State // keys whose state was logged
 	denied uint64
 }
@@ -143,7 +144,8 @@ func (d *Door) limiter(a netip.Addr, now time.Time) *rate.Limiter {
 	if l, ok := d.each[p]; ok {
 		return l
 	}
-	if len(d.each) >= mostAddresses {
+	if len(d.each) >= mostAddresses && now.Sub(d.swept) >= time.Second {
+		d.swept = now
 		for k, l := range d.each { // those that are at rest start with the same again
 			if l.TokensAt(now) >= float64(d.cfg.Burst) {
 				delete(d.each, k)
