@@ -1,28 +1,36 @@
 package registry
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
-	"net"
+	"io"
 	"strings"
 	"testing"
 	"time"
 )
 
-// called is the handshake of a caller with a listener, over a pipe.
+// called is the handshake of a caller with a listener.
 func called(t *testing.T, listener, caller *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
-	a, b := net.Pipe()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	server, client := tls.Server(a, listener), tls.Client(b, caller)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", listener)
+	check(t, err)
 	ended := make(chan error, 1)
-	go func() { ended <- errors.Join(server.HandshakeContext(ctx), a.Close()) }()
-	err := client.HandshakeContext(ctx)
-	state := client.ConnectionState()
-	_ = b.Close() // the other side may be reading
-	<-ended
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			_, err = io.Copy(io.Discard, c) // the handshake, and until the caller goes
+			err = errors.Join(err, c.Close())
+		}
+		ended <- err
+	}()
+	c, err := (&tls.Dialer{Config: caller}).DialContext(t.Context(), "tcp", l.Addr().String())
+	var state tls.ConnectionState
+	if err == nil {
+		state = c.(*tls.Conn).ConnectionState() //nolint:forcetypeassert // a tls.Dialer's
+		check(t, c.Close())
+	}
+	<-ended // what it says of a caller who hangs up is nobody's trouble
+	check(t, l.Close())
 	return state, err
 }
 
