@@ -109,10 +109,11 @@ func n01(x *trial) {
 // before the agent was connected again.
 func (r *rig) drain() {
 	r.Helper()
-	was := r.published.seen()
+	sent, end := r.publishes()
+	defer end()
 	began := time.Now()
 	r.link.Cut(false)
-	r.await("the agent sends again", time.Minute, func() bool { return r.published.seen() > was })
+	r.await("the agent sends again", time.Minute, func() bool { return sent() > 0 })
 	a := &arrivals{}
 	a.since, a.waits = r.load.mark()
 	connected := time.Now()

@@ -1,14 +1,12 @@
 package torture
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +54,6 @@ type rig struct {
 	hub, edge         *child
 	link              *proxy.Proxy // between the agent and the hub
 	load              *load
-	published         *sightings // messages that went up to the hub
 }
 
 // rig makes a chain and starts all of it; it ends with the trial.
@@ -91,7 +88,7 @@ func (x *trial) assemble(o options) *rig {
 	if o.disorder == 0 {
 		o.disorder = 200 * time.Millisecond
 	}
-	r := &rig{trial: x, o: o, dir: dir, edgeData: o.edgeData, hubData: o.hubData, nats: x.address(), http: x.address(), published: &sightings{word: []byte("PUB ingest.v1.")}}
+	r := &rig{trial: x, o: o, dir: dir, edgeData: o.edgeData, hubData: o.hubData, nats: x.address(), http: x.address()}
 	if r.edgeData == "" {
 		r.edgeData = filepath.Join(dir, "agent")
 	}
@@ -111,7 +108,6 @@ func (x *trial) assemble(o options) *rig {
 	if r.link, err = proxy.Listen(x.Context(), cmp.Or(o.listen, "127.0.0.1:0"), r.nats); err != nil {
 		x.Fatal(err)
 	}
-	r.link.Hear(proxy.Up, r.published.hear)
 	r.write()
 	r.enrol()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -244,34 +240,6 @@ func (r *rig) enrol() {
 		r.Fatal(err)
 	}
 	r.put("edge/agent.jwt", token)
-}
-
-// sightings are the times at which a word went by.
-type sightings struct {
-	word []byte
-
-	mu    sync.Mutex // protects the fields below
-	rest  []byte     // of a word that may go on in the next piece
-	count int
-	last  time.Time
-}
-
-func (s *sightings) hear(b []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := slices.Concat(s.rest, b)
-	if n := bytes.Count(all, s.word); n > 0 {
-		s.count += n
-		s.last = time.Now()
-	}
-	keep := min(len(all), len(s.word)-1)
-	s.rest = bytes.Clone(all[len(all)-keep:])
-}
-
-func (s *sightings) seen() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.count
 }
 
 // await waits until ok; the trial is over where that takes longer than within.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -77,6 +78,26 @@ func (r *rig) operator() (*nats.Conn, jetstream.JetStream) {
 		r.Fatal(err)
 	}
 	return nc, js
+}
+
+// publishes counts what agents publish from now on, as the hub's server sees it: on the
+// way it is TLS.
+func (r *rig) publishes() (count func() int64, end func()) {
+	r.Helper()
+	nc, _ := r.operator()
+	var n atomic.Int64
+	_, err := nc.Subscribe(subject.IngestAll, func(m *nats.Msg) {
+		if !subject.ParseCanary(m.Subject) {
+			n.Add(1)
+		}
+	})
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	return n.Load, nc.Close
 }
 
 func (r *rig) call() (context.Context, context.CancelFunc) {
