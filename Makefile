@@ -5,7 +5,7 @@ export GOFLAGS := -trimpath
 export CGO_ENABLED := 0
 LINT := .cache/golangci-lint
 NFPM := .cache/nfpm
-# -race needs a C compiler; without one the tests run without it and say so.
+# -race needs a C compiler; without one the tests run without it and say so. Watched, garbage is dear: it is collected seldom.
 # SQLite was translated from C and shares no memory of ours; watched, cloud/store takes three times as long. The OPC UA
 # library's server and channel are peers of tests and of the simulator: they race with themselves when a server closes.
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race $(foreach p,modernc.org/... github.com/gopcua/opcua/server/... github.com/gopcua/opcua/uasc/...,"-gcflags=$(p)=-race=false"))
@@ -29,7 +29,7 @@ run: build ## the whole chain as real processes; prints the page's address and t
 
 test: build ## everything this machine can run; what it skips, it names (go vet is part of make lint)
 ifneq ($(RACE),)
-	CGO_ENABLED=1 PLANTMESH_BIN=$(CURDIR)/bin $(GO) test $(RACE) -ldflags "-s -w" -vet=off -short -p 3 -shuffle=on -timeout 15m $(LONG) $(filter-out $(patsubst ./%,plantmesh/%,$(PURE)),$(shell $(GO) list ./...))
+	GOGC=300 CGO_ENABLED=1 PLANTMESH_BIN=$(CURDIR)/bin $(GO) test $(RACE) -ldflags "-s -w" -vet=off -short -p 3 -shuffle=on -timeout 15m $(LONG) $(filter-out $(patsubst ./%,plantmesh/%,$(PURE)),$(shell $(GO) list ./...))
 	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -ldflags "-s -w" -vet=off -shuffle=on -p 3 -timeout 15m ./deploy/e2e/cli ./deploy/e2e/opcua ./deploy/e2e/sparkplug ./deploy/e2e/mqtt $(WHOLE) $(PURE)
 else
 	@echo "make test: no C compiler here, so the tests run without -race"
