@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -185,29 +184,4 @@ func (r *Registry) use(hash string, n int) string {
 
 func (r *Registry) ended(hash string) string {
 	return filepath.Join(r.dir, invitesFolder, hash+".ended.json")
-}
-
-// createJSON writes a file that is not there yet; made is false where it is: somebody
-// else was first.
-func createJSON(path string, v any) (made bool, err error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return false, fmt.Errorf("write %s: %w", path, err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // made with mode 0600
-	if err != nil {
-		return false, fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(f.Name()) //nolint:errcheck // linked or not, this name is not needed
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Link(f.Name(), path)
-	}
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("write %s: %w", path, err)
-	}
-	return true, nil
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -335,7 +336,19 @@ func (r *Registry) Agents() ([]Agent, error) {
 }
 
 // writeJSON writes a secret file: whole or not at all, readable by its owner.
-func writeJSON(path string, v any) error {
+func writeJSON(path string, v any) error { return putJSON(path, v, os.Rename) }
+
+// createJSON writes a file that is not there yet; made is false where it is: somebody
+// else was first, whichever process that is.
+func createJSON(path string, v any) (made bool, err error) {
+	if err = putJSON(path, v, os.Link); errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// putJSON writes a file beside its place, synced, and has it put there.
+func putJSON(path string, v any, put func(from, to string) error) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -345,17 +358,11 @@ func writeJSON(path string, v any) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	_, err = f.Write(append(b, '\n'))
-	if err == nil {
-		err = f.Sync()
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = put(f.Name(), path)
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
+	_ = os.Remove(f.Name()) // it is in its place, or of no use
 	if err != nil {
-		_ = os.Remove(f.Name()) // the first error is the one to tell
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

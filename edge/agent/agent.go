@@ -158,11 +158,13 @@ func (a *agent) open(ctx context.Context) (err error) {
 	case err != nil:
 		return err
 	}
-	if err := a.cfg.adopt(); err != nil {
-		return err
+	token := a.cfg.renewedToken()
+	if err := a.cfg.adopt(); err != nil { // as on a full disk, which is drained only by an agent that runs
+		token = a.cfg.newest()
+		a.log.Warn("the hub's token can't be kept in the data folder: the given one is used, and not renewed", "err", err)
 	}
 	a.link, err = forward.Dial(forward.DialConfig{
-		URL: a.cfg.Hub.URL, Key: a.cfg.Hub.Key, Token: a.cfg.renewedToken(), Site: a.cfg.Site, Agent: a.cfg.Agent,
+		URL: a.cfg.Hub.URL, Key: a.cfg.Hub.Key, Token: token, Site: a.cfg.Site, Agent: a.cfg.Agent,
 		Ping: time.Duration(a.cfg.Hub.Ping), Timeout: time.Duration(a.cfg.Hub.Timeout),
 	}, a.log)
 	if err != nil {

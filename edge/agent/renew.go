@@ -63,9 +63,6 @@ func (a *agent) renew(ctx context.Context) error {
 
 // renewed renews the token where that is due, and says when to look again.
 func (a *agent) renewed(ctx context.Context, now time.Time) (wait time.Duration, err error) {
-	if a.cfg.Hub.Token == "" {
-		return renewLatest, nil
-	}
 	claims, err := readToken(a.cfg.renewedToken())
 	if err != nil {
 		return renewLatest, err

@@ -76,7 +76,7 @@ func (c *Config) newest() string {
 // adopt has the newest token lie where it is read at each connect.
 func (c *Config) adopt() error {
 	from := c.newest()
-	if from == c.renewedToken() || c.Hub.Token == "" {
+	if from == c.renewedToken() {
 		return nil
 	}
 	b, err := os.ReadFile(from)

@@ -91,6 +91,21 @@ func TestEnroll_ATokenThatEnded(t *testing.T) {
 	agent.says(agent.err, "state=connected", within)
 }
 
+// A data folder that takes no token, as on a full disk, keeps no agent from collecting and
+// sending.
+func TestEnroll_ATokenThatCanNotBeKept(t *testing.T) {
+	t.Parallel()
+	dir := folder(t)
+	hub, page, _ := serving(t, dir)
+	config, key := filepath.Join(dir, "gw", "edge.yaml"), filepath.Join(dir, "key")
+	write(t, dir, map[string]string{"key": must(t, "plantmesh", "agents", "keys", "create", "--config", hub) + "\n"})
+	must(t, "plantmesh-edge", "enroll", "--config", config, "--agent", "gw-7", "--key-file", key, page)
+	write(t, dir, map[string]string{"gw/data/agent.jwt/in the way": ""})
+	agent := begin(t, dir, nil, "plantmesh-edge", "run", "--config", config)
+	agent.says(agent.err, "can't be kept in the data folder", within)
+	agent.says(agent.err, "state=connected", within)
+}
+
 // Where no network leads to the hub, files do.
 func TestEnroll_ByFiles(t *testing.T) {
 	t.Parallel()

@@ -492,13 +492,3 @@ func (m *Mapper) give(at int, filled []byte) {
 	}
 	w.out.Samples = append(w.out.Samples, x)
 }
-
-// twice takes back the value of a key that comes again.
-func (m *Mapper) twice(s *slot) {
-	x := &m.read.out.Samples[s.at]
-	if x.Value.Type == mesh.TypeNone && x.Status == mesh.StatusBadDecodingError {
-		return
-	}
-	x.Value, x.Status = mesh.Value{}, mesh.StatusBadDecodingError
-	m.read.out.flaw(Flaw{Fault: fmt.Errorf("%s: %w", s.name, errTwice), Count: 1, Time: x.Time})
-}

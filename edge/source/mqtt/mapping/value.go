@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/bits"
 	"strconv"
@@ -189,4 +190,14 @@ func quotient(m, d uint64) float64 {
 		kept++
 	}
 	return float64(kept) * math.Float64frombits(uint64(1023+exp+cut)<<52)
+}
+
+// twice takes back the value of a key that comes again.
+func (m *Mapper) twice(s *slot) {
+	x := &m.read.out.Samples[s.at]
+	if x.Value.Type == mesh.TypeNone && x.Status == mesh.StatusBadDecodingError {
+		return
+	}
+	x.Value, x.Status = mesh.Value{}, mesh.StatusBadDecodingError
+	m.read.out.flaw(Flaw{Fault: fmt.Errorf("%s: %w", s.name, errTwice), Count: 1, Time: x.Time})
 }
