@@ -133,6 +133,7 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 	c := &counter{desk: d, broken: make(chan error, 1), look: func() error { return d.look(inner) }, lasting: map[string]bool{}, there: there}
 	for _, s := range before {
 		c.lasting[s.Client] = true
+		in.keep(s.Client) // also where nothing of it was stored yet
 	}
 	for name := range in.known {
 		if !c.lasting[name] {

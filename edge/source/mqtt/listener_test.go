@@ -206,6 +206,33 @@ func TestListener_WhatComesAgainIsStoredOnce(t *testing.T) {
 	}
 }
 
+// TestListener_SessionBeganAndNothingElse: the agent dies when a session is stored and no
+// message of it yet. What comes in it is known ever after, as in any other.
+func TestListener_SessionBeganAndNothingElse(t *testing.T) {
+	d := newDisk()
+	cfg := listenerConfig(t, "127.0.0.1:0")
+	address, stop := listening(t, d, cfg, 0)
+	dialRaw(t, address, "f1")
+	d.until(t, "the session is stored", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		_, ok := d.kept[keptSession+"f1"]
+		return ok
+	})
+	for run := range 3 {
+		stop()
+		address, stop = listening(t, d, cfg, 0)
+		again := dialRaw(t, address, "f1")
+		for i := range 5 {
+			again.publish(t, uint16(i+1), run > 0, "plant/line3/filler", produced(i))
+			again.await(t, 0x40)
+		}
+	}
+	if s, _, _ := d.samples(t); len(s) != 5 {
+		t.Errorf("%d samples, want 5", len(s))
+	}
+}
+
 // rawDevice speaks MQTT 3.1.1 by hand.
 type rawDevice struct {
 	net.Conn
