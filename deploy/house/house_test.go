@@ -30,7 +30,7 @@ func sides() []string {
 	return []string{
 		"firmware-sim/opcua", "firmware-sim/mqtt", "firmware-sim/replay", "firmware-sim/ledger", "firmware-sim/fault",
 		"edge/status",
-		"cloud/registry", "cloud/governance",
+		"cloud/access", "cloud/registry", "cloud/governance",
 	}
 }
 
@@ -57,6 +57,7 @@ func libraries() map[string][]string {
 		"github.com/nats-io/nats-server":        {"cloud/hub", "edge/forward", "cloud/ingest", "cloud/port/stream", "deploy"}, // rooms: in tests only
 		"github.com/nats-io/jwt":                {"cloud/registry", "cloud/hub", "edge/agent"},
 		"github.com/nats-io/nkeys":              {"cloud/registry", "cloud/hub", "edge/agent", "edge/forward"},
+		"golang.org/x/crypto":                   {"cloud/access"},
 		"golang.org/x/time":                     {"cloud/registry/door", "cloud/hub"},
 		"modernc.org/sqlite":                    {"cloud/store"},
 		"github.com/alecthomas/kong":            {"edge/cmd", "cloud/cmd", "firmware-sim/cmd"},
