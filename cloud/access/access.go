@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -177,7 +178,7 @@ func (i Identity) MayAnywhere(p Permission) bool {
 	}
 	grants := i.User.Grants
 	if i.Token != nil {
-		grants = append(grants[:len(grants):len(grants)], i.Token.Grants...)
+		grants = append(slices.Clip(grants), i.Token.Grants...)
 	}
 	for _, g := range grants {
 		if i.May(p, g.Location) {
@@ -196,7 +197,7 @@ func With(ctx context.Context, i Identity) context.Context {
 
 // Of is who calls; a context of no request has nobody, who may nothing.
 func Of(ctx context.Context) Identity {
-	i, _ := ctx.Value(key{}).(Identity) //nolint:errcheck // the zero Identity is nobody
+	i, _ := ctx.Value(key{}).(Identity)
 	return i
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -96,7 +97,7 @@ func (a *Access) verify(ctx context.Context, kept, password string) (bool, error
 	return subtle.ConstantTimeCompare(sum, want) == 1 && someone, nil
 }
 
-func parsePHC(s string) (c Cost, salt, sum []byte, err error) { //nolint:revive // the parts of one string
+func parsePHC(s string) (c Cost, salt, sum []byte, err error) {
 	parts := strings.Split(s, "$")
 	if len(parts) != 6 {
 		return c, nil, nil, errPHC
@@ -151,10 +152,5 @@ func common(low string) bool {
 		}
 	}
 	word := strings.Trim(low, "0123456789!?.-_*#$@ ")
-	for _, of := range []string{"password", "passwort", "passw0rd", "p@ssw0rd", "p@ssword", "welcome", "willkommen", "administrator", "admin", "administration", "changeme", "changeit", "letmein", "qwerty", "qwertz", "iloveyou", "sunshine", "football", "superman", "princess", "dragon", "monkey", "master", "secret", "operator", "maintenance", "technician", "siemens", "simatic", "rockwell", "beckhoff", "production", "default", "summer", "winter", "sommer", "spring", "autumn", "herbst", "trustno", "baseball", "starwars", "computer", "internet", "passwordpassword", "adminadmin", "correct horse battery staple", "correcthorsebatterystaple", "qwertyqwerty", "unbelievable", "mypassword", "thisismypassword", "ilovemyself", "iloveyouforever"} {
-		if word == of {
-			return true
-		}
-	}
-	return false
+	return slices.Contains([]string{"password", "passwort", "passw0rd", "p@ssw0rd", "p@ssword", "welcome", "willkommen", "administrator", "admin", "administration", "changeme", "changeit", "letmein", "qwerty", "qwertz", "iloveyou", "sunshine", "football", "superman", "princess", "dragon", "monkey", "master", "secret", "operator", "maintenance", "technician", "siemens", "simatic", "rockwell", "beckhoff", "production", "default", "summer", "winter", "sommer", "spring", "autumn", "herbst", "trustno", "baseball", "starwars", "computer", "internet", "passwordpassword", "adminadmin", "correct horse battery staple", "correcthorsebatterystaple", "qwertyqwerty", "unbelievable", "mypassword", "thisismypassword", "ilovemyself", "iloveyouforever"}, word)
 }

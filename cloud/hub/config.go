@@ -1,10 +1,14 @@
 package hub
 
 import (
+	"crypto/tls"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"plantmesh/cloud/product"
@@ -43,8 +47,9 @@ type Config struct {
 
 // NATSConfig is the embedded NATS server.
 type NATSConfig struct {
-	// Listen is host:port; the default is 127.0.0.1:4222. Only loopback is
-	// allowed until the hub has users.
+	// Listen is host:port; the default is 127.0.0.1:4222. Beyond loopback it needs
+	// a hub that has users, as http.listen does; it is TLS always, by the hub's own
+	// authority, which agents know with their token.
 	Listen string `yaml:"listen"`
 	// MaxStore bounds what streams may take on disk; default 10GiB. A full
 	// store pushes back on the agents, which go on buffering.
@@ -109,9 +114,85 @@ func (c *IdentityConfig) complete(doc *strict.Doc) error {
 
 // HTTPConfig is the hub's HTTP server.
 type HTTPConfig struct {
-	// Listen is host:port; the default is 127.0.0.1:8080. Only loopback is
-	// allowed until the hub has users.
+	// Listen is host:port; the default is 127.0.0.1:8080. Beyond loopback, as
+	// 0.0.0.0:8443, it is HTTPS, and needs a hub that has users: plantmesh users add
+	// makes the first. While there is none, whoever is on this machine may read all;
+	// from the first on nobody may anything without an account or a token.
 	Listen string `yaml:"listen"`
+	// TLS is HTTPS on loopback, too; default false.
+	TLS bool `yaml:"tls"`
+	// Names are the host names that people call this hub by, the first of them in
+	// links. Requests for others are refused, and the certificate that the hub makes
+	// holds them.
+	Names []string `yaml:"names"`
+	// CertFile and KeyFile are a certificate and its key of your own, in PEM, read
+	// again when they change. Default: the hub signs one by its own authority
+	// (plantmesh authority prints that), and makes it anew in time.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// MaxConnections bounds those open at once; default 1000. More wait.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+const (
+	defaultConnections = 1000
+	mostConnections    = 100_000
+	mostNames          = 20
+)
+
+func (c *HTTPConfig) complete(doc *strict.Doc) error {
+	if c.MaxConnections == 0 {
+		c.MaxConnections = defaultConnections
+	}
+	if c.MaxConnections < 10 || c.MaxConnections > mostConnections {
+		return doc.Fault("$.http.max_connections", "between 10 and %d is allowed", mostConnections)
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return doc.Fault("$.http", "cert_file and key_file go together: write both, or none for a certificate of the hub's own")
+	}
+	if len(c.Names) > mostNames {
+		return doc.Fault("$.http.names", "at most %d names", mostNames)
+	}
+	for i, name := range c.Names {
+		if c.Names[i] = strings.ToLower(name); !isHost(c.Names[i]) {
+			return doc.Fault(fmt.Sprintf("$.http.names[%d]", i), "%q is no host name such as hub.example.com", name)
+		}
+	}
+	if c.CertFile == "" || !c.Secure() {
+		return nil
+	}
+	if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
+		return doc.Fault("$.http.cert_file", "%s with %s: %s", c.CertFile, c.KeyFile, strict.Unreadable(err))
+	}
+	return nil
+}
+
+func isHost(s string) bool {
+	return len(s) <= 253 && regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`).MatchString(s)
+}
+
+// Secure says whether the listener is HTTPS.
+func (c *HTTPConfig) Secure() bool { return c.TLS || !isLoopback(c.Listen) }
+
+// Address is where people find the hub's page.
+func (c *HTTPConfig) Address() string {
+	scheme := "http"
+	if c.Secure() {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(c.Listen) // it was checked
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if host, _ = os.Hostname(); host == "" {
+			host = "localhost"
+		}
+	}
+	if len(c.Names) > 0 {
+		host = c.Names[0]
+	}
+	if scheme == "https" && port == "443" || scheme == "http" && port == "80" {
+		return scheme + "://" + host
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
 // WatchConfig is how often the hub looks at what agents send through.
@@ -198,12 +279,12 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 			return doc.Fault("$."+f.at, "%s is missing", f.at)
 		}
 	}
-	for _, p := range []*string{&c.Data, &c.SiteFile, &c.PlantClock} {
+	for _, p := range []*string{&c.Data, &c.SiteFile, &c.PlantClock, &c.HTTP.CertFile, &c.HTTP.KeyFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(base, *p)
 		}
 	}
-	for _, complete := range []func(*strict.Doc) error{c.listens, c.timers, c.Identity.complete, c.History.complete, c.Watch.complete} {
+	for _, complete := range []func(*strict.Doc) error{c.listens, c.HTTP.complete, c.timers, c.Identity.complete, c.History.complete, c.Watch.complete} {
 		if err := complete(doc); err != nil {
 			return err
 		}
@@ -225,7 +306,7 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 // listens checks the addresses of the listeners.
 func (c *Config) listens(doc *strict.Doc) error {
 	for _, f := range []struct{ at, listen string }{{"$.nats.listen", c.NATS.Listen}, {"$.http.listen", c.HTTP.Listen}} {
-		if err := loopback(f.listen); err != "" {
+		if err := address(f.listen); err != "" {
 			return doc.Fault(f.at, "%s", err)
 		}
 	}
@@ -263,8 +344,8 @@ func (c *Config) timers(doc *strict.Doc) error {
 	return nil
 }
 
-// loopback says in words why an address may not be listened on; empty: it may.
-func loopback(listen string) string {
+// address says in words why something is no address to listen on; empty: it is.
+func address(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return strconv.Quote(listen) + " is no host:port such as 127.0.0.1:8080"
@@ -272,8 +353,8 @@ func loopback(listen string) string {
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		return strconv.Quote(port) + " is no port"
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return strconv.Quote(listen) + " is not loopback: the hub has no users yet, so only 127.0.0.1 may listen"
+	if host != "" && host != "localhost" && net.ParseIP(host) == nil {
+		return strconv.Quote(host) + " is no address of this machine: write one such as 127.0.0.1, or 0.0.0.0 for all of them"
 	}
 	return ""
 }

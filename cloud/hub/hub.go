@@ -21,7 +21,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"plantmesh/cloud/console"
+	"plantmesh/cloud/access"
 	"plantmesh/cloud/ingest"
 	porthttp "plantmesh/cloud/port/http"
 	"plantmesh/cloud/port/stream"
@@ -30,7 +30,6 @@ import (
 	"plantmesh/cloud/registry"
 	"plantmesh/cloud/store"
 	"plantmesh/proto/clock"
-	"plantmesh/proto/enroll"
 	"plantmesh/proto/mesh"
 )
 
@@ -53,6 +52,8 @@ const (
 	// stand unused.
 	answerWithin = time.Minute
 	idleWithin   = 2 * time.Minute
+	// maxHead bounds a request's head.
+	maxHead = 32 << 10
 	// stopWithin is how long open answers may take at the end.
 	stopWithin = 3 * time.Second
 )
@@ -89,6 +90,7 @@ type hub struct {
 	cfg    Config
 	log    *slog.Logger
 	reg    *registry.Registry
+	access *access.Access
 	gate   *gate
 	nats   *server.Server
 	conn   *nats.Conn
@@ -118,6 +120,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := mayListen(cfg); err != nil {
+		return err
+	}
 	if err := unbroken(cfg.Data); err != nil {
 		return err
 	}
@@ -137,12 +142,13 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	if err != nil {
 		return err
 	}
+	l = &bounded{Listener: l, room: make(chan struct{}, cfg.HTTP.MaxConnections)}
 	h := &hub{cfg: cfg, log: log, counts: counts, accounts: &server.MemAccResolver{}}
 	defer func() { err = errors.Join(err, h.close()) }()
 	if err := h.open(ctx); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	web := porthttp.New(porthttp.Config{}, h.deps(), h.log)
+	web := porthttp.New(porthttp.Config{AnyHost: true}, h.deps(), h.log)
 	srv, err := h.web(web)
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -151,7 +157,7 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	log.Info("hub is up", "page", "http://"+l.Addr().String(), "nats", h.nats.Addr().String(), "site", h.site.Name)
+	log.Info("hub is up", "page", h.pageAt(l.Addr().String()), "nats", h.nats.Addr().String(), "site", h.site.Name)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.ingest.Run(gctx, h.conn) })
 	g.Go(func() error { return h.set.Run(gctx, h.changed) })
@@ -164,7 +170,7 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	g.Go(func() error { return watch(gctx, h.looked, h.writable, time.Duration(cfg.NATS.CheckEvery)) })
 	g.Go(func() error { return h.manage(ctx, gctx) })
 	g.Go(func() error {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := h.serve(srv, l); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http: %w", err)
 		}
 		return nil
@@ -198,6 +204,9 @@ func (h *hub) open(ctx context.Context) (err error) {
 		h.now, h.plant = f.Now, f.Plant
 	}
 	if h.reg, err = registry.Open(filepath.Join(h.cfg.Data, registryName)); err != nil {
+		return err
+	}
+	if h.access, err = Access(h.cfg); err != nil {
 		return err
 	}
 	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, databaseName), h.log); err != nil {
@@ -278,19 +287,4 @@ func (h *hub) lineOf(entity string) string {
 		}
 	}
 	return ""
-}
-
-// web is the HTTP server: the port, and the page behind it.
-func (h *hub) web(port http.Handler) (*http.Server, error) {
-	page, err := console.Handler()
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/", page)
-	mux.Handle(enroll.Path, h.gate.door(h.cfg.Identity.Calls, h.nats.Addr().String()))
-	for _, at := range []string{"/api/", "/livez", "/readyz", "/metrics"} {
-		mux.Handle(at, port)
-	}
-	return &http.Server{Handler: mux, ReadHeaderTimeout: headWithin, WriteTimeout: answerWithin, IdleTimeout: idleWithin}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"syscall"
 )
 
@@ -18,6 +19,38 @@ func listenOn(ctx context.Context, listen string) (net.Listener, error) {
 		return l, nil
 	}
 	return nil, &listenError{listen, err}
+}
+
+// bounded has no more connections open than there is room for; others wait in the
+// system's queue.
+type bounded struct {
+	net.Listener
+
+	room chan struct{}
+}
+
+// Accept implements net.Listener.
+func (b *bounded) Accept() (net.Conn, error) {
+	b.room <- struct{}{}
+	c, err := b.Listener.Accept()
+	if err != nil {
+		<-b.room
+		return nil, err
+	}
+	return &counted{Conn: c, leave: sync.OnceFunc(func() { <-b.room })}, nil
+}
+
+// counted makes room when it closes.
+type counted struct {
+	net.Conn
+
+	leave func()
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
 }
 
 // listenError is ErrListen, and what the system said.

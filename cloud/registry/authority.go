@@ -66,6 +66,10 @@ func newSerial() (*big.Int, error) {
 	return n.Add(n, big.NewInt(1)), nil
 }
 
+// Authority is the certificate of the hub's own authority, in PEM: who trusts it trusts
+// this hub's listeners.
+func (r *Registry) Authority() string { return r.keys.Authority }
+
 // Callers is how somebody calls this hub, and nobody else.
 func (r *Registry) Callers() (*tls.Config, error) {
 	pool := x509.NewCertPool()
@@ -77,16 +81,18 @@ func (r *Registry) Callers() (*tls.Config, error) {
 
 // Certifier gives the hub's listeners what they show. Safe for concurrent use.
 type Certifier struct {
-	ca  *x509.Certificate
-	key *ecdsa.PrivateKey
-	now func() time.Time
+	ca    *x509.Certificate
+	key   *ecdsa.PrivateKey
+	now   func() time.Time
+	names []string
 
 	mu   sync.Mutex
 	leaf *tls.Certificate
 }
 
-// Certifier reads the hub's authority; now is the machine's clock.
-func (r *Registry) Certifier(now func() time.Time) (*Certifier, error) {
+// Certifier reads the hub's authority; now is the machine's clock. Names are those that a
+// listener is called by, beside those on this machine: host names and addresses.
+func (r *Registry) Certifier(now func() time.Time, names ...string) (*Certifier, error) {
 	pair, err := tls.X509KeyPair([]byte(r.keys.Authority), []byte(r.keys.AuthorityKey))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errAuthority, err)
@@ -95,7 +101,7 @@ func (r *Registry) Certifier(now func() time.Time) (*Certifier, error) {
 	if !ok || !pair.Leaf.IsCA {
 		return nil, errAuthority
 	}
-	return &Certifier{ca: pair.Leaf, key: key, now: now}, nil
+	return &Certifier{ca: pair.Leaf, key: key, now: now, names: names}, nil
 }
 
 // Config is that of a listener.
@@ -130,6 +136,13 @@ func (c *Certifier) sign(now time.Time) (*tls.Certificate, error) {
 		SerialNumber: serial, Subject: pkix.Name{CommonName: enroll.ServerName}, NotBefore: now.Add(-backdated), NotAfter: now.Add(certificateLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames: []string{enroll.ServerName, "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	for _, name := range c.names {
+		if ip := net.ParseIP(name); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+		} else {
+			t.DNSNames = append(t.DNSNames, name)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, c.ca, key.Public(), c.key)
 	if err != nil {

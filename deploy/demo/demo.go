@@ -207,7 +207,7 @@ func free(ctx context.Context, listen string) (string, error) {
 		return "", fmt.Errorf("%w: --listen %q is no host:port such as 127.0.0.1:8080", ErrUsage, listen)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return "", fmt.Errorf("%w: --listen %q is not loopback: the hub has no users yet, so only 127.0.0.1 may listen", ErrUsage, listen)
+		return "", fmt.Errorf("%w: --listen %q is not loopback: a demo's hub has no users, so only 127.0.0.1 may listen", ErrUsage, listen)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return "", fmt.Errorf("%w: --listen %q: port %q is no number from 0 to 65535", ErrUsage, listen, port)

@@ -1,6 +1,6 @@
 // Package porthttp is the HTTP port: products, their rows and what changes in
-// them, read only. It serves whoever may reach the listener; the listener is
-// loopback until users exist.
+// them, read only. It serves whoever reaches it: who that may be is for whoever
+// mounts it to say.
 package porthttp
 
 import (
@@ -23,6 +23,7 @@ import (
 // Config are the limits of the port. A zero field means its default.
 type Config struct {
 	Hosts     []string      // names other than loopback that requests may be sent to
+	AnyHost   bool          // whoever stands before the port has looked at the name
 	Timeout   time.Duration // of an answer that fits one page; default 15 s
 	Stream    time.Duration // of an answer of many pages; default 10 min
 	Heartbeat time.Duration // of the live feed; default 10 s
@@ -183,6 +184,8 @@ type server struct {
 	metrics *metrics
 	known   *knownFrom
 	heard   *hearing
+
+	patterns []string
 }
 
 // Port is the whole port. Safe for concurrent use.
@@ -207,18 +210,23 @@ func (p *Port) Watch(ctx context.Context) error {
 	}
 }
 
-// New assembles the port. Mount it at "/api/", "/livez", "/readyz" and
-// "/metrics", or at "/".
+// Patterns are the paths that something is at, as http.ServeMux has them.
+func (p *Port) Patterns() []string { return slices.Clone(p.server.patterns) }
+
+// New assembles the port. Mount it at its Patterns, and at "/api/" for all that is none,
+// or at "/".
 func New(cfg Config, deps Deps, log *slog.Logger) *Port {
 	s := &server{cfg: cfg.withDefaults(), deps: deps, log: log, known: &knownFrom{}, heard: &hearing{}}
 	s.feed = newFeed(deps)
 	s.metrics = newMetrics(s)
-	return &Port{s.guard(s.routes()), s}
+	mux := s.routes()
+	return &Port{s.guard(mux), s}
 }
 
 func (s *server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	handle := func(path string, h func(http.ResponseWriter, *http.Request) error) {
+		s.patterns = append(s.patterns, path)
 		mux.Handle(path, s.metrics.count(path, s.answer(h)))
 	}
 	handle("/api/v1/products", s.products)
@@ -233,6 +241,7 @@ func (s *server) routes() *http.ServeMux {
 	handle("/api/openapi.json", s.openapi)
 	handle("/livez", s.livez)
 	handle("/readyz", s.readyz)
+	s.patterns = append(s.patterns, "/metrics")
 	mux.Handle("/metrics", s.metrics.handler(s))
 	mux.Handle("/", s.answer(s.nowhere))
 	return mux
@@ -251,7 +260,7 @@ func (s *server) guard(next http.Handler) http.Handler {
 		// OWASP ASVS 5.0 3.4.3: what comes from here is data, never a page.
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 		switch {
-		case !s.allowed(r.Host):
+		case !s.cfg.AnyHost && !s.allowed(r.Host):
 			s.fail(w, r, &problem{
 				Status: http.StatusMisdirectedRequest, Slug: "host",
 				Detail: "this hub answers to localhost and loopback addresses only, not to " + r.Host,

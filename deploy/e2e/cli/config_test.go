@@ -257,8 +257,11 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"hub: missing key":      {hubCommand, "hub.yaml", "data: hub\n", "", `hub.yaml:1: data is missing`},
 		"hub: missing file":     {hubCommand, "hub.yaml", "", "", `hub.yaml: no such file`},
 		"hub: no site file":     {hubCommand, "site.yaml", "", "", `hub.yaml:2: DIR/site.yaml: no such file`},
-		"hub: http for all":     {hubCommand, "hub.yaml", "http:\n  listen: 127.0.0.1:0", "http:\n  listen: 0.0.0.0:8080", `hub.yaml:7: "0.0.0.0:8080" is not loopback: the hub has no users yet, so only 127.0.0.1 may listen`},
-		"hub: nats for all":     {hubCommand, "hub.yaml", "nats:\n  listen: 127.0.0.1:0", "nats:\n  listen: :4222", `hub.yaml:4: ":4222" is not loopback: the hub has no users yet, so only 127.0.0.1 may listen`},
+		"hub: http by name":     {hubCommand, "hub.yaml", "http:\n  listen: 127.0.0.1:0", "http:\n  listen: hub.example:8443", `hub.yaml:7: "hub.example" is no address of this machine: write one such as 127.0.0.1, or 0.0.0.0 for all of them`},
+		"hub: half a pair":      {hubCommand, "hub.yaml", "http:\n", "http:\n  cert_file: a.pem\n", `hub.yaml:6: cert_file and key_file go together`},
+		"hub: no certificate":   {hubCommand, "hub.yaml", "http:\n", "http:\n  tls: true\n  cert_file: a.pem\n  key_file: b.pem\n", `hub.yaml:8: DIR/a.pem with DIR/b.pem: no such file`},
+		"hub: no name":          {hubCommand, "hub.yaml", "http:\n", "http:\n  names: [hub, \"https://hub\"]\n", `hub.yaml:7: "https://hub" is no host name such as hub.example.com`},
+		"hub: few connections":  {hubCommand, "hub.yaml", "http:\n", "http:\n  max_connections: 1\n", `hub.yaml:7: between 10 and 100000 is allowed`},
 		"hub: no port":          {hubCommand, "hub.yaml", "http:\n  listen: 127.0.0.1:0", "http:\n  listen: 127.0.0.1", `hub.yaml:7: "127.0.0.1" is no host:port such as 127.0.0.1:8080`},
 		"site: unknown key":     {hubCommand, "site.yaml", "energy_unit", "energie_unit", `site.yaml:7: unknown key "energie_unit"; did you mean "energy_unit"?`},
 		"site: wrong unit":      {hubCommand, "site.yaml", "kWh", "MWh", `site.yaml:7: "MWh" is no unit of energy here: write kWh or kJ`},
@@ -317,7 +320,7 @@ func TestConfig_EnvironmentGoesFirst(t *testing.T) {
 		"edge: not at all": {edgeCommand, "PLANTMESH_OTHER=graz", exitConfig, "plantmesh-edge: " + dir + "/edge.yaml:1: site is missing [config.invalid]\n"},
 		"edge: unknown":    {edgeCommand, "PLANTMESH_EDGE_SITTE=graz", exitConfig, `plantmesh-edge: environment: unknown variable PLANTMESH_EDGE_SITTE; did you mean "PLANTMESH_EDGE_SITE"? [config.unknown_key]` + "\n"},
 		"edge: wrong unit": {edgeCommand, "PLANTMESH_EDGE_BUFFER__MAX_BYTES=64", exitConfig, `plantmesh-edge: PLANTMESH_EDGE_BUFFER__MAX_BYTES: "64" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB [config.invalid]` + "\n"},
-		"hub: not allowed": {hubCommand, "PLANTMESH_HUB_HTTP__LISTEN=0.0.0.0:80", exitConfig, `plantmesh: PLANTMESH_HUB_HTTP__LISTEN: "0.0.0.0:80" is not loopback: the hub has no users yet, so only 127.0.0.1 may listen [config.invalid]` + "\n"},
+		"hub: not allowed": {hubCommand, "PLANTMESH_HUB_HTTP__LISTEN=hub:80", exitConfig, `plantmesh: PLANTMESH_HUB_HTTP__LISTEN: "hub" is no address of this machine: write one such as 127.0.0.1, or 0.0.0.0 for all of them [config.invalid]` + "\n"},
 		"hub: unknown":     {hubCommand, "PLANTMESH_HUB_NATS__LISTENS=127.0.0.1:1", exitConfig, `plantmesh: environment: unknown variable PLANTMESH_HUB_NATS__LISTENS; did you mean "PLANTMESH_HUB_NATS__LISTEN"? [config.unknown_key]` + "\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
