@@ -198,28 +198,34 @@ func TestDemo_SaysWhoWasKilled(t *testing.T) {
 // verdict is the last line of a demo with --assert.
 var verdict = regexp.MustCompile(`^demo: products=5 rows=(\d+) mismatched=0 lost=0 duplicated=0 unmarked=0 gap_seconds=(\d+) allowed=(\d+)$`)
 
-// asserted runs a demo to its end and checks its last line.
-func asserted(t *testing.T, within time.Duration, args ...string) {
+// asserting starts a demo that looks at itself in the end.
+func asserting(t *testing.T, args ...string) *aDemo {
 	t.Helper()
-	d := demo(t, append([]string{"--speed", "60", "--assert"}, args...)...)
+	return demo(t, append([]string{"--speed", "60", "--assert"}, args...)...)
+}
+
+// holds lets it come to its end and checks its last line.
+func (d *aDemo) holds(within time.Duration) {
+	d.t.Helper()
 	code := d.ends(within)
 	last := d.out.with("demo: ")
-	t.Log(last)
+	d.t.Log(last)
 	var rows, gaps, allowed int
 	if m := verdict.FindStringSubmatch(last); m != nil {
 		fmt.Sscan(strings.Join(m[1:], " "), &rows, &gaps, &allowed)
 	}
 	if code != 0 || rows < 100_000 || gaps > allowed {
-		t.Errorf("exit code %d, last line %q", code, last)
+		d.t.Errorf("exit code %d, last line %q", code, last)
 	}
 	if p, f := d.alive(), d.left(); len(p)+len(f) > 0 {
-		t.Errorf("left running: %q; left on disk: %q", p, f)
+		d.t.Errorf("left running: %q; left on disk: %q", p, f)
 	}
 }
 
 func TestDemo_AllKills(t *testing.T) {
-	t.Parallel()
-	asserted(t, 5*time.Minute, "--for", "20m", "--fault", "kill-agent,kill-worker,kill-hub,restore-hub")
+	d := asserting(t, "--for", "20m", "--fault", "kill-agent,kill-worker,kill-hub,restore-hub")
+	t.Parallel() // it takes longest, and runs beside all others
+	d.holds(5 * time.Minute)
 }
 
 // TestDemo_Bars is the whole matrix, 21 runs of two plant hours each. It takes
@@ -235,7 +241,7 @@ func TestDemo_Bars(t *testing.T) {
 				if faults != "" {
 					args = append(args, "--fault", faults)
 				}
-				asserted(t, 15*time.Minute, args...)
+				asserting(t, args...).holds(15 * time.Minute)
 			})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,7 +31,13 @@ const (
 // programs is the folder with the binaries. Its path has a space in it.
 var programs string
 
-func TestMain(m *testing.M) { os.Exit(withPrograms(m.Run)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil { // they wait for programs most of the time
+		panic(err)
+	}
+	os.Exit(withPrograms(m.Run))
+}
 
 func withPrograms(run func() int) int {
 	dir, err := os.MkdirTemp("", "plantmesh cli ")

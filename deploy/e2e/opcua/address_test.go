@@ -158,6 +158,7 @@ func (b *minutes) begin(cfg edgeua.Config) (stop func()) {
 
 // TestAddress: what a reader does by a server's own paths, units, ranges and limits.
 func TestAddress(t *testing.T) {
+	beside(t)
 	p := serve(t, 2, time.Hour)
 	p.tell(order{"do": "press", "speed": "first"})
 	p.tell(order{"do": "limits", "maxNodesPerRead": 4, "maxNodesPerTranslateBrowsePathsToNodeIds": 2, "maxMonitoredItemsPerCall": 1})
@@ -223,6 +224,7 @@ func TestAddress(t *testing.T) {
 
 // TestPoll: the same server, read instead of subscribed to.
 func TestPoll(t *testing.T) {
+	beside(t)
 	p := serve(t, 500, 200*time.Millisecond)
 	p.tell(order{"do": "limits", "maxNodesPerRead": 100})
 	cfg := edgeua.Config{ID: "press", Endpoint: "opc.tcp://" + p.address(), Security: edgeua.Security{Insecure: true}, Poll: strict.Duration(time.Second)}

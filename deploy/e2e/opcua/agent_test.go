@@ -180,9 +180,7 @@ func TestMatrix_Killed(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("workers are found in /proc")
 	}
-	if !full() {
-		t.Parallel()
-	}
+	beside(t)
 	items, period := size()
 	b := newBox(t, serve(t, items, period))
 	b.start()

@@ -220,6 +220,7 @@ const hot = "nsu=" + plantURI + ";s=hot"
 // TestAlarms: every state of an alarm comes once, in order, with what it says;
 // across a restart, and across a server that forgets.
 func TestAlarms(t *testing.T) {
+	beside(t)
 	p, b := newPress(t, 1000), newNotebook(t)
 	cfg := p.config(edgeua.Events{Name: "line1.press.alarms"})
 	stop := b.listens(cfg)
@@ -291,6 +292,7 @@ func TestAlarms(t *testing.T) {
 // TestAlarms_RefreshTellsWhatNobodyHeard: the alarm that was raised while nobody
 // was subscribed comes as a state, not as news.
 func TestAlarms_RefreshTellsWhatNobodyHeard(t *testing.T) {
+	beside(t)
 	p, b := newPress(t, 0), newNotebook(t)
 	p.set(90)
 	cfg := p.config(edgeua.Events{Name: "line1.press.alarms", MinSeverity: 50, Types: []string{"i=2915"}}, edgeua.Events{Name: "line1.press.own", Node: "nsu=" + plantURI + ";s=press"})
@@ -324,6 +326,7 @@ func ended(b *notebook) (bits int) {
 
 // TestAlarms_FilterThatIsRefused: a notifier that is none is refused, and the rest works.
 func TestAlarms_FilterThatIsRefused(t *testing.T) {
+	beside(t)
 	p, b := newPress(t, 0), newNotebook(t)
 	cfg := p.config(edgeua.Events{Name: "line1.press.alarms"}, edgeua.Events{Name: "none", Node: "nsu=" + plantURI + ";s=none"}, edgeua.Events{Name: "nowhere", Node: "nsu=urn:none;s=temp"})
 	stop := b.listens(cfg)
@@ -386,6 +389,7 @@ func TestHistory_FillsWhatTheServerForgot(t *testing.T) {
 		"begins in the gap": {1000, "auto", false, "its history of line1.press.temp begins at "},
 	} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			p, b := newPress(t, c.history), newNotebook(t)
 			cfg := p.config()
 			cfg.History = c.ask

@@ -19,6 +19,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "skipped: servers that others wrote are met without -short, and without the race detector")
 		return
 	}
+	if !full() {
+		if err := flag.Set("test.parallel", "4"); err != nil { // they wait for servers most of the time
+			panic(err)
+		}
+	}
 	os.Exit(withFolder(m.Run))
 }
 

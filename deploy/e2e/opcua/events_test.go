@@ -11,6 +11,7 @@ import (
 
 // TestEvents_FieldsOfAPlantsOwnType come with its events, and again after a restart.
 func TestEvents_FieldsOfAPlantsOwnType(t *testing.T) {
+	beside(t)
 	p, b := newPress(t, 0), newNotebook(t)
 	cfg := p.config(edgeua.Events{Name: "line1.press.jams", Types: []string{"nsu=" + plantURI + ";s=JamEventType"}})
 	stop := b.listens(cfg)
@@ -45,6 +46,7 @@ func TestEvents_FieldsOfAPlantsOwnType(t *testing.T) {
 
 // TestEvents_AQueueThatRanOver is a gap up to the first event that stood in it.
 func TestEvents_AQueueThatRanOver(t *testing.T) {
+	beside(t)
 	p, b := newPress(t, 0), newNotebook(t)
 	stop := b.listens(p.config(edgeua.Events{Name: "line1.press.events"}))
 	until(t, 20*time.Second, "it is connected", func() bool { return strings.HasPrefix(b.last(), "connected") })

@@ -76,9 +76,7 @@ func TestMatrix_TheQueueIsKept(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if !full() {
-				t.Parallel()
-			}
+			beside(t)
 			g := newGateway(t, p, t.Name())
 			g.start()
 			g.flows(p)
@@ -155,9 +153,7 @@ func TestMatrix_TheServerForgets(t *testing.T) {
 			continue // make matrix
 		}
 		t.Run(c.name, func(t *testing.T) {
-			if !full() {
-				t.Parallel()
-			}
+			beside(t)
 			items, period := size()
 			p := serve(t, items, period)
 			g := newGateway(t, p, t.Name())
@@ -177,9 +173,7 @@ func TestMatrix_TheServerForgets(t *testing.T) {
 // everything, shows another certificate: it is refused until a person has compared
 // it, then nothing of the others was lost, and the node is read again.
 func TestMatrix_NodeRemovedAndCertificateChanged(t *testing.T) {
-	if !full() {
-		t.Parallel()
-	}
+	beside(t)
 	const gone = 3
 	items, period := size()
 	p := serve(t, items, period)

@@ -19,6 +19,14 @@ import (
 // full has the matrix run as it is meant to be: make matrix.
 func full() bool { return os.Getenv("PLANTMESH_MATRIX") == "full" }
 
+// beside lets a test run beside others, but where the matrix is run as it is meant to be.
+func beside(t *testing.T) {
+	t.Helper()
+	if !full() {
+		t.Parallel()
+	}
+}
+
 // lacking ends a test that misses something outside: it fails where the suite
 // is required.
 func lacking(t *testing.T, why string) {

@@ -248,9 +248,7 @@ func signal(name, node, kind string) edgeua.Signal {
 // TestTypes_ValuesOfAllKindsArrive: arrays, enumerations and structures, with what
 // their fields and numbers are called.
 func TestTypes_ValuesOfAllKindsArrive(t *testing.T) {
-	if !full() {
-		t.Parallel()
-	}
+	beside(t)
 	k := newKinds(t)
 	want := map[string][2]string{ // type, value
 		"doubles": {"array", "[1.5 -2 1e+300]"},
@@ -301,9 +299,7 @@ func TestTypes_ValuesOfAllKindsArrive(t *testing.T) {
 // TestTypes_LearnedWhileValuesCome: a structure of a type that no node announces is
 // asked for when it comes, and the value is not lost.
 func TestTypes_LearnedWhileValuesCome(t *testing.T) {
-	if !full() {
-		t.Parallel()
-	}
+	beside(t)
 	k := newKinds(t)
 	s, polled := newShelf(), newShelf()
 	polled.poll = strict.Duration(100 * time.Millisecond)
@@ -326,9 +322,7 @@ func TestTypes_LearnedWhileValuesCome(t *testing.T) {
 // TestTypes_DriftIsTold: a firmware that describes a structure and an enumeration
 // otherwise is told of, by name, and every value has the fields it was sent with.
 func TestTypes_DriftIsTold(t *testing.T) {
-	if !full() {
-		t.Parallel()
-	}
+	beside(t)
 	k := newKinds(t)
 	s := newShelf()
 	stop := k.read(s, signal("point", "point", "struct"), signal("mode", "mode", "int"), signal("state", "i=2259", "int"))
