@@ -122,6 +122,12 @@ func (a *Access) Tokens() ([]Token, error) {
 	return out, nil
 }
 
+// TokensOf are a user's tokens, oldest first; of an empty name all.
+func (a *Access) TokensOf(name string) ([]Token, error) {
+	all, err := a.Tokens()
+	return slices.DeleteFunc(all, func(t Token) bool { return name != "" && t.User != name }), err
+}
+
 // EndToken ends a token before its time. Where owner is not empty it must be theirs.
 func (a *Access) EndToken(by Caller, id, owner, reason string) (t Token, err error) {
 	return t, a.change(by, reason, func() (c Change, _ func() error, err error) {

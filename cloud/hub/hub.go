@@ -120,7 +120,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err := mayListen(cfg); err != nil {
+	if err := MayListen(cfg); err != nil {
 		return err
 	}
 	if err := unbroken(cfg.Data); err != nil {

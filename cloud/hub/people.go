@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"plantmesh/cloud/access"
+	"plantmesh/cloud/registry"
 )
 
 // accessName is the folder of who may do what, in the data folder.
@@ -25,8 +28,8 @@ func Access(cfg Config) (*access.Access, error) {
 	})
 }
 
-// mayListen says why a hub may not listen where its configuration says.
-func mayListen(cfg Config) error {
+// MayListen says why a hub may not listen where its configuration says.
+func MayListen(cfg Config) error {
 	at := ""
 	for name, listen := range map[string]string{"http.listen": cfg.HTTP.Listen, "nats.listen": cfg.NATS.Listen} {
 		if !isLoopback(listen) {
@@ -36,18 +39,49 @@ func mayListen(cfg Config) error {
 	if at == "" {
 		return nil
 	}
-	a, err := Access(cfg)
-	if err != nil {
-		return err
-	}
-	users, err := a.Users()
-	if err != nil {
-		return err
+	var users []access.User
+	if _, err := os.Stat(filepath.Join(cfg.Data, accessName)); err == nil { // to look makes nothing
+		a, err := Access(cfg)
+		if err != nil {
+			return err
+		}
+		if users, err = a.Users(); err != nil {
+			return err
+		}
 	}
 	if !slices.ContainsFunc(users, func(u access.User) bool { return u.Ended == nil }) {
 		return fmt.Errorf("%s: %w", at, ErrNoUsers)
 	}
 	return nil
+}
+
+// Grants reads roles as people write them. Their locations must lie in the hub's site: one
+// that is misspelt would give nothing to anybody, and say nothing.
+func Grants(cfg Config, texts []string) (out []access.Grant, err error) {
+	site, err := siteName(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range texts {
+		g, err := access.ParseGrant(text)
+		if err != nil {
+			return nil, err
+		}
+		if first, _, _ := strings.Cut(g.Location, "/"); g.Location != access.Everywhere && first != site {
+			return nil, fmt.Errorf("%w: %s is at another site: this hub's is %s, as in %s@%s", access.ErrRefused, text, site, g.Role, site)
+		}
+		out = append(out, g)
+	}
+	return out, nil
+}
+
+// Authority is the certificate by which a hub's listeners are known, in PEM.
+func Authority(cfg Config) (string, error) {
+	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	if err != nil {
+		return "", err
+	}
+	return reg.Authority(), nil
 }
 
 // isLoopback says whether only this machine reaches an address.

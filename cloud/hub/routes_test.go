@@ -220,7 +220,7 @@ func TestNarrow(t *testing.T) {
 // Whoever listens to others must know somebody.
 func TestMayListen(t *testing.T) {
 	cfg := testConfig(t)
-	check(t, mayListen(cfg))
+	check(t, MayListen(cfg))
 	for _, change := range []func(*Config){func(c *Config) { c.HTTP.Listen = "0.0.0.0:8443" }, func(c *Config) { c.NATS.Listen = ":4222" }} {
 		c := cfg
 		change(&c)
@@ -233,7 +233,7 @@ func TestMayListen(t *testing.T) {
 	check(t, err)
 	people(t, a, "admin")
 	cfg.HTTP.Listen = "0.0.0.0:8443"
-	check(t, mayListen(cfg))
+	check(t, MayListen(cfg))
 	if info, err := os.Stat(filepath.Join(cfg.Data, accessName)); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}

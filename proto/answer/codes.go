@@ -22,6 +22,9 @@ const (
 	Damaged      Code = "file.damaged"
 	FileExists   Code = "file.exists"
 
+	AccessRefused Code = "access.refused"
+	NoUsers       Code = "access.no_users"
+
 	CertUnknown    Code = "opcua.cert_unknown"
 	CertNotRenewed Code = "opcua.cert_not_renewed"
 	CertUntrusted  Code = "opcua.cert_untrusted"
@@ -58,6 +61,8 @@ func Codes() []Entry {
 		{OwnCertRefused, 5, "a server does not take this gateway's certificate; the message says which it is"},
 		{UserDenied, 5, "a server does not take the login; the message says what it takes"},
 		{CertNotRenewed, 6, "there is no next certificate to take into use"},
+		{AccessRefused, 5, "who may do what is not changed as asked"},
+		{NoUsers, 6, "a hub that listens beyond loopback has no user yet"},
 		{NotRunning, 6, "no agent answers"},
 		{Locked, 6, "another agent uses the same data folder"},
 		{Data, 6, "a data folder can't be used: another process has it, or it is not ours to write"},

@@ -244,13 +244,13 @@ func (d *Desk) account(w http.ResponseWriter, r *http.Request, status int, p pag
 	}
 	var err, err2 error
 	p.Sessions, err = d.cfg.Access.Sessions(who.User.Name)
-	p.Tokens, err2 = d.cfg.Access.Tokens()
+	p.Tokens, err2 = d.cfg.Access.TokensOf(who.User.Name)
 	if err := errors.Join(err, err2); err != nil {
 		status, p.Fault = d.said(w, r, err)
 	}
 	now := d.now()
 	p.Tokens = slices.DeleteFunc(p.Tokens, func(t access.Token) bool {
-		return t.User != who.User.Name || t.Ended != nil || !now.Before(t.Expires)
+		return t.Ended != nil || !now.Before(t.Expires)
 	})
 	d.show(w, r, status, "account", p)
 }

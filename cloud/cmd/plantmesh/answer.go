@@ -10,6 +10,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"plantmesh/cloud/access"
 	"plantmesh/cloud/hub"
 	"plantmesh/deploy/demo"
 	"plantmesh/proto/answer"
@@ -58,5 +59,7 @@ func rules() []answer.Rule {
 		{Is: hub.ErrData, Code: answer.Data},
 		{Is: demo.ErrInUse, Code: answer.InUse},
 		{Is: hub.ErrIdentity, Code: answer.Rejected},
+		{Is: hub.ErrNoUsers, Code: answer.NoUsers},
+		{Is: access.ErrRefused, Code: answer.AccessRefused},
 	}
 }

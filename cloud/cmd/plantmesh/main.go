@@ -20,14 +20,17 @@ import (
 type cli struct {
 	JSON bool `name:"json" help:"The answer as one JSON document on stdout; a command that runs on gives it at its end."`
 
-	Serve   serveCmd   `cmd:"" help:"Run the hub."`
-	Check   checkCmd   `cmd:"" help:"Read the configuration and the site file, and say what is wrong with them."`
-	Demo    demoCmd    `cmd:"" help:"Run a simulated plant, an agent and a hub on this machine and open the page."`
-	Agents  agentsCmd  `cmd:"" help:"Enrol, revoke and list agents."`
-	Export  exportCmd  `cmd:"" help:"Write the samples of whole days as Parquet files."`
-	Backup  backupCmd  `cmd:"" help:"Copy all that a hub keeps, while it runs or not."`
-	Restore restoreCmd `cmd:"" help:"Put a backup into the data folder of a hub that doesn't run."`
-	Version versionCmd `cmd:"" help:"Say which build this is."`
+	Serve     serveCmd     `cmd:"" help:"Run the hub."`
+	Check     checkCmd     `cmd:"" help:"Read the configuration and the site file, and say what is wrong with them."`
+	Demo      demoCmd      `cmd:"" help:"Run a simulated plant, an agent and a hub on this machine and open the page."`
+	Agents    agentsCmd    `cmd:"" help:"Enrol, revoke and list agents."`
+	Users     usersCmd     `cmd:"" help:"Who may do what at this hub."`
+	Tokens    tokensCmd    `cmd:"" help:"Tokens of programs that read from this hub."`
+	Authority authorityCmd `cmd:"" help:"Print the certificate of the hub's own authority, for who is to trust its HTTPS."`
+	Export    exportCmd    `cmd:"" help:"Write the samples of whole days as Parquet files."`
+	Backup    backupCmd    `cmd:"" help:"Copy all that a hub keeps, while it runs or not."`
+	Restore   restoreCmd   `cmd:"" help:"Put a backup into the data folder of a hub that doesn't run."`
+	Version   versionCmd   `cmd:"" help:"Say which build this is."`
 }
 
 type serveCmd struct {
@@ -55,6 +58,9 @@ type checkCmd struct {
 func (c *checkCmd) Run(p *answer.Printer) error {
 	cfg, err := hub.LoadConfig(c.Config)
 	if err != nil {
+		return err
+	}
+	if err := hub.MayListen(cfg); err != nil {
 		return err
 	}
 	return p.Print(answer.Result{

@@ -120,6 +120,22 @@ func calls(dir, at string) []call {
 		{hub, "agents keys create", []string{"--config", in("hub.yaml"), "--uses", "0"}, exitUsage, "usage", false},
 		{hub, "agents keys list", []string{"--config", in("hub2.yaml")}, 0, "", false},
 		{hub, "agents keys end", []string{"--config", in("hub.yaml"), "12345678"}, exitUsage, "usage", false},
+		{hub, "authority", []string{"--config", in("hub.yaml")}, 0, "", true},
+		{hub, "users list", []string{"--config", in("hub.yaml")}, 0, "", true},
+		{hub, "users list", []string{"--config", none}, exitConfig, "config.invalid", false},
+		{hub, "users add", []string{"--config", in("hub.yaml"), "--role", "viewer", "Anna"}, exitIdentity, "access.refused", false},
+		{hub, "users add", []string{"--config", in("hub.yaml"), "--role", "root", "anna"}, exitIdentity, "access.refused", false},
+		{hub, "users add", []string{"--config", in("hub.yaml"), "--role", "viewer@linz", "anna"}, exitIdentity, "access.refused", false},
+		{hub, "users show", []string{"--config", in("hub.yaml"), "anna"}, exitIdentity, "access.refused", false},
+		{hub, "users role grant", []string{"--config", in("hub.yaml"), "anna", "viewer"}, exitIdentity, "access.refused", false},
+		{hub, "users role withdraw", []string{"--config", in("hub.yaml"), "anna", "viewer"}, exitIdentity, "access.refused", false},
+		{hub, "users reset", []string{"--config", in("hub.yaml"), "anna"}, exitIdentity, "access.refused", false},
+		{hub, "users end", []string{"--config", in("hub.yaml"), "anna"}, exitIdentity, "access.refused", false},
+		{hub, "tokens create", []string{"--config", in("hub.yaml"), "--user", "anna", "--role", "viewer", "--for", "720h"}, exitIdentity, "access.refused", false},
+		{hub, "tokens list", []string{"--config", in("hub.yaml")}, 0, "", false},
+		{hub, "tokens end", []string{"--config", in("hub.yaml"), "0123456789ab"}, exitIdentity, "access.refused", false},
+		{hub, "check", []string{"--config", in("all.yaml")}, exitState, "access.no_users", false},
+		{hub, "serve", []string{"--config", in("all.yaml")}, exitState, "access.no_users", false},
 		{hub, "serve", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{hub, "serve", []string{"--config", in("taken.yaml")}, exitNetwork, "net.in_use", false},
 		{hub, "export", []string{"--config", in("hub.yaml"), "--from", "2026-03-01", "--out", dir}, exitState, "data.unusable", false},
@@ -144,6 +160,7 @@ func TestAnswers_EveryCommand(t *testing.T) {
 	files["unknown.yaml"] = "sight: graz\n" + files["edge.yaml"]
 	files["hub2.yaml"] = strings.Replace(files["hub.yaml"], "data: hub", "data: hub2", 1)
 	files["taken.yaml"] = strings.Replace(files["hub.yaml"], "http:\n  listen: 127.0.0.1:0", "http:\n  listen: "+at, 1)
+	files["all.yaml"] = strings.Replace(files["hub2.yaml"], "http:\n  listen: 127.0.0.1:0", "http:\n  listen: 0.0.0.0:0", 1)
 	files["away.yaml"] = strings.Replace(files["sources.d/a.yaml"], "127.0.0.1:4840", at, 1)
 	files["unreached.yaml"] = strings.Replace(files["sources.d/b.yaml"], "127.0.0.1:1883", "127.0.0.1:1", 1)
 	files["nodes.yaml"] = strings.Replace(files["sources.d/c.yaml"], "127.0.0.1:1884", "127.0.0.1:1", 1)
