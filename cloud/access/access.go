@@ -37,14 +37,16 @@ type WaitError struct{ For time.Duration }
 
 func (e *WaitError) Error() string { return "too many tries: wait, then try again" }
 
+// SessionsFolder is where sessions lie; the hub alone writes them, and no backup has them.
+const SessionsFolder = "sessions"
+
 // Names in the folder.
 const (
-	usersFolder    = "users"
-	linksFolder    = "links"
-	tokensFolder   = "tokens"
-	usedFolder     = "used"     // when tokens were last used; the hub alone writes
-	sessionsFolder = "sessions" // the hub alone writes
-	lockName       = "lock"
+	usersFolder  = "users"
+	linksFolder  = "links"
+	tokensFolder = "tokens"
+	usedFolder   = "used" // when tokens were last used; the hub alone writes
+	lockName     = "lock"
 )
 
 // Change is a change of who may do what, for the record.
@@ -95,7 +97,7 @@ type Access struct {
 
 // Open opens the folder and makes it where it is not there.
 func Open(cfg Config) (*Access, error) {
-	for _, sub := range []string{usersFolder, linksFolder, tokensFolder, usedFolder, sessionsFolder} {
+	for _, sub := range []string{usersFolder, linksFolder, tokensFolder, usedFolder, SessionsFolder} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, sub), 0o700); err != nil {
 			return nil, errors.Join(errors.New("make the folder of users"), err)
 		}

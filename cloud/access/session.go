@@ -43,7 +43,7 @@ func (s Session) good(u User, now time.Time) bool {
 }
 
 func (a *Access) sessionFile(hash string) string {
-	return filepath.Join(a.cfg.Dir, sessionsFolder, hash+".json")
+	return filepath.Join(a.cfg.Dir, SessionsFolder, hash+".json")
 }
 
 // Login signs somebody in: always with a new secret, which goes into a cookie and nowhere
@@ -128,7 +128,7 @@ func (a *Access) sweep(name string, most int) error {
 
 // sessions goes over all sessions. What can't be read is no good.
 func (a *Access) sessions(each func(hash string, s Session, good bool) error) error {
-	hashes, err := list(filepath.Join(a.cfg.Dir, sessionsFolder))
+	hashes, err := list(filepath.Join(a.cfg.Dir, SessionsFolder))
 	if err != nil {
 		return err
 	}

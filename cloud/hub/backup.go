@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"plantmesh/cloud/access"
 	"plantmesh/cloud/product"
 	"plantmesh/cloud/registry"
 	"plantmesh/cloud/store"
@@ -121,7 +122,7 @@ func copyBeside(from, to string) error {
 			return err
 		}
 		switch {
-		case filepath.Dir(rel) == "." && leftOut(rel) && d.IsDir():
+		case filepath.Dir(rel) == "." && leftOut(rel) && d.IsDir(), rel == filepath.Join(accessName, access.SessionsFolder):
 			return filepath.SkipDir
 		case filepath.Dir(rel) == "." && leftOut(rel), strings.HasPrefix(d.Name(), ".tmp-"):
 			return nil

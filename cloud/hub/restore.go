@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"plantmesh/cloud/access"
 	"plantmesh/cloud/registry"
 	"plantmesh/cloud/store"
 )
@@ -59,6 +60,9 @@ func Restore(ctx context.Context, cfg Config, from string, force bool, log *slog
 		return out, errors.Join(err, os.RemoveAll(r.fresh))
 	}
 	if out.Kept, err = r.keepRegistry(); err != nil {
+		return out, errors.Join(err, os.RemoveAll(r.fresh))
+	}
+	if err := r.keepAccess(); err != nil {
 		return out, errors.Join(err, os.RemoveAll(r.fresh))
 	}
 	if err := r.swap(time.Now()); err != nil {
@@ -130,6 +134,18 @@ func (r *restore) keepRegistry() (int, error) {
 		return kept, fmt.Errorf("%w: keep the registry: %w", ErrData, err)
 	}
 	return kept, nil
+}
+
+// keepAccess keeps who may do what as it is now, where the hub is the same.
+func (r *restore) keepAccess() error {
+	same, err := registry.Same(filepath.Join(r.data, registryName), filepath.Join(r.fresh, registryName))
+	if err == nil && same {
+		_, err = access.TakeOver(filepath.Join(r.data, accessName), filepath.Join(r.fresh, accessName))
+	}
+	if err != nil {
+		return fmt.Errorf("%w: keep the users: %w", ErrData, err)
+	}
+	return nil
 }
 
 // swap moves what was aside and the backup to its place. A hub refuses to begin

@@ -8,15 +8,8 @@ import (
 // knows beside it: keys that were revoked since, and agents that were enrolled
 // since. It says how many. A registry of another hub, or none, gives nothing.
 func TakeOver(from, into string) (n int, err error) {
-	var was, is keys
-	if ok, err := readJSON(filepath.Join(from, keysFile), &was); err != nil || !ok {
+	if same, err := Same(from, into); err != nil || !same {
 		return 0, err
-	}
-	if _, err := readJSON(filepath.Join(into, keysFile), &is); err != nil {
-		return 0, err
-	}
-	if was.Operator != is.Operator {
-		return 0, nil
 	}
 	older, err := Open(from)
 	if err != nil {
@@ -32,6 +25,18 @@ func TakeOver(from, into string) (n int, err error) {
 	}
 	keys, err := r.takeRevoked(older)
 	return agents + keys, err
+}
+
+// Same says whether two registries are of one hub.
+func Same(one, other string) (bool, error) {
+	var was, is keys
+	if ok, err := readJSON(filepath.Join(one, keysFile), &was); err != nil || !ok {
+		return false, err
+	}
+	if _, err := readJSON(filepath.Join(other, keysFile), &is); err != nil {
+		return false, err
+	}
+	return was.Operator == is.Operator, nil
 }
 
 // takeAgents takes over agents that were enrolled since.
