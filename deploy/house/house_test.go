@@ -29,7 +29,7 @@ func walk() []string {
 func sides() []string {
 	return []string{
 		"firmware-sim/opcua", "firmware-sim/mqtt", "firmware-sim/replay", "firmware-sim/ledger", "firmware-sim/fault",
-		"edge/status",
+		"edge/status", "edge/check", "edge/host",
 		"cloud/access", "cloud/registry", "cloud/governance",
 	}
 }

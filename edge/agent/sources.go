@@ -59,6 +59,9 @@ func (a *agent) told(x source.Status) status.Source {
 		}
 		v.Voids[string(cause)] = status.Voided(w)
 	}
+	for _, t := range x.Troubles {
+		v.Troubles = append(v.Troubles, status.Trouble{Says: t.Says, Times: t.Times, First: stamp(t.First), Last: stamp(t.Last)})
+	}
 	return v
 }
 

@@ -2,6 +2,8 @@ package source
 
 import (
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"plantmesh/proto/mesh"
@@ -33,6 +35,38 @@ type Status struct {
 	Bytes      uint64     // of sealed records, likewise
 	// Voids says by cause what was written off since the agent started.
 	Voids map[mesh.Cause]Voided
+	// Troubles are the reasons why the device was not connected since the agent started,
+	// the newest last: one that comes and goes is gone from Told when somebody looks.
+	Troubles []Trouble
+}
+
+// Trouble is one reason why a device was not connected.
+type Trouble struct {
+	Says        string
+	Times       int
+	First, Last time.Time
+}
+
+// away begins a reader's word while its device is not connected.
+const away = "not connected: "
+
+// mostTroubles is how many reasons are remembered.
+const mostTroubles = 8
+
+// trouble notes why the device is not connected; mu is held.
+func (s *Supervisor) trouble(says string) {
+	now := time.Now()
+	t := Trouble{Says: says, First: now}
+	all := s.status.Troubles
+	if i := slices.IndexFunc(all, func(x Trouble) bool { return x.Says == says }); i >= 0 {
+		t = all[i]
+		all = slices.Delete(all, i, i+1)
+	}
+	t.Times, t.Last = t.Times+1, now
+	if len(all) == mostTroubles {
+		all = slices.Delete(all, 0, 1)
+	}
+	s.status.Troubles = append(all, t)
 }
 
 // Voided is what one cause has taken from a source.
@@ -52,7 +86,7 @@ func (s *Supervisor) Status() Status {
 // copied is the status; mu is held.
 func (s *Supervisor) copied() Status {
 	out := s.status
-	out.Voids = maps.Clone(out.Voids)
+	out.Voids, out.Troubles = maps.Clone(out.Voids), slices.Clone(out.Troubles)
 	return out
 }
 
@@ -90,6 +124,9 @@ func (s *Supervisor) told(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Told = oneLine(text)
+	if says, is := strings.CutPrefix(s.status.Told, away); is {
+		s.trouble(says)
+	}
 	if s.status.State == StateStarting {
 		s.enter(StateRunning)
 	}

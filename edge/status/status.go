@@ -77,6 +77,16 @@ type Source struct {
 	Aside *Aside `json:"aside,omitempty"`
 	// Voids says by cause what could not be kept since this run began.
 	Voids map[string]Voided `json:"voids,omitempty"`
+	// Troubles are the reasons why it was not connected since this run began, the newest last.
+	Troubles []Trouble `json:"troubles,omitempty"`
+}
+
+// Trouble is one reason why a source was not connected.
+type Trouble struct {
+	Says  string `json:"says"`
+	Times int    `json:"times"`
+	First string `json:"first"`
+	Last  string `json:"last"`
 }
 
 // Aside is why a source is set aside, and how it comes back.

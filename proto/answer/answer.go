@@ -155,6 +155,9 @@ func of(err error, rules []Rule) *Error {
 	return e
 }
 
+// Of is err as an answer: its own, or that of a fault in a file.
+func Of(err error) *Error { return of(err, nil) }
+
 func fault(f *strict.Fault) *Error {
 	e := &Error{Code: Config, Hint: f.Hint()}
 	if len(f.Allowed) > 0 {

@@ -32,6 +32,7 @@ const (
 	UserDenied     Code = "opcua.user_denied"
 	NoMachine      Code = "opcua.no_machine"
 	SourceFindings Code = "source.findings"
+	CheckFailed    Code = "check.failed"
 )
 
 // Entry is one line of the table.
@@ -69,6 +70,7 @@ func Codes() []Entry {
 		{FileExists, 6, "what would be written is there already; nothing is ever written over"},
 		{NoMachine, 7, "a server has nothing that is recognised as a machine"},
 		{SourceFindings, 7, "not every signal of a source can be read as it is declared"},
+		{CheckFailed, 7, "something is not in order on this gateway; what helps is said"},
 		{DemoMismatch, 7, "the products are not what the plant's truth says"},
 		{Damaged, 7, "a file of records, or a backup, holds bytes that are not what was written"},
 	}

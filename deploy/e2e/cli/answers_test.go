@@ -55,7 +55,13 @@ func calls(dir, at string) []call {
 		{edge, "enroll ask", []string{"--config", in("edge.yaml"), "--agent", "gw-9", "http://127.0.0.1:1"}, exitUsage, "usage", false},
 		{edge, "enroll request", []string{"--config", in("edge.yaml"), "--out", in("hub.yaml")}, exitState, "file.exists", false},
 		{edge, "enroll complete", []string{"--config", in("edge.yaml"), in("hub.yaml")}, exitConfig, "config.invalid", false},
-		{edge, "check", []string{"--config", in("edge.yaml")}, 0, "", true},
+		{edge, "check", []string{"--config", in("edge.yaml"), "--section", "configuration,identity"}, 0, "", true},
+		{edge, "check", []string{"--config", in("edge.yaml"), "--section", "cloud"}, exitFindings, "check.failed", false},
+		{edge, "check", []string{"--config", in("edge.yaml"), "--firewall"}, 0, "", false},
+		{edge, "check", []string{"--list"}, 0, "", false},
+		{edge, "check", nil, exitUsage, "usage", false},
+		{edge, "check", []string{"--config", in("edge.yaml"), "--only", "net-dsn"}, exitUsage, "usage", false},
+		{edge, "check", []string{"--config", in("edge.yaml"), "--section", "cloudy"}, exitUsage, "usage", false},
 		{edge, "check", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{edge, "check", []string{"--config", in("unknown.yaml")}, exitConfig, "config.unknown_key", false},
 		{edge, "status", []string{"--config", in("edge.yaml")}, exitState, "daemon.not_running", true},
@@ -207,7 +213,7 @@ func (c call) inJSON(t *testing.T, r result) {
 	if r.code != c.code || e.OK != (c.code == 0) || e.Schema != schema || strings.Count(r.out, "\n") != 1 {
 		t.Errorf("exit code %d, want %d; stdout %s", r.code, c.code, r.out)
 	}
-	if e.OK != (e.Error == nil) || e.OK != (len(e.Data) > 0) || !e.OK && (e.Error.Code != c.slug || e.Error.Message == "") {
+	if e.OK != (e.Error == nil) || e.OK && len(e.Data) == 0 || !e.OK && (e.Error.Code != c.slug || e.Error.Message == "") {
 		t.Errorf("want slug %q; stdout %s", c.slug, r.out)
 	}
 	if strings.Contains(r.err, "Next:") {
@@ -249,7 +255,7 @@ func TestAnswers_AtTheEndOfARun(t *testing.T) {
 		"hub": {hubCommand, "hub is up"},
 		"agent": {func(dir string) (string, []string) {
 			_, a := edgeCommand(dir)
-			return "plantmesh-edge", append([]string{"run"}, a[1:]...)
+			return "plantmesh-edge", append([]string{"run"}, a[1:3]...)
 		}, "agent is up"},
 		"sim": {simCommand, `"event":"ready"`},
 	} {

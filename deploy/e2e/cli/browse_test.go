@@ -98,7 +98,7 @@ func TestBrowse_ProposesASourceFile(t *testing.T) {
 	if again := run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--out", out, "--measure", "300ms"); again.code != exitState || !strings.Contains(again.err, "[file.exists]") {
 		t.Errorf("exit code %d: %s", again.code, again.err)
 	}
-	if said := must(t, "plantmesh-edge", "check", "--config", filepath.Join(dir, "edge.yaml")); !strings.Contains(said, "ok, 1 sources") {
+	if said := must(t, "plantmesh-edge", "check", "--config", filepath.Join(dir, "edge.yaml"), "--section", "configuration,identity,sources"); !strings.Contains(said, "✓ src-nodes          56 of 56 nodes are there") {
 		t.Errorf("check says %q", said)
 	}
 	triedOnce(t, dir, b.Source)

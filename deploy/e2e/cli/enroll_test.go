@@ -48,7 +48,7 @@ func TestEnroll_FromNothingToRevoked(t *testing.T) {
 	if code := asks.ends(within); code != 0 {
 		t.Fatalf("enroll ends with %d", code)
 	}
-	must(t, "plantmesh-edge", "check", "--config", config)
+	must(t, "plantmesh-edge", "check", "--config", config, "--skip", "id-cert-expiry") // which is short
 	agent := begin(t, dir, nil, "plantmesh-edge", "run", "--config", config)
 	connected := func(want string) func() bool {
 		return func() bool {
@@ -85,7 +85,10 @@ func TestEnroll_ATokenThatEnded(t *testing.T) {
 	if list := must(t, "plantmesh", "agents", "keys", "list", "--config", hub); !strings.Contains(list, "used 1 of 1") {
 		t.Errorf("keys list says %q", list)
 	}
-	until(t, within, "the token has ended", func() bool { return run(t, nil, "plantmesh-edge", "check", "--config", config).code == exitIdentity })
+	until(t, within, "the token has ended", func() bool {
+		r := run(t, nil, "plantmesh-edge", "check", "--config", config, "--section", "identity")
+		return r.code == exitFindings && strings.Contains(r.out, "the hub's token ended on ")
+	})
 	agent := begin(t, dir, nil, "plantmesh-edge", "run", "--config", config)
 	agent.says(agent.err, "has renewed this agent's token", within)
 	agent.says(agent.err, "state=connected", within)
@@ -117,7 +120,7 @@ func TestEnroll_ByFiles(t *testing.T) {
 	answer := must(t, "plantmesh", "agents", "approve", "--config", hub, "--request", request, "--nats", "nats://127.0.0.1:4222")
 	write(t, dir, map[string]string{"answer.json": answer})
 	must(t, "plantmesh-edge", "enroll", "complete", "--config", config, filepath.Join(dir, "answer.json"))
-	must(t, "plantmesh-edge", "check", "--config", config)
+	must(t, "plantmesh-edge", "check", "--config", config, "--section", "configuration,identity")
 	other := filepath.Join(dir, "other", "edge.yaml") // the answer is of no use to another key
 	must(t, "plantmesh-edge", "enroll", "request", "--config", other, "--agent", "gw-8", "--out", filepath.Join(dir, "other.json"))
 	oneLine(t, run(t, nil, "plantmesh-edge", "enroll", "complete", "--config", other, filepath.Join(dir, "answer.json")), exitIdentity, "no token for this gateway's key")

@@ -51,7 +51,7 @@ func TestSourceTest_FromABrokerToNodes(t *testing.T) {
 			t.Errorf("the file lacks %s:\n%s", want, proposed)
 		}
 	}
-	must(t, "plantmesh-edge", "check", "--config", edge)
+	must(t, "plantmesh-edge", "check", "--config", edge, "--section", "configuration,identity")
 
 	// The node of the broker itself speaks, too.
 	out, code = whilePublished(t, address, nodeSays(true), "source", "test", "--config", edge, source, "--messages", "4", "--wait", "40s")

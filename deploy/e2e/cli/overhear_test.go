@@ -81,7 +81,7 @@ func TestSourceTest_FromABrokerToASource(t *testing.T) {
 			t.Errorf("the file lacks %s:\n%s", want, proposed)
 		}
 	}
-	must(t, "plantmesh-edge", "check", "--config", edge)
+	must(t, "plantmesh-edge", "check", "--config", edge, "--section", "configuration,identity")
 
 	out, code = whilePublished(t, address, machines, "source", "test", "--config", edge, source, "--messages", "6", "--wait", "40s")
 	for _, want := range []string{

@@ -26,7 +26,7 @@ type cli struct {
 	JSON bool `name:"json" help:"The answer as one JSON document on stdout; a command that runs on gives it at its end."`
 
 	Run     runCmd     `cmd:"" help:"Run the agent."`
-	Check   checkCmd   `cmd:"" help:"Read the configuration and the hub's token, and say what is wrong with them."`
+	Check   checkCmd   `cmd:"" help:"Find out what is wrong with this gateway, and what helps: clock, disk, configuration, token, hub, sources, buffer."`
 	Status  statusCmd  `cmd:"" help:"Ask the running agent how it is."`
 	Buffer  bufferCmd  `cmd:"" help:"Look at what waits on this gateway's disk, through the running agent."`
 	Browse  browseCmd  `cmd:"" help:"Look at what an OPC UA server has: nodes, types, values, units."`
@@ -67,35 +67,6 @@ func (c *runCmd) Run(ctx context.Context) error {
 	}
 	cfg.Manager = systemd.Of(os.Getenv, os.Getpid())
 	return agent.Run(ctx, cfg, self, log)
-}
-
-type checkCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
-}
-
-func (c *checkCmd) Run(p *answer.Printer) error {
-	cfg, err := agent.LoadConfig(c.Config)
-	if err != nil {
-		return err
-	}
-	for _, s := range cfg.Sources {
-		if w := s.Warning(); w != "" {
-			fmt.Fprintln(os.Stderr, "warning: "+w)
-		}
-	}
-	token, err := cfg.CheckToken(time.Now())
-	if err != nil {
-		return err
-	}
-	until := "it is replaced"
-	if !token.Expires.IsZero() {
-		until = token.Expires.Format(time.DateOnly)
-	}
-	return p.Print(answer.Result{
-		Data: map[string]any{"config": c.Config, "sources": len(cfg.Sources), "agent": token.Agent, "site": token.Site, "token_expires": token.Expires},
-		Text: fmt.Sprintf("%s: ok, %d sources; token of %s at %s is valid until %s\n", c.Config, len(cfg.Sources), token.Agent, token.Site, until),
-		Next: answer.Command("plantmesh-edge", "run", "--config", c.Config),
-	})
 }
 
 type statusCmd struct {
@@ -179,6 +150,9 @@ func run(ctx context.Context, args []string) int {
 	}
 	if err == nil {
 		return 0
+	}
+	if state, ok := errors.AsType[plugin](err); ok {
+		return int(state)
 	}
 	if _, misused := errors.AsType[*kong.ParseError](err); misused {
 		err = answer.Misused(err, p.Program)

@@ -3,6 +3,7 @@ package opcua
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -28,6 +29,14 @@ type Survey struct {
 	Obstacles []string        `json:"obstacles,omitempty"` // why none is taken, or what keeps that one from being used, and what helps
 	Trusted   *bool           `json:"trusted,omitempty"`   // the certificate of the one that is taken; left out where that was not asked
 	Others    []AnotherServer `json:"others,omitempty"`    // that it knows of
+
+	// What the obstacles are made of; nil: there is none of that kind.
+	NoOffer error          `json:"-"` // it offers nothing that is asked for
+	NoLogin error          `json:"-"` // what it offers takes no login of the kind that is asked for
+	Refused *trust.Refusal `json:"-"` // its certificate is not one to be used
+
+	Behind  time.Duration `json:"-"` // how far this gateway's clock is behind the server's, half of the way there and back left out
+	Clocked bool          `json:"-"` // the server said what its clock is
 }
 
 // Offer is one endpoint of a server, as this client sees it.
@@ -75,18 +84,21 @@ func Look(ctx context.Context, cfg Config, log *slog.Logger) (out Survey, err er
 		if offers, err = endpoints(ctx, ch, s.endpoint); err != nil {
 			return err
 		}
+		began := time.Now()
 		r, err := callAs[*ua.FindServersResponse](ctx, ch, nil, &ua.FindServersRequest{EndpointURL: s.endpoint})
 		if err == nil { // else it knows none: what it offers itself was asked for
 			known = r.Servers
+			out.clocked(r.ResponseHeader, began, time.Now())
 		}
 		return nil
 	})
-	out = Survey{Endpoint: cfg.Endpoint, Offers: []Offer{}}
+	out.Endpoint, out.Offers = cfg.Endpoint, []Offer{}
 	if err != nil {
 		return out, s.failed(err)
 	}
 	best, err := s.choose(offers)
 	if err != nil {
+		out.NoOffer = err
 		out.Obstacles = append(out.Obstacles, s.explain(err))
 	}
 	for _, e := range offers {
@@ -105,6 +117,14 @@ func Look(ctx context.Context, cfg Config, log *slog.Logger) (out Survey, err er
 	return out, nil
 }
 
+// clocked notes the server's clock, as it stands in each response.
+func (out *Survey) clocked(h *ua.ResponseHeader, began, ended time.Time) {
+	if h == nil || h.Timestamp.Year() < 2000 {
+		return
+	}
+	out.Behind, out.Clocked = h.Timestamp.Sub(began.Add(ended.Sub(began)/2)), true
+}
+
 // settle says how an offer is called, and what stands in the way.
 func (s *session) settle(out *Survey, best *ua.EndpointDescription) {
 	out.Call = callAt(s.endpoint, best.EndpointURL)
@@ -112,6 +132,7 @@ func (s *session) settle(out *Survey, best *ua.EndpointDescription) {
 		return
 	}
 	if _, err := s.taken(best); err != nil {
+		out.NoLogin = err
 		out.Obstacles = append(out.Obstacles, s.explain(err))
 	}
 	if s.app.Store == "" {
@@ -123,6 +144,11 @@ func (s *session) settle(out *Survey, best *ua.EndpointDescription) {
 	}
 	trusted := err == nil
 	out.Trusted = &trusted
+	if r, ok := errors.AsType[*trust.Refusal](err); ok {
+		whole := *r
+		whole.Say, whole.Fix = s.commanded(r.Say), s.commanded(r.Fix)
+		out.Refused = &whole
+	}
 	if err != nil {
 		out.Obstacles = append(out.Obstacles, s.explain(err))
 	}

@@ -23,7 +23,9 @@ type Trial struct {
 	Node   string // where that leads now; empty: nowhere
 	Raw    Raw
 	Sample mesh.Sample
-	Why    string // what is wrong with it, in words; empty: nothing
+	Why    string        // what is wrong with it, in words; empty: nothing
+	Each   time.Duration // how often the server is asked to look at it; 0: at each change
+	Seldom time.Duration // how often it does at most, as it says; 0: it doesn't say, or at each change
 }
 
 // Raw is a value as the server said it.
@@ -80,7 +82,10 @@ func (r *Reader) try(ctx context.Context) ([]Trial, error) {
 	for i := range r.nodes {
 		out[i] = Trial{Signal: r.table[i], Asked: r.cfg.Signals[i].Node + r.cfg.Signals[i].Path}
 		if r.items[i].lost == nil {
-			out[i].Node = r.items[i].where()
+			out[i].Node, out[i].Each = r.items[i].where(), r.sampling(i)
+			if ms := r.items[i].facts.minimum; ms > 0 && ms < float64(time.Hour/time.Millisecond) {
+				out[i].Seldom = time.Duration(ms * float64(time.Millisecond))
+			}
 			there = append(there, i)
 			continue
 		}

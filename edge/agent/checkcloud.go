@@ -1,0 +1,286 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"plantmesh/edge/check"
+	"plantmesh/edge/forward"
+	"plantmesh/proto/enroll"
+)
+
+// Round trips to the hub.
+const (
+	trips    = 5
+	slowTrip = 500 * time.Millisecond
+)
+
+// paged is how the hub answers at its address for people and programs.
+type paged struct {
+	err   error
+	code  int
+	ahead time.Duration // of its clock, before this gateway's
+	dated bool
+}
+
+func (c *Checkup) ofCloud() []check.Check {
+	in := []string{"cfg-parse", "id-enrolled"}
+	more := func(ids ...string) []string { return append(slices.Clone(in), ids...) }
+	var greeted forward.Greeting
+	return []check.Check{
+		{ID: "net-dns", Needs: in, Run: c.netDNS},
+		{ID: "net-tcp", Needs: more("net-dns"), Run: c.netTCP},
+		{ID: "net-tls", Needs: more("net-tcp"), Run: func(ctx context.Context) check.Result { return c.netTLS(ctx, &greeted) }},
+		{ID: "net-nats", Needs: more("net-tls", "id-cert-expiry"), Run: c.netNATS},
+		{ID: "net-rtt", Needs: more("net-nats"), Run: c.netRTT},
+		{ID: "net-proxy", Needs: []string{"cfg-parse"}, Run: c.netProxy},
+		{ID: "net-page", Needs: []string{"cfg-parse", "net-dns", "net-proxy"}, Run: plain(c.netPage)},
+	}
+}
+
+// netDNS looks names up: the hub's, and that of hub.enroll where no proxy does.
+func (c *Checkup) netDNS(ctx context.Context) check.Result {
+	var names []string
+	if name, _, err := forward.Address(c.cfg.Hub.URL); err == nil {
+		names = append(names, name)
+	}
+	if u, err := url.Parse(c.cfg.Hub.Enroll); err == nil && u.Hostname() != "" && !slices.Contains(names, u.Hostname()) {
+		if proxy, err := c.proxy(); err == nil && proxy == nil {
+			names = append(names, u.Hostname())
+		}
+	}
+	var said []string
+	for _, name := range names {
+		if net.ParseIP(name) != nil {
+			said = append(said, name+" is an address")
+			continue
+		}
+		found, err := net.DefaultResolver.LookupHost(ctx, name)
+		if err != nil {
+			why := err.Error()
+			if d, ok := errors.AsType[*net.DNSError](err); ok {
+				why = d.Err
+			}
+			return check.Fail("", "the name %s has no address: %s", name, why)
+		}
+		said = append(said, name+" → "+strings.Join(found[:min(len(found), 4)], ", "))
+	}
+	return check.Good("%s", strings.Join(said, "; "))
+}
+
+func (c *Checkup) netTCP(ctx context.Context) check.Result {
+	name, port, err := forward.Address(c.cfg.Hub.URL)
+	if err != nil {
+		return check.Fail("", "%v", err)
+	}
+	return reach(ctx, net.JoinHostPort(name, port))
+}
+
+// reach opens a connection and closes it.
+func reach(ctx context.Context, at string) check.Result {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	began := time.Now()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
+	if err != nil {
+		why := err
+		if op, ok := errors.AsType[*net.OpError](err); ok {
+			why = op.Err
+		}
+		return check.Fail("", "%s can't be reached: %v", at, why)
+	}
+	_ = conn.Close() // nothing was asked of it
+	return check.Good("%s answers in %s", at, rounded(time.Since(began)))
+}
+
+func (c *Checkup) netTLS(ctx context.Context, g *forward.Greeting) check.Result {
+	var err error
+	*g, err = forward.Greet(ctx, c.dial())
+	name, _, _ := forward.Address(c.cfg.Hub.URL) // it was looked up before
+	switch {
+	case err != nil:
+		return check.Fail("check hub.url in edge.yaml: another program may listen there", "%s: %v", name, err)
+	case strings.HasPrefix(g.Other, "HTTP/") && strings.Contains(g.Other, " 407"):
+		return check.Fail("ask IT to let this gateway through to the hub without the proxy: plantmesh-edge check --firewall prints what to ask for", "a proxy stands in the way and wants a login: %s", g.Other)
+	case g.Other != "":
+		return check.Fail("check hub.url in edge.yaml: another program listens there", "who answers is no NATS server: it says %q", g.Other)
+	case !g.Protected:
+		return check.Warn("enrol again: the hub's token then says by which authority it is known", "the connection is not encrypted, and this gateway's token does not say how to know the hub")
+	case g.Stranger != nil:
+		r := check.Fail("ask IT to exempt "+name+" from TLS inspection. If the hub itself was set up anew: "+c.enroll(), "TLS is re-signed by %q: the certificate shown is %q, and the hub that let this gateway in has another one", g.Issuer, g.Subject)
+		r.Why = "somebody between gateway and hub opens the connection, or another hub answers; the agent sends nothing there, and keeps everything"
+		r.Details = map[string]any{"issuer": g.Issuer, "subject": g.Subject, "reason": g.Stranger.Error()}
+		return r
+	}
+	r := check.Good("%s, %s, issuer %s, until %s", g.Version, g.Subject, g.Issuer, g.Until.UTC().Format(time.DateOnly))
+	r.Details = map[string]any{"issuer": g.Issuer, "subject": g.Subject, "version": g.Version, "not_after": g.Until}
+	return r
+}
+
+func (c *Checkup) netNATS(ctx context.Context) check.Result {
+	got, err := forward.Call(ctx, c.dial(), 0)
+	if refused, ok := errors.AsType[*forward.RefusedError](err); ok {
+		return check.Fail(c.enroll(), "%s", refused.Words)
+	}
+	switch {
+	case err != nil:
+		return check.Fail("", "%v", err)
+	case !got.Receipt:
+		return check.Warn("if that stays so, ask whoever runs the hub", "the hub takes the login, and does not say what it has received: it is just starting, or does not store")
+	}
+	if s, err := c.running(); err == nil && !s.Hub.Connected {
+		return check.Warn("if that stays so: sudo systemctl restart plantmesh-edge", "the hub takes the login of this check; the agent that runs is not connected: %s", s.Hub.LastError)
+	}
+	return check.Good("the hub takes the login, and says what it has received")
+}
+
+func (c *Checkup) netRTT(ctx context.Context) check.Result {
+	got, err := forward.Call(ctx, c.dial(), trips)
+	if err != nil || len(got.RTT) == 0 {
+		return check.Warn("", "not measured: %v", err)
+	}
+	slices.Sort(got.RTT)
+	middle, slowest := got.RTT[len(got.RTT)/2], got.RTT[len(got.RTT)-1]
+	r := check.Good("%s, the slowest of %d %s", rounded(middle), len(got.RTT), rounded(slowest))
+	if middle > slowTrip {
+		r = check.Warn("", "%s: %s at most are wanted", r.Message, rounded(slowTrip))
+	}
+	r.Details = map[string]any{"median_seconds": middle.Seconds(), "slowest_seconds": slowest.Seconds()}
+	return r
+}
+
+// proxy is the one by which hub.enroll is called, as the environment says; nil: none.
+func (c *Checkup) proxy() (*url.URL, error) {
+	u, err := url.Parse(c.cfg.Hub.Enroll)
+	if err != nil || c.cfg.Hub.Enroll == "" {
+		return nil, err
+	}
+	return http.ProxyFromEnvironment(&http.Request{URL: u})
+}
+
+func (c *Checkup) netProxy(ctx context.Context) check.Result {
+	u, err := c.proxy()
+	switch {
+	case err != nil:
+		return check.Fail("correct HTTPS_PROXY: it is a URL such as http://proxy.plant.example:3128", "the environment's proxy makes no sense: %v", err)
+	case u == nil:
+		return check.None("no proxy is set for hub.enroll; data goes to hub.url without one in any case")
+	}
+	at, port := u.Host, u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "socks5": "1080"}[u.Scheme]
+		if port == "" {
+			port = "80"
+		}
+		at = net.JoinHostPort(u.Hostname(), port)
+	}
+	if u.Scheme != "http" {
+		return reach(ctx, at)
+	}
+	status, wants, err := tunnel(ctx, at, u, c.cfg.Hub.Enroll)
+	switch {
+	case err != nil:
+		return check.Fail("check the proxy's address in HTTPS_PROXY, and that it is up", "the proxy %s does not answer: %v", at, err)
+	case status == http.StatusProxyAuthRequired:
+		return check.Fail("", "407 from proxy %s: it wants a login (%s)", at, wants)
+	case status != http.StatusOK:
+		return check.Fail("ask IT to let this gateway through to "+c.cfg.Hub.Enroll, "the proxy %s does not let this gateway through: %d %s", at, status, http.StatusText(status))
+	}
+	return check.Good("%s lets this gateway through to %s", at, c.cfg.Hub.Enroll)
+}
+
+// tunnel asks an HTTP proxy for a way to a hub (RFC 9110 §9.3.6).
+func tunnel(ctx context.Context, at string, proxy *url.URL, hub string) (status int, wants string, err error) {
+	to, err := url.Parse(hub)
+	if err != nil {
+		return 0, "", err
+	}
+	port := to.Port()
+	if port == "" {
+		port = "443"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
+	if err != nil {
+		return 0, "", err
+	}
+	defer conn.Close() //nolint:errcheck // what was to be learned is
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	target := net.JoinHostPort(to.Hostname(), port)
+	login := ""
+	if u := proxy.User; u != nil {
+		secret, _ := u.Password()
+		login = "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+secret)) + "\r\n"
+	}
+	if _, err := fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", target, target, login); err != nil {
+		return 0, "", err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close() //nolint:errcheck // a tunnel has none
+	wants, _, _ = strings.Cut(resp.Header.Get("Proxy-Authenticate"), " ")
+	return resp.StatusCode, strings.ToLower(wants) + " is offered", nil
+}
+
+// visitPage asks for the address by which tokens are asked for, with a question that
+// changes nothing.
+func (c *Checkup) visitPage(ctx context.Context) (p paged) {
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	defer cancel()
+	u, err := HubAddress(c.cfg.Hub.Enroll)
+	if err != nil {
+		return paged{err: err}
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, u.JoinPath(enroll.Path).String(), nil)
+	if err != nil {
+		return paged{err: err}
+	}
+	began := time.Now()
+	resp, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(r)
+	if err != nil {
+		return paged{err: err}
+	}
+	_ = resp.Body.Close() // HEAD has none
+	ended := time.Now()
+	p.code = resp.StatusCode
+	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		// A date has whole seconds: the middle of that one counts.
+		p.ahead, p.dated = at.Add(time.Second/2).Sub(began.Add(ended.Sub(began)/2)), true
+	}
+	return p
+}
+
+func (c *Checkup) netPage() check.Result {
+	if c.cfg.Hub.Enroll == "" {
+		return check.None("edge.yaml names no hub.enroll: a token that has ended is replaced by hand")
+	}
+	p := c.page()
+	inspected, stranger := errors.AsType[*tls.CertificateVerificationError](p.err)
+	switch {
+	case stranger && len(inspected.UnverifiedCertificates) > 0 && errors.As(p.err, new(x509.UnknownAuthorityError)):
+		return check.Fail("ask IT to exempt "+c.cfg.Hub.Enroll+" from TLS inspection, or add its authority to this gateway: update-ca-certificates", "%s: its certificate is signed by %q, which this gateway does not trust", c.cfg.Hub.Enroll, inspected.UnverifiedCertificates[0].Issuer.CommonName)
+	case p.err != nil:
+		why := p.err
+		if ue, ok := errors.AsType[*url.Error](p.err); ok {
+			why = ue.Err
+		}
+		return check.Fail("", "%s does not answer: %v", c.cfg.Hub.Enroll, why)
+	case p.code >= http.StatusInternalServerError:
+		return check.Fail("look at the hub, or at what stands before it", "%s answers %d %s", c.cfg.Hub.Enroll, p.code, http.StatusText(p.code))
+	}
+	return check.Good("%s answers", c.cfg.Hub.Enroll)
+}

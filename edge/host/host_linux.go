@@ -1,0 +1,58 @@
+package host
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bits of adjtimex(2).
+const (
+	staUnsync = 0x0040
+	staNano   = 0x2000
+	timeError = 5
+)
+
+// ReadClock asks the kernel (adjtimex(2)) without changing anything.
+func ReadClock() (Clock, error) {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	if err != nil {
+		return Clock{}, fmt.Errorf("ask the kernel for its clock: %w", err)
+	}
+	unit := time.Microsecond
+	if t.Status&staNano != 0 {
+		unit = time.Nanosecond
+	}
+	return Clock{
+		Kept:   state != timeError && t.Status&staUnsync == 0,
+		Offset: time.Duration(t.Offset) * unit,
+		Most:   time.Duration(t.Maxerror) * time.Microsecond,
+	}, nil
+}
+
+// ReadDisk looks at the file system of a folder.
+func ReadDisk(path string) (Disk, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return Disk{}, fmt.Errorf("look at the file system of %s: %w", path, err)
+	}
+	unit := int64(s.Bsize) //nolint:unconvert // 32 bits on some processors
+	return Disk{
+		Size: int64(s.Blocks) * unit, Free: int64(s.Bavail) * unit, Files: s.Files, FilesFree: s.Ffree,
+		ReadOnly: int64(s.Flags)&unix.ST_RDONLY != 0, //nolint:unconvert // likewise
+	}, nil
+}
+
+// ReadMemory says how much memory there is.
+func ReadMemory() (Memory, error) { return readMemory("/proc", "/sys/fs/cgroup") }
+
+// Files is how many files a process may have open.
+func Files() (uint64, error) {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 0, fmt.Errorf("ask for the limit of open files: %w", err)
+	}
+	return r.Cur, nil
+}
