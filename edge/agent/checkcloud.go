@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -264,6 +265,11 @@ func (c *Checkup) visitPage(ctx context.Context) (p paged) {
 	return p
 }
 
+// issuer is who signed a certificate.
+func issuer(c *x509.Certificate) string {
+	return cmp.Or(c.Issuer.CommonName, c.Issuer.String())
+}
+
 func (c *Checkup) netPage() check.Result {
 	if c.cfg.Hub.Enroll == "" {
 		return check.None("edge.yaml names no hub.enroll: a token that has ended is replaced by hand")
@@ -272,7 +278,7 @@ func (c *Checkup) netPage() check.Result {
 	inspected, stranger := errors.AsType[*tls.CertificateVerificationError](p.err)
 	switch {
 	case stranger && len(inspected.UnverifiedCertificates) > 0 && errors.As(p.err, new(x509.UnknownAuthorityError)):
-		return check.Fail("ask IT to exempt "+c.cfg.Hub.Enroll+" from TLS inspection, or add its authority to this gateway: update-ca-certificates", "%s: its certificate is signed by %q, which this gateway does not trust", c.cfg.Hub.Enroll, inspected.UnverifiedCertificates[0].Issuer.CommonName)
+		return check.Fail("ask IT to exempt "+c.cfg.Hub.Enroll+" from TLS inspection, or add its authority to this gateway: update-ca-certificates", "%s: its certificate is signed by %q, which this gateway does not trust", c.cfg.Hub.Enroll, issuer(inspected.UnverifiedCertificates[0]))
 	case p.err != nil:
 		why := p.err
 		if ue, ok := errors.AsType[*url.Error](p.err); ok {

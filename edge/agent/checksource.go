@@ -14,6 +14,7 @@ import (
 	"plantmesh/edge/source/mqtt/mapping"
 	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/opcua/browse"
+	"plantmesh/edge/source/opcua/trust"
 	"plantmesh/edge/source/sparkplug"
 	"plantmesh/edge/status"
 	"plantmesh/proto/answer"
@@ -170,6 +171,9 @@ func (c *Checkup) srcTrust(cfg *opcua.Config, l *finding) check.Result {
 		return refusedVisit(err)
 	case s.Refused != nil:
 		r := check.Fail(s.Refused.Fix, "%s", s.Refused.Say)
+		if s.Refused.Reason == trust.WrongHost || s.Refused.Reason == trust.WrongURI {
+			r.Why = "who shows the certificate of another server may be another server"
+		}
 		r.Details = map[string]any{"reason": s.Refused.Reason}
 		return r
 	case s.Trusted != nil && !*s.Trusted:

@@ -66,7 +66,8 @@ func (s *Supervisor) trouble(says string) {
 	if len(all) == mostTroubles {
 		all = slices.Delete(all, 0, 1)
 	}
-	s.status.Troubles = append(all, t)
+	all = append(all, t)
+	s.status.Troubles = all
 }
 
 // Voided is what one cause has taken from a source.
