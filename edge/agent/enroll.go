@@ -3,6 +3,8 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,8 +91,10 @@ func HubAddress(hub string) (*url.URL, error) {
 	return u, nil
 }
 
-// Knock asks a hub once.
-func Knock(ctx context.Context, hub string, signed enroll.Signed) (a enroll.Answer, err error) {
+// Knock asks a hub once. Beside the authorities that this machine trusts it may be known by
+// that of a file, as plantmesh authority prints it or as it stands behind a token; empty:
+// by those alone.
+func Knock(ctx context.Context, hub, authority string, signed enroll.Signed) (a enroll.Answer, err error) {
 	u, err := HubAddress(hub)
 	if err != nil {
 		return a, &answer.Error{Code: answer.Usage, Message: err.Error()}
@@ -106,7 +110,12 @@ func Knock(ctx context.Context, hub string, signed enroll.Signed) (a enroll.Answ
 		return a, fmt.Errorf("ask the hub: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	c := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	trusted, err := trusting(authority)
+	if err != nil {
+		return a, err
+	}
+	defer trusted.CloseIdleConnections()
+	c := http.Client{Transport: trusted, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := c.Do(r)
 	if err != nil {
 		return a, unheard(hub, err)
@@ -125,10 +134,35 @@ func Knock(ctx context.Context, hub string, signed enroll.Signed) (a enroll.Answ
 	return a, nil
 }
 
+// trusting is how a hub is called that may be known by the authority in a file.
+func trusting(authority string) (*http.Transport, error) {
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: callWithin}
+	if authority == "" {
+		return t, nil
+	}
+	b, err := os.ReadFile(authority)
+	if err != nil {
+		return nil, &strict.Fault{File: authority, What: strict.Unreadable(err)}
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	pool.AppendCertsFromPEM(b) // a token of before has none
+	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return t, nil
+}
+
 // unheard is a hub that does not answer.
 func unheard(hub string, err error) error {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err
+	}
+	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return &answer.Error{
+			Code: answer.Network, Message: fmt.Sprintf("nobody whom this gateway trusts vouches for the hub at %s: %v", hub, unknown),
+			Hint: "a hub that signs its own certificate: bring what plantmesh authority prints there, and say --ca with that file",
+		}
 	}
 	return &answer.Error{Code: answer.Network, Message: fmt.Sprintf("the hub at %s does not answer: %v", hub, err), Hint: "is it up, and the address the one of its page?"}
 }

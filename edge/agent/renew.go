@@ -106,5 +106,5 @@ func (a *agent) knock(ctx context.Context) (enroll.Answer, error) {
 	if err != nil {
 		return enroll.Answer{}, err
 	}
-	return Knock(ctx, a.cfg.Hub.Enroll, signed)
+	return Knock(ctx, a.cfg.Hub.Enroll, a.cfg.renewedToken(), signed)
 }

@@ -99,6 +99,7 @@ func TestUsers_FromNobodyToTheEnd(t *testing.T) {
 	} else {
 		resp.Body.Close()
 	}
+	gatewayJoins(t, dir, config, b.at)
 	b.signIn(link)
 	b.answers(http.StatusOK, "/api/v1/products", "")
 	b.answers(http.StatusOK, "/api/v1/products/oee/rows", "")
@@ -127,6 +128,18 @@ func TestUsers_FromNobodyToTheEnd(t *testing.T) {
 			t.Error("a secret is in the log")
 		}
 	}
+}
+
+// gatewayJoins lets a gateway in over HTTPS: it knows the hub by its authority alone.
+func gatewayJoins(t *testing.T, dir, hub, at string) {
+	t.Helper()
+	key, ca, config := filepath.Join(dir, "key"), filepath.Join(dir, "ca.pem"), filepath.Join(dir, "gw", "edge.yaml")
+	write(t, dir, map[string]string{"key": must(t, "plantmesh", "agents", "keys", "create", "--config", hub) + "\n", "ca.pem": must(t, "plantmesh", "authority", "--config", hub) + "\n"})
+	args := []string{"enroll", "--config", config, "--agent", "gw-7", "--key-file", key}
+	oneLine(t, run(t, nil, "plantmesh-edge", append(args, at)...), exitNetwork, "nobody whom this gateway trusts", "plantmesh authority", "--ca")
+	must(t, "plantmesh-edge", append(args, "--ca", ca, at)...)
+	agent := begin(t, dir, nil, "plantmesh-edge", "run", "--config", config)
+	agent.says(agent.err, "state=connected", within)
 }
 
 // signIn sets a password by a link, and signs in.

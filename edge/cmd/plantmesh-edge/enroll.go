@@ -37,6 +37,7 @@ func (f *joinFlags) joining(hub string) (j agent.Joining, err error) {
 type enrollAskCmd struct {
 	joinFlags
 
+	CA   string        `name:"ca" type:"path" help:"The certificate of the hub's own authority, as plantmesh authority prints it; without it the hub must have one that this machine trusts."`
 	Wait time.Duration `default:"10m" help:"How long to wait for somebody to approve it; 0s: ask once."`
 	URL  string        `arg:"" help:"The hub's address for people, as https://hub.example.com."`
 }
@@ -70,7 +71,7 @@ func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
 func (c *enrollAskCmd) await(ctx context.Context, signed enroll.Signed, q enroll.Request) (a enroll.Answer, err error) {
 	deadline := time.Now().Add(c.Wait)
 	for told := false; ; told = true {
-		if a, err = agent.Knock(ctx, c.URL, signed); err != nil || a.State != enroll.Pending {
+		if a, err = agent.Knock(ctx, c.URL, c.CA, signed); err != nil || a.State != enroll.Pending {
 			return a, err
 		}
 		again := max(time.Second, time.Duration(a.Retry)*time.Second)

@@ -87,9 +87,23 @@ export interface Progress {
 
 export interface Told { plant_now: string; plant_speed: number; products: Progress[] }
 
+// signIn leads to the login, and from there back here.
+function signIn(): void {
+  location.assign(`/login?next=${encodeURIComponent(location.pathname + location.hash)}`)
+}
+
+// refused says why the live feed is not given, where it is for who looks and not for the
+// hub; a feed's own error doesn't tell.
+export async function refused(): Promise<string> {
+  const answer = await fetch('/api/v1/live', { method: 'HEAD' }).catch(() => null)
+  if (answer?.status === 401) signIn()
+  return answer?.status === 403 ? 'This page shows the whole plant, and you may see a part of it only.' : ''
+}
+
 async function get<T>(path: string): Promise<T> {
   const answer = await fetch(path, { headers: { Accept: 'application/json' } })
   if (answer.ok) return (await answer.json()) as T
+  if (answer.status === 401) signIn()
   let why = `the hub answered ${answer.status}`
   try {
     const problem = (await answer.json()) as { detail?: string }

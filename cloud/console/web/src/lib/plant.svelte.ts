@@ -1,6 +1,6 @@
 // The page's picture of the plant: a snapshot over HTTP, kept up to date by the
 // live feed. After every break the snapshot is taken anew.
-import { latest, rows, site as getSite } from './api'
+import { latest, refused, rows, site as getSite } from './api'
 import type { GapRow, Machine, OEERow, Progress, RateRow, Site, StateRow, Told } from './api'
 import { reach, standing, type Standing } from './standing'
 import { Clock } from './words'
@@ -90,6 +90,9 @@ export class Plant {
       if (this.source !== source) return
       source.close()
       this.lose('The hub does not answer.')
+      void refused().then((why) => {
+        if (why && this.link === 'lost') this.trouble = why
+      })
     }
   }
 
