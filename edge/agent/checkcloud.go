@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"plantmesh/edge/check"
@@ -85,24 +86,32 @@ func (c *Checkup) netTCP(ctx context.Context) check.Result {
 	if err != nil {
 		return check.Fail("", "%v", err)
 	}
-	return reach(ctx, net.JoinHostPort(name, port))
+	r, refused := reach(ctx, net.JoinHostPort(name, port))
+	if refused {
+		r.Fix = "is the hub up, and hub.url in edge.yaml right?"
+	}
+	return r
 }
 
-// reach opens a connection and closes it.
-func reach(ctx context.Context, at string) check.Result {
+// reach opens a connection and closes it; refused: somebody is there, and nothing listens.
+func reach(ctx context.Context, at string) (r check.Result, refused bool) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	began := time.Now()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
-	if err != nil {
-		why := err
-		if op, ok := errors.AsType[*net.OpError](err); ok {
-			why = op.Err
-		}
-		return check.Fail("", "%s can't be reached: %v", at, why)
+	op, dialled := errors.AsType[*net.OpError](err)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return check.Fail("", "%s can't be reached: a machine is there, and nothing listens at this port", at), true
+	case dialled && op.Timeout():
+		return check.Fail("", "%s can't be reached: no sign of life within 5 s", at), false
+	case dialled:
+		return check.Fail("", "%s can't be reached: %v", at, op.Err), false
+	case err != nil:
+		return check.Fail("", "%s can't be reached: %v", at, err), false
 	}
 	_ = conn.Close() // nothing was asked of it
-	return check.Good("%s answers in %s", at, rounded(time.Since(began)))
+	return check.Good("%s answers in %s", at, rounded(time.Since(began))), false
 }
 
 func (c *Checkup) netTLS(ctx context.Context, g *forward.Greeting) check.Result {
@@ -187,7 +196,8 @@ func (c *Checkup) netProxy(ctx context.Context) check.Result {
 		at = net.JoinHostPort(u.Hostname(), port)
 	}
 	if u.Scheme != "http" {
-		return reach(ctx, at)
+		r, _ := reach(ctx, at)
+		return r
 	}
 	status, wants, err := tunnel(ctx, at, u, c.cfg.Hub.Enroll)
 	switch {

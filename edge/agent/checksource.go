@@ -54,7 +54,9 @@ func (c *Checkup) ofSource(s *SourceFile, l *finding) (out []check.Check) {
 	}
 	switch {
 	case s.OPCUA != nil:
-		add("src-tcp", func(ctx context.Context) check.Result { return reach(ctx, place(s.OPCUA.Endpoint, "4840")) })
+		add("src-tcp", func(ctx context.Context) check.Result {
+			return srcTCP(ctx, place(s.OPCUA.Endpoint, "4840"), "OPC UA server")
+		})
 		add("src-endpoints", func(ctx context.Context) check.Result { return srcEndpoints(ctx, s.OPCUA, l) }, "src-tcp")
 		add("src-security", plain(func() check.Result { return srcSecurity(s.OPCUA, l) }), "src-endpoints")
 		add("src-trust", plain(func() check.Result { return c.srcTrust(s.OPCUA, l) }), "src-security")
@@ -62,15 +64,23 @@ func (c *Checkup) ofSource(s *SourceFile, l *finding) (out []check.Check) {
 		add("src-nodes", func(ctx context.Context) check.Result { return c.srcNodes(ctx, s.OPCUA, l) }, "src-auth")
 		add("src-limits", plain(func() check.Result { return srcLimits(l) }), "src-auth")
 	case s.MQTT != nil:
-		add("src-tcp", func(ctx context.Context) check.Result { return reach(ctx, place(s.MQTT.URL, "")) })
+		add("src-tcp", func(ctx context.Context) check.Result { return srcTCP(ctx, place(s.MQTT.URL, ""), "broker") })
 		add("src-mqtt", func(ctx context.Context) check.Result { return c.srcMQTT(ctx, s, hearing(s)) }, "src-tcp")
 	case s.Sparkplug != nil:
-		add("src-tcp", func(ctx context.Context) check.Result { return reach(ctx, place(s.Sparkplug.URL, "")) })
+		add("src-tcp", func(ctx context.Context) check.Result { return srcTCP(ctx, place(s.Sparkplug.URL, ""), "broker") })
 		add("src-mqtt", func(ctx context.Context) check.Result { return c.srcMQTT(ctx, s, hearing(s)) }, "src-tcp")
 		add("src-sparkplug", plain(func() check.Result { return c.srcSparkplug(s) }), "src-mqtt")
 	}
 	add("src-freshness", plain(func() check.Result { return c.srcFreshness(s) }), "src-tcp")
 	return out
+}
+
+func srcTCP(ctx context.Context, at, what string) check.Result {
+	r, refused := reach(ctx, at)
+	if refused {
+		r.Fix = "start or switch on the " + what + " at the machine, or correct the port in the source's file"
+	}
+	return r
 }
 
 // place is host and port of a device's URL.
@@ -146,7 +156,9 @@ func srcSecurity(cfg *opcua.Config, l *finding) check.Result {
 		say, fix, _ := strings.Cut(text, ". ")
 		return check.Fail(fix, "%s", say)
 	case cfg.Security.Insecure:
-		return check.Warn("take security.insecure: true out of the source's file, where the server has Basic256Sha256 with SignAndEncrypt: plantmesh-edge browse --endpoints shows it", "neither signed nor encrypted, as security.insecure: true asks for")
+		r := check.Warn("take security.insecure: true out of the source's file, where the server has Basic256Sha256 with SignAndEncrypt: plantmesh-edge browse --endpoints shows it", "neither signed nor encrypted, as security.insecure: true asks for")
+		r.Why = "everyone on that network may read and change what is sent"
+		return r
 	}
 	for _, o := range s.Offers {
 		if o.Taken {

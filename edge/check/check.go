@@ -194,7 +194,7 @@ func (r *running) run(ctx context.Context, slots chan struct{}) {
 			if n.out.Result != Skipped {
 				r.root = n.name()
 			}
-			r.out = r.outcome(Result{Kind: Skipped, Message: r.root + " comes first"})
+			r.out = r.outcome(Result{Kind: Skipped, Message: strings.TrimSuffix(r.root, " "+r.Source) + " comes first"})
 			return
 		}
 	}

@@ -109,7 +109,14 @@ func (r *Report) Print(w io.Writer, brief bool) error {
 
 func (r *Report) line() string {
 	s := r.Summary
-	return fmt.Sprintf("%d ok · %d warnings · %d errors · %d skipped · %d do not apply          %.1f s", s.OK, s.Warnings, s.Errors, s.Skipped, s.Ignored, r.Seconds)
+	return fmt.Sprintf("%d ok · %s · %s · %d skipped · %d not applicable          %.1f s", s.OK, counted(s.Warnings, "warning"), counted(s.Errors, "error"), s.Skipped, s.Ignored, r.Seconds)
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // Red names the checks by which something has to be done, in their order.

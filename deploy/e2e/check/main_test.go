@@ -189,7 +189,7 @@ func newGateway(t *testing.T, sources map[string]string) *gateway {
 	name := "gw-" + strings.ToLower(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(t.Name(), "-"))
 	g := &gateway{t: t, dir: dir, hub: h, name: name[:min(len(name), 60)]}
 	// What another program does with the disk is no fault here: data lies in memory, where that can be.
-	data, err := os.MkdirTemp("/dev/shm", "pm")
+	data, err := os.MkdirTemp("/dev/shm", "pm") //nolint:usetesting // in memory
 	if err != nil {
 		data = g.path("data")
 	}

@@ -93,7 +93,7 @@ func (c *checkCmd) told(p *answer.Printer, report *check.Report) error {
 		}
 	}
 	red := report.Red(c.Strict)
-	e := &answer.Error{Code: answer.CheckFailed, Message: fmt.Sprintf("not in order: %s", strings.Join(red, ", ")), Hint: "each says above what helps", Data: report}
+	e := &answer.Error{Code: answer.CheckFailed, Message: fmt.Sprintf("not in order: %s", strings.Join(red, ", ")), Hint: "what helps says each of them", Data: report}
 	if fault := agent.Fault(report); fault != nil {
 		e = answer.Of(fault)
 		e.Data = report
