@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -53,6 +54,23 @@ func sign(f *os.File) error {
 		return fmt.Errorf("%w: write the lock file: %w", ErrData, err)
 	}
 	return nil
+}
+
+// ownerOf is who has a folder, where that is not who runs this; empty: nobody else.
+func ownerOf(dir string) string {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return "" // it is made by who runs this
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(s.Uid) == os.Geteuid() {
+		return ""
+	}
+	id := strconv.Itoa(int(s.Uid))
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
 }
 
 // holder is the process that signed.

@@ -28,6 +28,15 @@ func Access(cfg Config) (*access.Access, error) {
 	})
 }
 
+// Mine says why whoever types may not change what a hub keeps: files of another user's making
+// would be none that the hub can read, and it lets nobody in then.
+func Mine(cfg Config) error {
+	if owner := ownerOf(cfg.Data); owner != "" {
+		return fmt.Errorf("%w: %s belongs to user %s: run this as that one (runuser -u %s -- plantmesh ...)", ErrData, cfg.Data, owner, owner)
+	}
+	return nil
+}
+
 // MayListen says why a hub may not listen where its configuration says.
 func MayListen(cfg Config) error {
 	at := ""

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,4 +145,19 @@ func writePair(t *testing.T, cert, key string, pair *tls.Certificate, half bool)
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	check(t, err)
 	check(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+}
+
+// Files of another's making would keep everybody out.
+func TestMine(t *testing.T) {
+	cfg := testConfig(t)
+	check(t, Mine(cfg)) // it isn't there yet
+	check(t, os.MkdirAll(cfg.Data, 0o700))
+	check(t, Mine(cfg))
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give a folder away")
+	}
+	check(t, os.Chown(cfg.Data, 65534, 65534))
+	if err := Mine(cfg); !errors.Is(err, ErrData) || !strings.Contains(err.Error(), "runuser -u ") {
+		t.Errorf("another's folder: %v", err)
+	}
 }

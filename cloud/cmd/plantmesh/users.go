@@ -34,6 +34,9 @@ func opened(config string) (hub.Config, *access.Access, error) {
 	if err != nil {
 		return cfg, nil, err
 	}
+	if err := hub.Mine(cfg); err != nil {
+		return cfg, nil, err
+	}
 	a, err := hub.Access(cfg)
 	return cfg, a, err
 }

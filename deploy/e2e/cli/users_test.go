@@ -138,6 +138,7 @@ func gatewayJoins(t *testing.T, dir, hub, at string) {
 	args := []string{"enroll", "--config", config, "--agent", "gw-7", "--key-file", key}
 	oneLine(t, run(t, nil, "plantmesh-edge", append(args, at)...), exitNetwork, "nobody whom this gateway trusts", "plantmesh authority", "--ca")
 	must(t, "plantmesh-edge", append(args, "--ca", ca, at)...)
+	must(t, "plantmesh-edge", "check", "--config", config, "--only", "net-page,net-tls")
 	agent := begin(t, dir, nil, "plantmesh-edge", "run", "--config", config)
 	agent.says(agent.err, "state=connected", within)
 }
