@@ -269,7 +269,7 @@ func (a *agent) answer(ctx context.Context) error {
 		a.log.Warn("no status: the socket's path is too long for this system, set status in edge.yaml", "path", a.cfg.Status)
 		return nil
 	}
-	if err := status.Serve(ctx, a.cfg.Status, a.snapshot, keeper{a.buffer}, resumer{a}); err != nil {
+	if err := status.Serve(ctx, a.cfg.Status, a.snapshot, keeper{a.buffer}, resumer{a}, talker{a}); err != nil {
 		a.log.Warn("no status", "err", err)
 	}
 	return nil
@@ -284,13 +284,32 @@ func (a *agent) snapshot() status.Snapshot {
 	s := status.Snapshot{
 		Agent: a.cfg.Agent, Site: a.cfg.Site, Since: stamp(a.began),
 		Hub:    status.Hub{URL: a.cfg.Hub.URL, Connected: f.Connected, LastError: f.LastError},
-		Buffer: a.filled(),
+		Buffer: a.filled(), DebugUntil: a.cfg.Verbosity.debugUntil(),
 	}
 	s.Disk = diskCosts(b.Commits, time.Now(), a.windows())
 	for _, src := range a.sources {
 		s.Sources = append(s.Sources, a.told(src.Status()))
 	}
 	return s
+}
+
+// talker has the agent say more or less, for the status socket.
+type talker struct{ a *agent }
+
+func (t talker) Debug(d time.Duration) (until time.Time) {
+	if v := t.a.cfg.Verbosity; v != nil {
+		until = v.Debug(d)
+	}
+	t.a.log.Info("the log has everything for a while", "until", until)
+	return until
+}
+
+// Debug has the running agent say everything for so long; 0: no longer.
+func Debug(ctx context.Context, cfg Config, d time.Duration) (status.Talk, error) {
+	if _, err := Status(ctx, cfg); err != nil {
+		return status.Talk{}, err
+	}
+	return status.Debug(ctx, cfg.Status, d)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

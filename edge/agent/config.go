@@ -56,6 +56,8 @@ type Config struct {
 
 	// Manager is told how the agent is; zero: nobody is.
 	Manager systemd.Manager `yaml:"-"`
+	// Verbosity is how much log says; nil: it can't be changed while the agent runs.
+	Verbosity *Verbosity `yaml:"-"`
 
 	doc    *strict.Doc
 	path   string

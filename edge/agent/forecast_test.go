@@ -46,7 +46,7 @@ func TestCost(t *testing.T) {
 				Disk:   status.Disk{Since: "2026-03-02T06:00:00Z", ValuesPerSec: 100, WrittenPerDay: 100 * 86_400 * 30},
 				Buffer: status.Buffer{BytesPerHour: 100 * 3600 * 5},
 			}
-		}, nil, nil)
+		}, nil, nil, nil)
 	}()
 	for {
 		if _, err := status.Ask(ctx, cfg.Status); err == nil {

@@ -43,7 +43,7 @@ func TestBuffer_AnswersAndSaysWhatWentWrong(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "s.sock")
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- Serve(ctx, path, func() Snapshot { return Snapshot{} }, kept{want}, nil) }()
+		go func() { done <- Serve(ctx, path, func() Snapshot { return Snapshot{} }, kept{want}, nil, nil) }()
 		for {
 			if _, err := Ask(ctx, path); err == nil {
 				break

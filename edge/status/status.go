@@ -25,13 +25,15 @@ import (
 
 // Snapshot is how the agent is at one moment.
 type Snapshot struct {
-	Agent   string   `json:"agent"`
-	Site    string   `json:"site"`
-	Since   string   `json:"since"` // RFC 3339: when this run began
-	Hub     Hub      `json:"hub"`
-	Buffer  Buffer   `json:"buffer"`
-	Disk    Disk     `json:"disk"`
-	Sources []Source `json:"sources"`
+	Agent string `json:"agent"`
+	Site  string `json:"site"`
+	Since string `json:"since"` // RFC 3339: when this run began
+	// DebugUntil is until when the log has everything; empty: it has what it always has.
+	DebugUntil string   `json:"debug_until,omitempty"`
+	Hub        Hub      `json:"hub"`
+	Buffer     Buffer   `json:"buffer"`
+	Disk       Disk     `json:"disk"`
+	Sources    []Source `json:"sources"`
 }
 
 // Hub is the link to the hub.
@@ -118,6 +120,11 @@ func (s Snapshot) Print(w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if s.DebugUntil != "" {
+		if _, err := fmt.Fprintf(w, "log      everything until %s\n", s.DebugUntil); err != nil {
+			return err
+		}
+	}
 	if err := s.Buffer.Print(w); err != nil {
 		return err
 	}
@@ -169,7 +176,7 @@ func Check(path string) error {
 
 // Serve answers on the socket at path until ctx ends. A socket left behind by
 // a killed agent is replaced; nothing else is.
-func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Keeper, resumer Resumer) error {
+func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Keeper, resumer Resumer, talker Talker) error {
 	if err := replace(ctx, path); err != nil {
 		return fmt.Errorf("open the status socket: %w", err)
 	}
@@ -187,6 +194,7 @@ func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Ke
 	})
 	serveBuffer(mux, keeper)
 	serveResume(mux, resumer)
+	serveTalk(mux, talker)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: headWithin}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

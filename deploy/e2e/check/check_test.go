@@ -75,7 +75,7 @@ func TestCheck_Well(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	well(t, all, "cfg-parse", "id-enrolled", "net-dns", "net-tcp", "net-tls", "net-nats", "net-rtt", "net-page", "sys-disk-space", "src-nodes", "src-mqtt")
-	started(t, "plantmesh-edge", "run", "--config", g.path("edge.yaml"))
+	p := started(t, "plantmesh-edge", "run", "--config", g.path("edge.yaml"))
 	until(t, "the agent is connected", func() bool {
 		code, out, _ := g.run(nil, "status", "--config", g.path("edge.yaml"))
 		return code == 0 && strings.Contains(out, "connected") && !strings.Contains(out, "not connected")
@@ -84,6 +84,24 @@ func TestCheck_Well(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	well(t, all, "sys-service", "net-nats", "src-nodes", "src-mqtt", "buf-open", "buf-fill", "buf-oldest")
+	g.talks(p)
+}
+
+// talks has the agent that runs say everything, and no longer.
+func (g *gateway) talks(p *process) {
+	g.t.Helper()
+	if strings.Contains(p.String(), "level=DEBUG") {
+		g.t.Error("the agent says everything from the start")
+	}
+	if out := g.must("log", "debug", "--for", "5m", "--config", g.path("edge.yaml")); !strings.HasPrefix(out, "the agent says everything until 2") {
+		g.t.Errorf("it says %q", out)
+	}
+	if out := g.must("status", "--config", g.path("edge.yaml")); !strings.Contains(out, "log      everything until 2") {
+		g.t.Errorf("status says %q", out)
+	}
+	if out := g.must("log", "debug", "--for", "0s", "--config", g.path("edge.yaml")); out != "the agent says what it always says\n" {
+		g.t.Errorf("it says %q", out)
+	}
 }
 
 // A server that is trusted, and a proxy that lets through, are no faults.

@@ -34,16 +34,13 @@ type cli struct {
 	Cert    certCmd    `cmd:"" help:"The certificates of OPC UA: this gateway's, and the servers it trusts."`
 	Enroll  enrollCmd  `cmd:"" help:"Have this gateway let in by a hub."`
 	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
+	Log     logCmd     `cmd:"" help:"What the running agent says."`
 	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
 	Version versionCmd `cmd:"" help:"Say which build this is."`
 	Worker  workerCmd  `cmd:"" hidden:"" help:"One source's process; the agent starts it."`
 }
 
-func logger(verbose bool) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
+func logger(level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
@@ -61,7 +58,12 @@ func (c *runCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("where is this program? %w", err)
 	}
-	log := logger(c.Verbose)
+	level := slog.LevelInfo
+	if c.Verbose {
+		level = slog.LevelDebug
+	}
+	cfg.Verbosity = agent.NewVerbosity(level)
+	log := logger(cfg.Verbosity)
 	if _, err := cfg.CheckToken(time.Now()); err != nil { // trouble with the hub never ends collecting
 		log.Warn("the hub will not take this agent's token: collecting goes on", "err", err)
 	}
@@ -118,7 +120,7 @@ func (versionCmd) Run(p *answer.Printer) error {
 type workerCmd struct{}
 
 func (*workerCmd) Run(ctx context.Context) error {
-	log := logger(false)
+	log := logger(slog.LevelInfo)
 	if err := source.Confine(); err != nil {
 		log.Warn("this worker's memory has no bound but the collector's", "err", err)
 	}
@@ -162,7 +164,7 @@ func run(ctx context.Context, args []string) int {
 
 // asked is the configuration of the command that asks a running agent.
 func (c *cli) asked() string {
-	return cmp.Or(c.Status.Config, c.Buffer.Status.Config, c.Buffer.Verify.Config, c.Buffer.Export.Config, c.Buffer.Compact.Config, c.Source.Resume.Config)
+	return cmp.Or(c.Status.Config, c.Buffer.Status.Config, c.Buffer.Verify.Config, c.Buffer.Export.Config, c.Buffer.Compact.Config, c.Source.Resume.Config, c.Log.Debug.Config)
 }
 
 // rules are the agent's errors by their slugs.
