@@ -12,13 +12,13 @@ NFPM := .cache/nfpm
 UNWATCHED := modernc.org github.com/gopcua/opcua/server github.com/gopcua/opcua/uasc github.com/nats-io/nats-server/v2 github.com/nats-io/jwt/v2 github.com/nats-io/nkeys github.com/klauspost/compress github.com/parquet-go/parquet-go github.com/goccy/go-yaml google.golang.org/protobuf github.com/expr-lang/expr github.com/prometheus golang.org/x/crypto
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race $(foreach p,$(UNWATCHED),"-gcflags=$(p)/...=-race=false"))
 # What starts no goroutine, being pure, or drives our programs as processes gains nothing from it.
-PURE := ./cloud/console ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e/browser ./deploy/e2e/check ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/house ./deploy/release ./deploy/torture ./deploy/torture/sim ./edge/host ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
+PURE := ./deploy/attack ./cloud/console ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e/browser ./deploy/e2e/check ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/house ./deploy/release ./deploy/torture ./deploy/torture/sim ./edge/host ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
 # Those that take longest begin first: packages are taken in this order, and nothing waits for one at the end.
 WHOLE := ./deploy/e2e/opcua ./deploy/e2e/walk ./deploy/e2e/evil ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/torture/sim ./edge/buffer ./edge/source ./edge/source/opcua/datatype ./edge/source/opcua/measure ./proto/mesh ./proto/wire
 LONG := ./edge/source/opcua ./deploy/e2e ./edge/buffer ./deploy/e2e/hop ./cloud/store ./cloud/product/runner
 
-.PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture release release-test lint console clean
+.PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture attack release release-test lint console clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -58,6 +58,9 @@ torture-quick: build ## every fault once, against real processes: lost, duplicat
 
 torture: build ## the same with many rounds and seeds; hours (PLANTMESH_SEEDS=3)
 	PLANTMESH_SEEDS=$${PLANTMESH_SEEDS:-3} PLANTMESH_TORTURE=full PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestTorture -count=1 -v -parallel 2 -timeout 24h ./deploy/torture
+
+attack: build ## what strangers, agents and people must not, tried at a hub: a row each
+	PLANTMESH_ATTACK=full PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -run TestAttack -count=1 -v -timeout 15m ./deploy/attack
 
 release: $(NFPM) ## deb and tar.gz of agent and hub for amd64, arm64 and armv7 in dist/, with bills of materials and checksums; wants a git clone
 	$(GO) run ./deploy/release/cmd/release -nfpm $(NFPM) -out dist

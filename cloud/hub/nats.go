@@ -64,7 +64,7 @@ func startNATS(ctx context.Context, c Config, reg *registry.Registry, resolver s
 	if err != nil {
 		return nil, fmt.Errorf("set up nats: %w", err)
 	}
-	s.SetLoggerV2(natsLog{log}, false, false, false)
+	s.SetLoggerV2(newNATSLog(log), false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(natsReady) {
 		s.Shutdown()
@@ -96,32 +96,4 @@ func connect(s *server.Server, reg *registry.Registry) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect to the embedded nats: %w", err)
 	}
 	return nc, nil
-}
-
-// natsLog hands the server's log lines on. Its notices are ours at debug:
-// a hub's log is one line per change of state.
-type natsLog struct{ log *slog.Logger }
-
-func (l natsLog) Noticef(format string, v ...any) {
-	l.log.Debug("nats notice", "nats", fmt.Sprintf(format, v...))
-}
-
-func (l natsLog) Warnf(format string, v ...any) {
-	l.log.Warn("nats warns", "nats", fmt.Sprintf(format, v...))
-}
-
-func (l natsLog) Fatalf(format string, v ...any) {
-	l.log.Error("nats gave up", "nats", fmt.Sprintf(format, v...))
-}
-
-func (l natsLog) Errorf(format string, v ...any) {
-	l.log.Error("nats error", "nats", fmt.Sprintf(format, v...))
-}
-
-func (l natsLog) Debugf(format string, v ...any) {
-	l.log.Debug("nats debug", "nats", fmt.Sprintf(format, v...))
-}
-
-func (l natsLog) Tracef(format string, v ...any) {
-	l.log.Debug("nats trace", "nats", fmt.Sprintf(format, v...))
 }

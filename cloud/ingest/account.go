@@ -180,7 +180,7 @@ func (s *step) again(ctx context.Context, a *arrival) (o outcome, known bool, er
 	if sum == a.sum {
 		return twice, true, nil
 	}
-	s.g.log.ErrorContext(ctx, "one position came with two contents: a cloned disk or damage, the first is kept", "at", a.at.String())
+	s.fault(ctx, "one position came with two contents: a cloned disk or damage, the first is kept", "at", a.at.String())
 	return clashed, true, nil
 }
 
@@ -251,7 +251,7 @@ func (s *step) add(ctx context.Context, acc *mesh.Account, a *arrival) outcome {
 	case err != nil:
 		// Only a bad range can be the cause: the record itself counts.
 		s.stats.Damaged++
-		s.g.log.ErrorContext(ctx, "void with impossible ranges: the record is kept, the ranges are not", "at", a.at.String(), "err", err)
+		s.fault(ctx, "void with impossible ranges: the record is kept, the ranges are not", "at", a.at.String(), "err", err)
 		trial = acc.Clone()
 		if trial.Add(own) != nil {
 			return noIsland

@@ -106,6 +106,7 @@ type Ingest struct {
 	heard    map[mesh.LogID]time.Time          // when an agent's last message was taken, by the machine clock
 	spoke    map[mesh.LogID]spoke              // what the tip of each log's chain said last
 	began    time.Time                         // when this program first opened the log
+	told     map[string]told                   // faults that were put into words
 	stats    Stats
 }
 
@@ -117,7 +118,7 @@ type spoke struct {
 
 // New assembles an ingest; the log is opened at the first use.
 func New(cfg Config, store Store, log *slog.Logger) *Ingest {
-	return &Ingest{cfg: cfg.withDefaults(), store: store, log: log, heard: map[mesh.LogID]time.Time{}, spoke: map[mesh.LogID]spoke{}, renew: make(chan struct{}, 1)}
+	return &Ingest{cfg: cfg.withDefaults(), store: store, log: log, heard: map[mesh.LogID]time.Time{}, spoke: map[mesh.LogID]spoke{}, told: map[string]told{}, renew: make(chan struct{}, 1)}
 }
 
 // Open opens the hub's log anew, and takes it from whoever has it. Step and

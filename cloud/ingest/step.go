@@ -74,7 +74,7 @@ func (s *step) read(ctx context.Context, m *Message) {
 	site, agent, _, err := subject.ParseIngest(m.Subject)
 	if err != nil {
 		s.stats.Foreign++
-		s.g.log.WarnContext(ctx, "message on no agent's subject left out", "subject", m.Subject, "stream_seq", m.Place.Seq)
+		s.fault(ctx, "message on no agent's subject left out", "subject", m.Subject, "stream_seq", m.Place.Seq)
 		return
 	}
 	log := mesh.LogID(subject.AgentLog(site, agent))
@@ -91,10 +91,10 @@ func (s *step) read(ctx context.Context, m *Message) {
 			s.stats.Damaged++
 			at := []any{"subject", m.Subject, "stream_seq", m.Place.Seq, "offset", len(m.Data) - len(rest), "err", err}
 			if more == nil { // where the next frame begins can't be told
-				s.g.log.ErrorContext(ctx, "damaged message left out from here on", at...)
+				s.fault(ctx, "damaged message left out from here on", at...)
 				return
 			}
-			s.g.log.ErrorContext(ctx, "damaged frame left out, the next one is read", at...)
+			s.fault(ctx, "damaged frame left out, the next one is read", at...)
 		}
 		rest = more
 	}
@@ -139,7 +139,7 @@ func (s *step) frame(ctx context.Context, log mesh.LogID, kind wire.FrameKind, f
 		}
 		if r.At.Log != log {
 			s.stats.Foreign++
-			s.g.log.ErrorContext(ctx, "record of another log left out", "subject_log", string(log), "log", string(r.At.Log))
+			s.fault(ctx, "record of another log left out", "subject_log", string(log), "log", string(r.At.Log))
 			return nil
 		}
 		a, err := arrive(r)

@@ -56,7 +56,7 @@ func libraries() map[string][]string {
 		"github.com/nats-io/nats.go":            {"edge/forward", "cloud/ingest", "cloud/port/stream", "cloud/hub", "deploy"},
 		"github.com/nats-io/nats-server":        {"cloud/hub", "edge/forward", "cloud/ingest", "cloud/port/stream", "deploy"}, // rooms: in tests only
 		"github.com/nats-io/jwt":                {"cloud/registry", "cloud/hub", "edge/agent"},
-		"github.com/nats-io/nkeys":              {"cloud/registry", "cloud/hub", "edge/agent", "edge/forward"},
+		"github.com/nats-io/nkeys":              {"cloud/registry", "cloud/hub", "edge/agent", "edge/forward", "deploy"},
 		"golang.org/x/crypto":                   {"cloud/access"},
 		"golang.org/x/time":                     {"cloud/registry/door", "cloud/hub"},
 		"modernc.org/sqlite":                    {"cloud/store"},

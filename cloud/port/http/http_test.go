@@ -39,12 +39,12 @@ func serve(t *testing.T) (http.Handler, *fake) {
 	return New(Config{}, f.deps(), slog.New(slog.DiscardHandler)), f
 }
 
-type answer struct {
+type paged struct {
 	Data []map[string]any `json:"data"`
 	Next *string          `json:"next"`
 }
 
-func read(t *testing.T, w *httptest.ResponseRecorder) (a answer) {
+func read(t *testing.T, w *httptest.ResponseRecorder) (a paged) {
 	t.Helper()
 	if w.Code != http.StatusOK {
 		t.Fatalf("status %d: %s", w.Code, w.Body)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"plantmesh/cloud/port"
+	"plantmesh/proto/answer"
 	"plantmesh/proto/mesh"
 )
 
@@ -312,7 +313,7 @@ func (s *server) sink(w http.ResponseWriter, r *http.Request, q query) sink {
 	}
 }
 
-// cell is a JSON value as CSV has it: text without quotes, nothing for null.
+// cell is a JSON value as CSV has it: text without quotes and never a formula, nothing for null.
 func cell(v json.RawMessage) string {
 	switch {
 	case len(v) == 0 || string(v) == "null":
@@ -320,7 +321,7 @@ func cell(v json.RawMessage) string {
 	case v[0] == '"':
 		var t string
 		if err := json.Unmarshal(v, &t); err == nil {
-			return t
+			return answer.Cell(t)
 		}
 	}
 	return string(v)

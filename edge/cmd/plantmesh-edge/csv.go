@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"time"
 
 	"plantmesh/edge/source/opcua/browse"
+	"plantmesh/proto/answer"
 )
 
 // columns are those of --csv: where a node stands and what it is; its value, where
@@ -54,7 +54,7 @@ func (t *tree) csv(to io.Writer, machines []browse.Machine) error {
 		p := proposed[n.ID]
 		row = append(row[:0], t.path(n), n.Name, n.ID, n.Class, n.DataType, n.Kind, array, n.Unit, n.Access, n.Namespace, value, status, at, p.machine, p.signal.Name, p.signal.Role)
 		for i, text := range row {
-			row[i] = cell(text)
+			row[i] = answer.Cell(browse.Printable(text)) // who names a node is not trusted
 		}
 		err = w.Write(row)
 	}
@@ -63,17 +63,4 @@ func (t *tree) csv(to io.Writer, machines []browse.Machine) error {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
-}
-
-// cell is a text that no spreadsheet takes for a formula: who names a node must not
-// have one run where the list is opened.
-func cell(text string) string {
-	text = browse.Printable(text)
-	if text == "" || !strings.ContainsRune("=+-@", rune(text[0])) {
-		return text
-	}
-	if _, err := strconv.ParseFloat(text, 64); err == nil {
-		return text
-	}
-	return "'" + text
 }

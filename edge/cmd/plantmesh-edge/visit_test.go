@@ -85,17 +85,6 @@ func TestOnlyHost(t *testing.T) {
 	}
 }
 
-// A name of the server's must not run where the list is opened.
-func TestCell(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "speed": "speed", "-5.5": "-5.5", "+1e9": "+1e9", "=1+1": "'=1+1", "-x": "'-x", "@a": "'@a", "+cmd|x": "'+cmd|x", "a=b": "a=b",
-	} {
-		if got := cell(in); got != want {
-			t.Errorf("%q became %q, want %q", in, got, want)
-		}
-	}
-}
-
 // What a visit failed of is a slug of its own where a script would act on it.
 func TestVisited_HasASlug(t *testing.T) {
 	for want, err := range map[answer.Code]error{
