@@ -287,6 +287,10 @@ func TestLink_IsGoodOnceAndForADay(t *testing.T) {
 		if set != 1 {
 			t.Errorf("a link was good %d times", set)
 		}
+		check(t, writeJSON(b.linkFile(hashOf(secret)), link{User: "anna", Expires: time.Now().Add(time.Hour)})) // as a crash leaves it
+		if _, err := b.SetPassword(t.Context(), from("192.0.2.1"), secret, good); !errors.Is(err, ErrLink) {
+			t.Errorf("a link that was used, and whose file is there: %v", err)
+		}
 		first := b.login("anna")
 		_, secret, err = b.Reset(cli, "anna", "")
 		check(t, err)

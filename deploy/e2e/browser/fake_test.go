@@ -27,6 +27,7 @@ type hub struct {
 	unbegun string           // product that knows of no source yet
 	broken  string           // product whose rows can't be read
 	gone    bool             // nothing answers
+	refuses int              // the status for whoever may not; 0: who looks may
 	slow    chan struct{}    // closed: the site may be told
 	changed chan struct{}
 }
@@ -167,6 +168,10 @@ func (h *hub) serve(t *testing.T) string {
 // answer writes JSON. Call with mu held.
 func (h *hub) answer(t *testing.T, w http.ResponseWriter, v any) {
 	t.Helper()
+	if h.refuses != 0 {
+		w.WriteHeader(h.refuses)
+		return
+	}
 	if h.gone {
 		http.Error(w, "gone", http.StatusServiceUnavailable)
 		return
@@ -211,8 +216,12 @@ func (h *hub) live(w http.ResponseWriter, r *http.Request) {
 	defer tick.Stop()
 	for {
 		h.mu.Lock()
-		changed, gone, told := h.changed, h.gone, h.told()
+		changed, gone, told, refuses := h.changed, h.gone, h.told(), h.refuses
 		h.mu.Unlock()
+		if refuses != 0 {
+			w.WriteHeader(refuses) // without effect where the feed has begun
+			return
+		}
 		if gone {
 			return
 		}

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -260,4 +261,16 @@ func TestPage_FiguresSpeakForThemselves(t *testing.T) {
 	if s := run(ctx, t, chromedp.Evaluate[string](whole)); !strings.Contains(s, "performance (ISO 22400: effectiveness)") {
 		t.Error("the page does not say what ISO 22400 calls performance")
 	}
+}
+
+// Who is signed in no more is led to the login, and from there back; who may see a part
+// only is told so.
+func TestPage_WhoMayNotLook(t *testing.T) {
+	h := newHub()
+	ctx := look(t, h, "#line1-filler")
+	says(ctx, t, "freshness", "Live")
+	h.set(func() { h.refuses = http.StatusForbidden })
+	says(ctx, t, "disconnected", "you may see a part of it only")
+	h.set(func() { h.refuses = http.StatusUnauthorized })
+	until(ctx, t, 30*time.Second, "the login", "location.pathname + location.search", func(at string) bool { return at == "/login?next=%2F%23line1-filler" })
 }
