@@ -230,6 +230,8 @@ func (c *Checkup) srcNodes(ctx context.Context, cfg *opcua.Config, l *finding) c
 		switch {
 		case t.Node == "":
 			lost = append(lost, t)
+		case t.Why != "" && c.discreet:
+			other = append(other, t.Signal.Name)
 		case t.Why != "":
 			other = append(other, fmt.Sprintf("%s (%s)", t.Signal.Name, t.Why))
 		case t.Sample.Status.IsBad():

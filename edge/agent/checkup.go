@@ -25,6 +25,8 @@ type Checkup struct {
 	fault error // edge.yaml is no configuration at all
 	log   *slog.Logger
 	sync  func(*os.File) error // makes a file durable; nil: as the system does it
+	// discreet: what is told has no value of a signal.
+	discreet bool
 
 	// What several checks look at is asked for once.
 	running func() (status.Snapshot, error)

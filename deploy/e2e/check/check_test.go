@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -85,6 +86,39 @@ func TestCheck_Well(t *testing.T) {
 	}
 	well(t, all, "sys-service", "net-nats", "src-nodes", "src-mqtt", "buf-open", "buf-fill", "buf-oldest")
 	g.talks(p)
+	g.bundles()
+}
+
+// bundles has what somebody needs who helps gathered, and looks that no secret is in it.
+func (g *gateway) bundles() {
+	g.t.Helper()
+	file := g.path("bundle.tar.gz")
+	if out := g.must("support-bundle", "--config", g.path("edge.yaml"), "--out", file); out != file+"\n" {
+		g.t.Errorf("it says %q", out)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		g.t.Errorf("%v, %v", info, err)
+	}
+	all, err := exec.Command("tar", "-xOzf", file).Output()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, want := range []string{"Not in it: values of signals", `"id": "net-nats"`, `"agent": "` + g.name + `"`, "id: labeller"} {
+		if !strings.Contains(string(all), want) {
+			g.t.Errorf("it lacks %s", want)
+		}
+	}
+	for _, secret := range []string{"agent.nk", "agent.jwt"} {
+		b, err := os.ReadFile(g.path(secret))
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		for _, line := range strings.FieldsSeq(string(b)) {
+			if len(line) > 40 && strings.Contains(string(all), line) {
+				g.t.Errorf("%s is in it", secret)
+			}
+		}
+	}
 }
 
 // talks has the agent that runs say everything, and no longer.

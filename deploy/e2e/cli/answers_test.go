@@ -104,6 +104,8 @@ func calls(dir, at string) []call {
 		{edge, "cert renew", []string{"--config", in("edge.yaml")}, 0, "", true},
 		{edge, "log debug", []string{"--config", in("edge.yaml"), "--for", "1m"}, exitState, "daemon.not_running", true},
 		{edge, "log debug", []string{"--config", in("edge.yaml"), "--for", "3h"}, exitUsage, "usage", false},
+		{edge, "support-bundle", []string{"--config", in("edge.yaml"), "--list"}, 0, "", false},
+		{edge, "support-bundle", []string{"--config", in("edge.yaml"), "--out", in("hub.yaml")}, exitState, "file.exists", false},
 		{edge, "buffer compact", []string{"--config", in("edge.yaml")}, exitState, "daemon.not_running", true},
 		{edge, "run", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{edge, "dump", []string{in("hub2.yaml")}, exitFindings, "file.damaged", false},

@@ -35,6 +35,7 @@ type cli struct {
 	Enroll  enrollCmd  `cmd:"" help:"Have this gateway let in by a hub."`
 	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
 	Log     logCmd     `cmd:"" help:"What the running agent says."`
+	Bundle  bundleCmd  `cmd:"" name:"support-bundle" help:"Gather in a file what somebody who helps needs: no values, no keys, no passwords. Sends nothing."`
 	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
 	Version versionCmd `cmd:"" help:"Say which build this is."`
 	Worker  workerCmd  `cmd:"" hidden:"" help:"One source's process; the agent starts it."`
