@@ -77,8 +77,12 @@ func Backup(ctx context.Context, cfg Config, to string, log *slog.Logger) (m Man
 		return m, err
 	}
 	m.Layout, m.Tip, m.Days, m.Faults = store.Layout, copied.Tip.String(), copied.Days, append([]string{}, copied.Faults...)
-	// After the database: an agent that it knows is in the registry too.
-	if err := copyBeside(cfg.Data, data); err != nil {
+	trail, err := openTrail(cfg)
+	if err != nil {
+		return m, err
+	}
+	// The audit trail stands still meanwhile. After the database: an agent that it knows is in the registry too.
+	if err := trail.Hold(func() error { return copyBeside(cfg.Data, data) }); err != nil {
 		return m, fmt.Errorf("copy the data folder: %w", err)
 	}
 	if m, err = writeManifest(work, m); err != nil {

@@ -100,7 +100,7 @@ func TestRestore_PutsBackAllAndDeletesNothing(t *testing.T) {
 			to := filepath.Join(t.TempDir(), name)
 			m, err := Backup(t.Context(), cfg, to, quiet())
 			check(t, err)
-			if m.Site != "graz" || m.Layout != store.Layout || m.Hub == "" || m.Tip == "" || len(m.Files) != 3 {
+			if m.Site != "graz" || m.Layout != store.Layout || m.Hub == "" || m.Tip == "" || len(m.Files) != 4 {
 				t.Errorf("the manifest says %+v", m)
 			}
 			private(t, to)

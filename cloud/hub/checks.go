@@ -35,6 +35,7 @@ func (h *hub) checks() []porthttp.Check {
 		{Name: "store", Run: rarely(tryEvery, h.tryStore)},
 		{Name: "products", Run: func(context.Context) error { return h.troubles() }},
 		{Name: "history", Run: h.keeper.well},
+		h.sealed(),
 	}
 }
 
@@ -44,6 +45,7 @@ func (h *hub) figures() []porthttp.Count {
 		return porthttp.Count{Name: "ingest_" + name, Help: help, Value: func() uint64 { return of(h.ingest.Stats()) }}
 	}
 	return []porthttp.Count{
+		{Name: "audit_entries_total", Help: "Entries of the audit trail; 0 while it takes none.", Value: h.entries},
 		in("records_total", "Records put into the hub's log.", func(s ingest.Stats) uint64 { return s.Taken }),
 		in("samples_total", "Samples in them.", func(s ingest.Stats) uint64 { return s.Samples }),
 		in("repeats_total", "Records that were in the log already.", func(s ingest.Stats) uint64 { return s.Twice }),

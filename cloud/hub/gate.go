@@ -126,16 +126,16 @@ func Inbox(cfg Config) ([]registry.Petition, error) {
 }
 
 // Approve lets in the gateway that shows a code, under its name or another one.
-func Approve(cfg Config, shown, as, by string, now time.Time) (registry.Petition, error) {
+func Approve(cfg Config, shown, as string, now time.Time) (registry.Petition, error) {
 	return decide(cfg, func(reg *registry.Registry, site string) (registry.Petition, error) {
-		return reg.Approve(shown, site, as, by, now)
+		return reg.Approve(shown, site, as, operator(), now)
 	})
 }
 
 // Refuse tells the gateway that shows a code why it is not let in.
-func Refuse(cfg Config, shown, why, by string, now time.Time) (registry.Petition, error) {
+func Refuse(cfg Config, shown, why string, now time.Time) (registry.Petition, error) {
 	return decide(cfg, func(reg *registry.Registry, _ string) (registry.Petition, error) {
-		return reg.Refuse(shown, why, by, now)
+		return reg.Refuse(shown, why, operator(), now)
 	})
 }
 
@@ -144,7 +144,7 @@ func decide(cfg Config, how func(*registry.Registry, string) (registry.Petition,
 	if err != nil {
 		return p, err
 	}
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := recording(cfg)
 	if err != nil {
 		return p, err
 	}
@@ -156,16 +156,16 @@ func decide(cfg Config, how func(*registry.Registry, string) (registry.Petition,
 
 // Carry answers a request that came in a file, and thereby approves it. nats is where
 // the gateway is to send.
-func Carry(cfg Config, signed enroll.Signed, as, by, nats string, now time.Time) (a enroll.Answer, err error) {
+func Carry(cfg Config, signed enroll.Signed, as, nats string, now time.Time) (a enroll.Answer, err error) {
 	site, err := siteName(cfg)
 	if err != nil {
 		return a, err
 	}
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := recording(cfg)
 	if err != nil {
 		return a, err
 	}
-	a, err = reg.Carry(registry.Gate{Site: site, Lifetime: time.Duration(cfg.Identity.Lifetime)}, signed, as, by, now)
+	a, err = reg.Carry(registry.Gate{Site: site, Lifetime: time.Duration(cfg.Identity.Lifetime)}, signed, as, operator(), now)
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
@@ -179,11 +179,11 @@ func Carry(cfg Config, signed enroll.Signed, as, by, nats string, now time.Time)
 
 // Invite makes a one-time key and tells its secret.
 func Invite(cfg Config, i registry.Invite) (registry.Invite, string, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := recording(cfg)
 	if err != nil {
 		return i, "", err
 	}
-	i, secret, err := reg.Invite(i)
+	i, secret, err := reg.Invite(i, operator())
 	if err != nil {
 		return i, "", fmt.Errorf("%w: %w", ErrUsage, err)
 	}
@@ -201,11 +201,11 @@ func Invites(cfg Config) ([]registry.Invite, error) {
 
 // EndInvite ends a one-time key before its time.
 func EndInvite(cfg Config, id string, now time.Time) (registry.Invite, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := recording(cfg)
 	if err != nil {
 		return registry.Invite{}, err
 	}
-	i, err := reg.EndInvite(id, now)
+	i, err := reg.EndInvite(id, operator(), now)
 	if err != nil {
 		return i, fmt.Errorf("%w: %w", ErrUsage, err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"plantmesh/cloud/access"
+	"plantmesh/cloud/audit"
 	"plantmesh/cloud/ingest"
 	porthttp "plantmesh/cloud/port/http"
 	"plantmesh/cloud/port/stream"
@@ -64,11 +65,11 @@ func Enroll(cfg Config, site, agent, publicKey string, lifetime time.Duration, n
 	if err := sameSite(cfg, site); err != nil {
 		return "", err
 	}
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := recording(cfg)
 	if err != nil {
 		return "", err
 	}
-	if token, err = reg.Enroll(site, agent, publicKey, lifetime, now); err != nil {
+	if token, err = reg.Sign(site, agent, publicKey, lifetime, operator(), now); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
 	return reg.File(token)
@@ -91,6 +92,7 @@ type hub struct {
 	log    *slog.Logger
 	reg    *registry.Registry
 	access *access.Access
+	trail  *audit.Trail
 	gate   *gate
 	nats   *server.Server
 	conn   *nats.Conn
@@ -163,6 +165,7 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	g.Go(func() error { return h.set.Run(gctx, h.changed) })
 	g.Go(func() error { return h.revoke(gctx) })
 	g.Go(func() error { return h.gate.run(gctx, h.conn) })
+	g.Go(func() error { return h.seals(gctx) })
 	g.Go(func() error { return h.keeper.run(gctx) })
 	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
 	g.Go(func() error { return web.Watch(gctx) })
@@ -209,6 +212,10 @@ func (h *hub) open(ctx context.Context) (err error) {
 	if h.access, err = Access(h.cfg); err != nil {
 		return err
 	}
+	if h.trail, err = openTrail(h.cfg); err != nil {
+		return err
+	}
+	h.reg.Record = recorder(h.trail)
 	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, databaseName), h.log); err != nil {
 		return err
 	}
@@ -217,7 +224,7 @@ func (h *hub) open(ctx context.Context) (err error) {
 		ReceiptEvery: time.Duration(h.cfg.Ingest.ReceiptEvery), PurgeEvery: time.Duration(h.cfg.Ingest.PurgeEvery), ForkAfter: time.Duration(h.cfg.Ingest.ForkAfter),
 		AssertEvery: time.Duration(h.cfg.Watch.Stream),
 	}, h.store, h.log)
-	site := &siteLog{store: h.store, ingest: h.ingest, now: h.now, log: h.log}
+	site := &siteLog{store: h.store, ingest: h.ingest, now: h.now, trail: h.trail, log: h.log}
 	if h.site, h.before, err = site.load(ctx, h.cfg.SiteFile); err != nil {
 		return err
 	}

@@ -65,6 +65,9 @@ func Restore(ctx context.Context, cfg Config, from string, force bool, log *slog
 	if err := r.keepAccess(); err != nil {
 		return out, errors.Join(err, os.RemoveAll(r.fresh))
 	}
+	if err := r.keepTrail(ctx, from, &out.Manifest, log); err != nil {
+		return out, errors.Join(fmt.Errorf("%w: record the restore: %w", ErrData, err), os.RemoveAll(r.fresh))
+	}
 	if err := r.swap(time.Now()); err != nil {
 		return out, fmt.Errorf("%w: put the backup in place: %w", ErrData, err)
 	}

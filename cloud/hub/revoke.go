@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -19,11 +18,11 @@ const revokeEvery = 2 * time.Second
 // Revoke ends what an agent's key may do; see registry. A hub that runs closes
 // its connection within revokeEvery.
 func Revoke(cfg Config, site, agent string, now time.Time) (registry.Revocation, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := recording(cfg)
 	if err != nil {
 		return registry.Revocation{}, err
 	}
-	v, err := reg.Revoke(site, agent, now)
+	v, err := reg.Revoke(site, agent, "", operator(), now)
 	if err != nil {
 		return v, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}

@@ -92,6 +92,10 @@ func (h *hub) web(port *porthttp.Port) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	decide, err := h.peopleRoutes()
+	if err != nil {
+		return nil, err
+	}
 	routes := h.routes(port, page, h.gate.door(h.cfg.Identity.Calls, h.nats.Addr().String()))
 	for _, p := range port.Patterns() {
 		if !slices.ContainsFunc(routes, func(r desk.Route) bool { return r.Pattern == p }) {
@@ -99,7 +103,7 @@ func (h *hub) web(port *porthttp.Port) (*http.Server, error) {
 		}
 	}
 	return &http.Server{
-		Handler: d.Guard(routes), ReadHeaderTimeout: headWithin, WriteTimeout: answerWithin, IdleTimeout: idleWithin, MaxHeaderBytes: maxHead,
+		Handler: d.Guard(append(routes, decide...)), ReadHeaderTimeout: headWithin, WriteTimeout: answerWithin, IdleTimeout: idleWithin, MaxHeaderBytes: maxHead,
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // strangers make most of it, by handshakes that fail
 	}, nil
 }

@@ -2,11 +2,13 @@ package hub
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"math"
 	"os"
 
+	"plantmesh/cloud/audit"
 	"plantmesh/cloud/ingest"
 	"plantmesh/cloud/product"
 	"plantmesh/cloud/store"
@@ -20,6 +22,7 @@ type siteLog struct {
 	store  *store.Store
 	ingest *ingest.Ingest
 	now    func() mesh.Nanos // the plant's
+	trail  *audit.Trail
 	log    *slog.Logger
 }
 
@@ -56,10 +59,23 @@ func (l *siteLog) load(ctx context.Context, path string) (site *product.Site, be
 	if err != nil {
 		return nil, nil, err
 	}
+	change := audit.Change{Who: "hub", Via: audit.Hub, Action: "site.change", Object: site.Name, After: contentMark(d), Reason: path}
+	if n := len(recorded); n > 0 {
+		change.Before = contentMark(recorded[n-1])
+	}
+	if _, err := l.trail.Append(change); err != nil {
+		return nil, nil, fmt.Errorf("the site file has changed, which is not recorded, and so not done: %w", err)
+	}
 	if _, err := l.ingest.Record(ctx, []mesh.Entry{{Sealed: sealed}}, []mesh.Descriptor{d}); err != nil {
 		return nil, nil, fmt.Errorf("record the site file: %w", err)
 	}
 	return site, before, nil
+}
+
+// contentMark is a site file as the audit trail names it.
+func contentMark(d mesh.Descriptor) string {
+	h := d.Hash()
+	return "SHA256:" + hex.EncodeToString(h[:])
 }
 
 // recorded are the site files in the log, oldest first.

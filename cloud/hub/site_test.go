@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/cloud/audit"
 	"plantmesh/cloud/ingest"
 	"plantmesh/cloud/store"
 	"plantmesh/proto/mesh"
@@ -36,7 +37,9 @@ func hubOf(t *testing.T, folder string, now mesh.Nanos) *siteLog {
 			t.Error(err)
 		}
 	})
-	return &siteLog{store: st, ingest: ingest.New(ingest.Config{}, st, log), now: func() mesh.Nanos { return now }, log: log}
+	trail, err := audit.Open(t.TempDir(), time.Now)
+	check(t, err)
+	return &siteLog{trail: trail, store: st, ingest: ingest.New(ingest.Config{}, st, log), now: func() mesh.Nanos { return now }, log: log}
 }
 
 func recordedFrom(t *testing.T, l *siteLog) (from []mesh.Nanos) {

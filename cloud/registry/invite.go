@@ -28,6 +28,8 @@ const (
 	// secretBytes: 160 bits can't be guessed, however often somebody tries.
 	secretBytes  = 20
 	secretPrefix = "pmk-"
+	// viaAgent is the way of a gateway that comes with a key.
+	viaAgent = "agent"
 )
 
 // Invite is a one-time key, or one for a number of gateways. The key itself is told
@@ -53,7 +55,7 @@ type Claim struct {
 }
 
 // Invite makes a one-time key. The secret is told here and nowhere else.
-func (r *Registry) Invite(i Invite) (made Invite, secret string, err error) {
+func (r *Registry) Invite(i Invite, by Actor) (made Invite, secret string, err error) {
 	switch life := i.Expires.Sub(i.Created); {
 	case i.Uses < 1 || i.Uses > MaxUses:
 		return i, "", fmt.Errorf("a key is for 1 to %d gateways, not %d", MaxUses, i.Uses)
@@ -66,8 +68,9 @@ func (r *Registry) Invite(i Invite) (made Invite, secret string, err error) {
 	_, _ = rand.Read(b) // never fails
 	secret = secretPrefix + strings.ToLower(base32.StdEncoding.EncodeToString(b))
 	hash := hashOf(secret)
-	i.ID, i.Used = hash[:8], nil
-	return i, secret, writeJSON(r.invite(hash), i)
+	i.ID, i.Used, i.By = hash[:8], nil, by.Who
+	act := Act{Actor: by, Action: "key.create", Object: i.ID, After: fmt.Sprintf("for %d gateways %s… until %s", i.Uses, i.Prefix, i.Expires.UTC().Format(time.RFC3339)), Reason: i.Note}
+	return i, secret, r.change(act, func() error { return writeJSON(r.invite(hash), i) })
 }
 
 func hashOf(secret string) string {
@@ -77,7 +80,7 @@ func hashOf(secret string) string {
 
 // invited lets in a gateway by the key it brings, and counts that, once for each
 // gateway. Of several that come at once as many get in as the key is for.
-func (r *Registry) invited(site string, q enroll.Request, now time.Time) (d Decision, err error) {
+func (r *Registry) invited(site string, q enroll.Request, from string, now time.Time) (d Decision, err error) {
 	hash := hashOf(q.Key)
 	i, err := r.readInvite(hash)
 	switch {
@@ -102,7 +105,8 @@ func (r *Registry) invited(site string, q enroll.Request, now time.Time) (d Deci
 		}
 	}
 	d = Decision{State: enroll.Approved, Site: site, Name: q.Agent, By: "key " + i.ID, At: now.UTC()}
-	return d, writeJSON(r.decision(q.PublicKey), d)
+	act := Act{Actor: Actor{Who: d.By, Via: viaAgent, Address: from}, Action: "agent.enroll", Object: site + "/" + q.Agent, After: mark(q.PublicKey)}
+	return d, r.change(act, func() error { return writeJSON(r.decision(q.PublicKey), d) })
 }
 
 // Invites are the keys there are, newest last, with who used them.
@@ -128,7 +132,7 @@ func (r *Registry) Invites() ([]Invite, error) {
 }
 
 // EndInvite ends a key before its time; who came by it stays.
-func (r *Registry) EndInvite(id string, now time.Time) (Invite, error) {
+func (r *Registry) EndInvite(id string, by Actor, now time.Time) (Invite, error) {
 	files, err := os.ReadDir(filepath.Join(r.dir, invitesFolder))
 	if err != nil {
 		return Invite{}, fmt.Errorf("list the keys: %w", err)
@@ -138,8 +142,15 @@ func (r *Registry) EndInvite(id string, now time.Time) (Invite, error) {
 		if !ok || strings.Contains(hash, ".") || hash[:min(8, len(hash))] != id {
 			continue
 		}
+		if i, err := r.readInvite(hash); err != nil || i.Ended != nil {
+			return i, err
+		}
 		at := now.UTC()
-		if _, err := createJSON(r.ended(hash), at); err != nil {
+		err := r.change(Act{Actor: by, Action: "key.end", Object: id}, func() error {
+			_, err := createJSON(r.ended(hash), at)
+			return err
+		})
+		if err != nil {
 			return Invite{}, err
 		}
 		return r.readInvite(hash)

@@ -85,7 +85,7 @@ func (r *Registry) Ask(g Gate, signed enroll.Signed, from string, now time.Time)
 		decided, err = r.byHand(g.Site, q, &d)
 	}
 	if err == nil && !decided && q.Key != "" {
-		d, err = r.invited(g.Site, q, now)
+		d, err = r.invited(g.Site, q, from, now)
 		decided = err == nil
 	}
 	switch {
@@ -246,8 +246,13 @@ func (r *Registry) find(shown string) (p Petition, err error) {
 	if err != nil {
 		return p, err
 	}
+	return Find(all, shown)
+}
+
+// Find is the one of those that ask that shows a code or a fingerprint.
+func Find(all []Petition, shown string) (p Petition, err error) {
 	code, _ := enroll.ReadCode(shown)
-	found := slices.DeleteFunc(all, func(p Petition) bool { return p.Code != code && !strings.EqualFold(p.Fingerprint, shown) })
+	found := slices.DeleteFunc(slices.Clone(all), func(p Petition) bool { return p.Code != code && !strings.EqualFold(p.Fingerprint, shown) })
 	switch len(found) {
 	case 0:
 		return p, ErrCode
@@ -259,12 +264,16 @@ func (r *Registry) find(shown string) (p Petition, err error) {
 
 // Approve lets in the gateway that shows a code or a fingerprint, under the name it
 // asked for or another one. It fetches its token itself.
-func (r *Registry) Approve(shown, site, as, by string, now time.Time) (Petition, error) {
+func (r *Registry) Approve(shown, site, as string, by Actor, now time.Time) (Petition, error) {
+	return r.approve(shown, site, as, "", by, now)
+}
+
+func (r *Registry) approve(shown, site, as, reason string, by Actor, now time.Time) (Petition, error) {
 	p, err := r.find(shown)
 	if err != nil {
 		return p, err
 	}
-	d := Decision{State: enroll.Approved, Site: site, Name: p.Request.Agent, By: by, At: now.UTC()}
+	d := Decision{State: enroll.Approved, Site: site, Name: p.Request.Agent, By: by.Who, At: now.UTC()}
 	if as != "" {
 		d.Name = as
 	}
@@ -274,13 +283,25 @@ func (r *Registry) Approve(shown, site, as, by string, now time.Time) (Petition,
 	if err := r.free(site, d.Name, p.Request.PublicKey); err != nil {
 		return p, err
 	}
+	if p.Decision != nil && p.Decision.State == enroll.Approved {
+		return p, nil
+	}
+	act := Act{Actor: by, Action: "agent.approve", Object: site + "/" + d.Name, Before: p.stood(), After: p.Fingerprint, Reason: reason}
 	p.Decision = &d
-	return p, writeJSON(r.decision(p.Request.PublicKey), d)
+	return p, r.change(act, func() error { return writeJSON(r.decision(p.Request.PublicKey), d) })
+}
+
+// stood is how a request stood, for the record.
+func (p *Petition) stood() string {
+	if p.Decision != nil {
+		return string(p.Decision.State) + " by " + p.Decision.By
+	}
+	return string(enroll.Pending)
 }
 
 // Refuse tells the gateway that shows a code or a fingerprint why it is not let in. It
 // may be approved later.
-func (r *Registry) Refuse(shown, why, by string, now time.Time) (Petition, error) {
+func (r *Registry) Refuse(shown, why string, by Actor, now time.Time) (Petition, error) {
 	p, err := r.find(shown)
 	if err != nil {
 		return p, err
@@ -288,12 +309,13 @@ func (r *Registry) Refuse(shown, why, by string, now time.Time) (Petition, error
 	if p.Decision != nil && p.Decision.State == enroll.Approved {
 		return p, fmt.Errorf("%s: %w, as %s; plantmesh agents revoke ends that", p.Code, ErrDecided, p.Decision.Name)
 	}
-	p.Decision = &Decision{State: enroll.Refused, Why: why, By: by, At: now.UTC()}
-	return p, writeJSON(r.decision(p.Request.PublicKey), p.Decision)
+	act := Act{Actor: by, Action: "agent.refuse", Object: p.Request.Agent, Before: p.stood(), After: p.Fingerprint, Reason: why}
+	p.Decision = &Decision{State: enroll.Refused, Why: why, By: by.Who, At: now.UTC()}
+	return p, r.change(act, func() error { return writeJSON(r.decision(p.Request.PublicKey), p.Decision) })
 }
 
 // Carry is Ask and Approve of a request that came in a file.
-func (r *Registry) Carry(g Gate, signed enroll.Signed, as, by string, now time.Time) (a enroll.Answer, err error) {
+func (r *Registry) Carry(g Gate, signed enroll.Signed, as string, by Actor, now time.Time) (a enroll.Answer, err error) {
 	q, err := r.verified(signed)
 	if err != nil {
 		return a, err
@@ -310,7 +332,7 @@ func (r *Registry) Carry(g Gate, signed enroll.Signed, as, by string, now time.T
 			return a, err
 		}
 	}
-	if _, err := r.Approve(enroll.Fingerprint(q.PublicKey), g.Site, as, by, now); err != nil {
+	if _, err := r.approve(enroll.Fingerprint(q.PublicKey), g.Site, as, "its request came in a file", by, now); err != nil {
 		return a, err
 	}
 	return r.Ask(g, signed, "", now)

@@ -76,7 +76,7 @@ func (h *hall) ask(g *gateway) enroll.Answer {
 
 func (h *hall) inviteFor(uses int) string {
 	h.t.Helper()
-	_, secret, err := h.Invite(Invite{Uses: uses, Created: h.now, Expires: h.now.Add(time.Hour), By: "anna"})
+	_, secret, err := h.Invite(Invite{Uses: uses, Created: h.now, Expires: h.now.Add(time.Hour)}, anna())
 	check(h.t, err)
 	return secret
 }
@@ -92,13 +92,13 @@ func TestAsk_WaitsUntilSomebodyDecides(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Code != g.code() || all[0].From != "192.0.2.7" || all[0].Request.Host.Cores != 4 {
 		t.Fatalf("%+v, %v", all, err)
 	}
-	if _, err := h.Refuse(strings.ToLower(g.code()), "not ours", "anna", h.now); err != nil {
+	if _, err := h.Refuse(strings.ToLower(g.code()), "not ours", anna(), h.now); err != nil {
 		t.Fatal(err)
 	}
 	if a := h.ask(g); a.State != enroll.Refused || a.Why != "not ours" {
 		t.Errorf("one that was refused is answered %+v", a)
 	}
-	if _, err := h.Approve(enroll.Fingerprint(g.q.PublicKey), "graz", "press-1", "anna", h.now); err != nil {
+	if _, err := h.Approve(enroll.Fingerprint(g.q.PublicKey), "graz", "press-1", anna(), h.now); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // an answer that was lost is asked for again
@@ -109,7 +109,7 @@ func TestAsk_WaitsUntilSomebodyDecides(t *testing.T) {
 	if all, _ := h.Petitions(); len(all) != 0 {
 		t.Errorf("it has its token, and still waits: %+v", all)
 	}
-	if _, err := h.Revoke("graz", "press-1", h.now); err != nil {
+	if _, err := h.Revoke("graz", "press-1", "", anna(), h.now); err != nil {
 		t.Fatal(err)
 	}
 	if a := h.ask(g); a.State != enroll.Refused || !strings.Contains(a.Why, "revoked") {
@@ -144,20 +144,20 @@ func TestAsk_NameOfAnother(t *testing.T) {
 	h, first, second := newHall(t), newGateway(t, "gw-1"), newGateway(t, "gw-1")
 	h.ask(first)
 	h.ask(second)
-	_, err := h.Approve(first.code(), "graz", "", "anna", h.now)
+	_, err := h.Approve(first.code(), "graz", "", anna(), h.now)
 	check(t, err)
 	h.ask(first)
-	if _, err := h.Approve(second.code(), "graz", "", "anna", h.now); !errors.Is(err, ErrTaken) {
+	if _, err := h.Approve(second.code(), "graz", "", anna(), h.now); !errors.Is(err, ErrTaken) {
 		t.Errorf("another key under a name that is taken: %v", err)
 	}
-	if _, err := h.Approve(second.code(), "graz", "gw-2", "anna", h.now); err != nil {
+	if _, err := h.Approve(second.code(), "graz", "gw-2", anna(), h.now); err != nil {
 		t.Errorf("under another name: %v", err)
 	}
 	if a := h.ask(second); a.Agent != "gw-2" {
 		t.Errorf("%+v", a)
 	}
 	for _, shown := range []string{"0000-0000", "", first.code()} {
-		if _, err := h.Approve(shown, "graz", "", "anna", h.now); !errors.Is(err, ErrCode) {
+		if _, err := h.Approve(shown, "graz", "", anna(), h.now); !errors.Is(err, ErrCode) {
 			t.Errorf("nobody who asks shows %q: %v", shown, err)
 		}
 	}
@@ -240,12 +240,12 @@ func TestInvite_ThatLetsNobodyIn(t *testing.T) {
 		"ended": func(h *hall, _ *gateway) {
 			all, err := h.Invites()
 			check(h.t, err)
-			_, err = h.EndInvite(all[0].ID, h.now)
+			_, err = h.EndInvite(all[0].ID, anna(), h.now)
 			check(h.t, err)
 		},
 		"out of date": func(h *hall, _ *gateway) { h.now = h.now.Add(time.Hour) },
 		"for other names": func(h *hall, g *gateway) {
-			_, secret, err := h.Invite(Invite{Uses: 1, Prefix: "line7-", Created: h.now, Expires: h.now.Add(time.Hour)})
+			_, secret, err := h.Invite(Invite{Uses: 1, Prefix: "line7-", Created: h.now, Expires: h.now.Add(time.Hour)}, anna())
 			check(h.t, err)
 			g.q.Key = secret
 		},
@@ -269,7 +269,7 @@ func TestInvite_ThatLetsNobodyIn(t *testing.T) {
 		"for ever": {Uses: 1, Created: h.now, Expires: h.now.Add(MaxInvite + 1)},
 		"the past": {Uses: 1, Created: h.now, Expires: h.now},
 	} {
-		if _, _, err := h.Invite(i); err == nil {
+		if _, _, err := h.Invite(i, anna()); err == nil {
 			t.Errorf("a key for %s is made", name)
 		}
 	}
@@ -310,13 +310,13 @@ func grep(t *testing.T, dir, text string) (found string) {
 func TestCarry_AnswersAFile(t *testing.T) {
 	h, g := newHall(t), newGateway(t, "gw-1")
 	for range 2 {
-		if a, err := h.Carry(h.gate(), g.signed(), "press-1", "anna", h.now); err != nil || a.State != enroll.Approved || a.Agent != "press-1" {
+		if a, err := h.Carry(h.gate(), g.signed(), "press-1", anna(), h.now); err != nil || a.State != enroll.Approved || a.Agent != "press-1" {
 			t.Fatalf("%+v, %v", a, err)
 		}
 	}
-	_, err := h.Revoke("graz", "press-1", h.now)
+	_, err := h.Revoke("graz", "press-1", "", anna(), h.now)
 	check(t, err)
-	if a, err := h.Carry(h.gate(), g.signed(), "", "anna", h.now); err != nil || a.State != enroll.Refused {
+	if a, err := h.Carry(h.gate(), g.signed(), "", anna(), h.now); err != nil || a.State != enroll.Refused {
 		t.Errorf("a revoked key in a file: %+v, %v", a, err)
 	}
 }

@@ -91,6 +91,9 @@ type Registry struct {
 	keys  keys
 	crowd crowd
 	Trust Trust
+	// Record is told of each change before it takes effect; its error keeps it from
+	// that. nil: nobody records.
+	Record func(Act) error
 }
 
 // Open reads the registry in dir, making keys at first use.
@@ -265,6 +268,31 @@ func (r *Registry) free(site, name, publicKey string) error {
 		return fmt.Errorf("%s at %s: %w", name, site, ErrTaken)
 	}
 	return nil
+}
+
+// Sign is Enroll by hand: somebody brings a public key.
+func (r *Registry) Sign(site, name, publicKey string, lifetime time.Duration, by Actor, now time.Time) (token string, err error) {
+	if err := r.free(site, name, publicKey); err != nil {
+		return "", err
+	}
+	have, _, err := r.agent(site, name)
+	if err != nil {
+		return "", err
+	}
+	act := Act{Actor: by, Action: "agent.enroll", Object: site + "/" + name, Before: mark(have.PublicKey), After: mark(publicKey)}
+	err = r.change(act, func() (err error) {
+		token, err = r.Enroll(site, name, publicKey, lifetime, now)
+		return err
+	})
+	return token, err
+}
+
+// mark is a key as it is recorded.
+func mark(publicKey string) string {
+	if publicKey == "" {
+		return ""
+	}
+	return enroll.Fingerprint(publicKey)
 }
 
 // Enroll signs an agent for a lifetime. Enrolling again with the same key renews

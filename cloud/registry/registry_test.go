@@ -88,11 +88,11 @@ func TestRegistry_RevokedKeyNeverComesBack(t *testing.T) {
 	if _, err := r.Enroll("graz", "gw-1", first, time.Hour, now); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Revoke("graz", "gw-2", now); !errors.Is(err, ErrUnknown) {
+	if _, err := r.Revoke("graz", "gw-2", "", anna(), now); !errors.Is(err, ErrUnknown) {
 		t.Errorf("an agent nobody knows: %v", err)
 	}
 	for _, at := range []time.Time{now, now.Add(time.Hour)} { // again is no harm, and keeps the first time
-		if v, err := r.Revoke("graz", "gw-1", at); err != nil || v.PublicKey != first || !v.Revoked.Equal(now) {
+		if v, err := r.Revoke("graz", "gw-1", "", anna(), at); err != nil || v.PublicKey != first || !v.Revoked.Equal(now) {
 			t.Errorf("revoke: %+v %v", v, err)
 		}
 	}

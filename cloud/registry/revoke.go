@@ -31,7 +31,7 @@ type Revocation struct {
 
 // Revoke ends what an agent's key may do, for good; the name and the log stay
 // for another key. Revoking again changes nothing.
-func (r *Registry) Revoke(site, name string, now time.Time) (Revocation, error) {
+func (r *Registry) Revoke(site, name, why string, by Actor, now time.Time) (Revocation, error) {
 	if err := checkNames(site, name); err != nil {
 		return Revocation{}, err
 	}
@@ -45,7 +45,8 @@ func (r *Registry) Revoke(site, name string, now time.Time) (Revocation, error) 
 		return Revocation{site, name, a.PublicKey, *a.Revoked}, nil
 	}
 	v := Revocation{site, name, a.PublicKey, now.UTC()}
-	return v, writeJSON(r.revocation(a.PublicKey), v)
+	act := Act{Actor: by, Action: "agent.revoke", Object: site + "/" + name, Before: mark(a.PublicKey), Reason: why}
+	return v, r.change(act, func() error { return writeJSON(r.revocation(a.PublicKey), v) })
 }
 
 // Revoked are the keys that were revoked, sorted.

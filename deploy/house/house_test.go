@@ -30,7 +30,7 @@ func sides() []string {
 	return []string{
 		"firmware-sim/opcua", "firmware-sim/mqtt", "firmware-sim/replay", "firmware-sim/ledger", "firmware-sim/fault",
 		"edge/status", "edge/check", "edge/host",
-		"cloud/access", "cloud/registry", "cloud/governance",
+		"cloud/access", "cloud/audit", "cloud/registry", "cloud/governance",
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	DemoMismatch Code = "demo.mismatch"
 	Damaged      Code = "file.damaged"
 	FileExists   Code = "file.exists"
+	AuditBroken  Code = "audit.broken"
 
 	AccessRefused Code = "access.refused"
 	NoUsers       Code = "access.no_users"
@@ -72,6 +73,7 @@ func Codes() []Entry {
 		{SourceFindings, 7, "not every signal of a source can be read as it is declared"},
 		{CheckFailed, 7, "something is not in order on this gateway; what helps is said"},
 		{DemoMismatch, 7, "the products are not what the plant's truth says"},
+		{AuditBroken, 7, "the audit trail is not what was recorded; the message says where"},
 		{Damaged, 7, "a file of records, or a backup, holds bytes that are not what was written"},
 	}
 }

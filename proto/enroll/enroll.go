@@ -19,6 +19,8 @@ import (
 const (
 	// Path is where a hub takes signed requests, by POST.
 	Path = "/api/v1/enrollments"
+	// Page is where a hub shows the request with a code, which stands behind it.
+	Page = "/e/"
 	// ServerName is what a hub's certificate is for, whatever address it is called at:
 	// its authority signs for it alone.
 	ServerName = "hub.plantmesh"

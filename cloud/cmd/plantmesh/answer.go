@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"plantmesh/cloud/access"
+	"plantmesh/cloud/audit"
 	"plantmesh/cloud/hub"
 	"plantmesh/deploy/demo"
 	"plantmesh/proto/answer"
@@ -55,6 +56,7 @@ func rules() []answer.Rule {
 		{Is: demo.ErrFindings, Code: answer.DemoMismatch},
 		{Is: syscall.EADDRINUSE, Code: answer.InUse},
 		{Is: hub.ErrListen, Code: answer.Listen},
+		{Is: audit.ErrBroken, Code: answer.AuditBroken},
 		{Is: hub.ErrDamaged, Code: answer.Damaged},
 		{Is: hub.ErrData, Code: answer.Data},
 		{Is: demo.ErrInUse, Code: answer.InUse},

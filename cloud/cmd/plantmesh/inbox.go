@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/user"
 	"strings"
 	"time"
 
@@ -15,14 +14,6 @@ import (
 	"plantmesh/proto/enroll"
 	"plantmesh/proto/strict"
 )
-
-// operator is who types, for the record.
-func operator() string {
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return "unknown"
-}
 
 type inboxCmd struct {
 	Config string `required:"" type:"path" help:"hub.yaml"`
@@ -73,7 +64,7 @@ func (c *approveCmd) Run(p *answer.Printer) error {
 	if c.Request != "" {
 		return c.carry(p, cfg)
 	}
-	a, err := hub.Approve(cfg, c.Code, c.As, operator(), time.Now())
+	a, err := hub.Approve(cfg, c.Code, c.As, time.Now())
 	if err != nil {
 		return err
 	}
@@ -93,7 +84,7 @@ func (c *approveCmd) carry(p *answer.Printer, cfg hub.Config) error {
 	if json.Unmarshal(b, &signed) != nil {
 		return &strict.Fault{File: c.Request, What: "is no request of a gateway: plantmesh-edge enroll request writes one"}
 	}
-	a, err := hub.Carry(cfg, signed, c.As, operator(), c.NATS, time.Now())
+	a, err := hub.Carry(cfg, signed, c.As, c.NATS, time.Now())
 	if err != nil {
 		return err
 	}
@@ -120,7 +111,7 @@ func (c *refuseCmd) Run(p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	a, err := hub.Refuse(cfg, c.Code, c.Why, operator(), time.Now())
+	a, err := hub.Refuse(cfg, c.Code, c.Why, time.Now())
 	if err != nil {
 		return err
 	}
@@ -147,7 +138,7 @@ func (c *keyCreateCmd) Run(p *answer.Printer) error {
 		return err
 	}
 	now := time.Now().UTC()
-	i, secret, err := hub.Invite(cfg, registry.Invite{Prefix: c.Prefix, Uses: c.Uses, Created: now, Expires: now.Add(c.For), By: operator(), Note: c.Note})
+	i, secret, err := hub.Invite(cfg, registry.Invite{Prefix: c.Prefix, Uses: c.Uses, Created: now, Expires: now.Add(c.For), Note: c.Note})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type cli struct {
 	Users     usersCmd     `cmd:"" help:"Who may do what at this hub."`
 	Tokens    tokensCmd    `cmd:"" help:"Tokens of programs that read from this hub."`
 	Authority authorityCmd `cmd:"" help:"Print the certificate of the hub's own authority, for who is to trust its HTTPS."`
+	Audit     auditCmd     `cmd:"" help:"Who has changed what."`
 	Export    exportCmd    `cmd:"" help:"Write the samples of whole days as Parquet files."`
 	Backup    backupCmd    `cmd:"" help:"Copy all that a hub keeps, while it runs or not."`
 	Restore   restoreCmd   `cmd:"" help:"Put a backup into the data folder of a hub that doesn't run."`

@@ -26,7 +26,7 @@ type userRoleCmd struct {
 }
 
 // me is who types, for the record.
-func me() access.Caller { return access.Caller{User: operator(), Via: access.ViaCLI} }
+func me() access.Caller { return access.Caller{User: hub.Operator(), Via: access.ViaCLI} }
 
 // opened reads a configuration and opens who may do what.
 func opened(config string) (hub.Config, *access.Access, error) {

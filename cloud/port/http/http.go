@@ -131,6 +131,7 @@ type Agent struct {
 type Check struct {
 	Name string
 	Run  func(ctx context.Context) error
+	Says func() string // what ?verbose shows beside ok; nil: nothing
 }
 
 // Count is a figure of another room that only grows. Value is safe for

@@ -61,7 +61,7 @@ func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if a.State == enroll.Pending {
 		return &answer.Error{
 			Code: answer.Pending, Message: fmt.Sprintf("nobody has let this gateway in yet: its code is %s, its fingerprint %s", enroll.Code(q.PublicKey), enroll.Fingerprint(q.PublicKey)),
-			Hint: "once plantmesh agents approve was typed where the hub is, say the same command again",
+			Hint: "once somebody has approved it at " + approveAt(c.URL, q.PublicKey) + ", or by plantmesh agents approve, say the same command again",
 		}
 	}
 	return completed(p, &j, a)
@@ -79,7 +79,7 @@ func (c *enrollAskCmd) await(ctx context.Context, signed enroll.Signed, q enroll
 			return a, nil
 		}
 		if !told {
-			introduce(q)
+			introduce(q, c.URL)
 		}
 		select {
 		case <-ctx.Done():
@@ -90,9 +90,14 @@ func (c *enrollAskCmd) await(ctx context.Context, signed enroll.Signed, q enroll
 }
 
 // introduce says what somebody has to compare and to type.
-func introduce(q enroll.Request) {
-	fmt.Fprintf(os.Stderr, "gateway      %s (%s, %s, %d cores)\nfingerprint  %s\ncode         %s\nwaiting until somebody types, where the hub is:  plantmesh agents approve --config hub.yaml %s\n",
-		q.Agent, q.Host.Name, q.Host.System, q.Host.Cores, enroll.Fingerprint(q.PublicKey), enroll.Code(q.PublicKey), enroll.Code(q.PublicKey))
+func introduce(q enroll.Request, hub string) {
+	fmt.Fprintf(os.Stderr, "gateway      %s (%s, %s, %d cores)\nfingerprint  %s\ncode         %s\napprove at   %s\nwaiting until somebody presses Approve there, or types where the hub is:  plantmesh agents approve --config hub.yaml %s\n",
+		q.Agent, q.Host.Name, q.Host.System, q.Host.Cores, enroll.Fingerprint(q.PublicKey), enroll.Code(q.PublicKey), approveAt(hub, q.PublicKey), enroll.Code(q.PublicKey))
+}
+
+// approveAt is the hub's page on which a gateway's key is approved.
+func approveAt(hub, publicKey string) string {
+	return strings.TrimSuffix(hub, "/") + enroll.Page + enroll.Code(publicKey)
 }
 
 // completed says how it stands once the hub has answered.

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"plantmesh/cloud/audit"
+	"plantmesh/cloud/hub"
+	"plantmesh/proto/answer"
+)
+
+type auditCmd struct {
+	List   auditListCmd   `cmd:"" help:"List the newest changes: who did what to what, and when."`
+	Verify auditVerifyCmd `cmd:"" help:"Read the whole trail and see that nothing in it was changed or left out."`
+	Export auditExportCmd `cmd:"" help:"Write the trail into one file, an entry a line, as it was recorded."`
+}
+
+type auditListCmd struct {
+	Config string `required:"" type:"path" help:"hub.yaml; its hub may run meanwhile."`
+	Last   int    `default:"50" help:"How many at most, the newest first."`
+	From   string `placeholder:"2026-03-01" help:"From this UTC day on."`
+	To     string `placeholder:"2026-03-31" help:"Through this UTC day."`
+	Who    string `help:"Only those of one user, or key."`
+	Action string `placeholder:"agent.approve" help:"Only these; with a dot at its end, as agent., all that begin so."`
+	Object string `placeholder:"graz/gw-1" help:"Only those of one object; with a slash at its end, as graz/, all that begin so."`
+}
+
+// mostListed bounds what is kept in memory.
+const mostListed = 10_000
+
+func (c *auditListCmd) Run(ctx context.Context, p *answer.Printer) error {
+	cfg, err := hub.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	if c.Last < 1 || c.Last > mostListed {
+		return fmt.Errorf("%w: --last lies between 1 and %d", hub.ErrUsage, mostListed)
+	}
+	f := audit.Filter{Who: c.Who, Action: c.Action, Object: c.Object}
+	if c.From != "" {
+		if f.From, err = day("--from", c.From); err != nil {
+			return err
+		}
+	}
+	if c.To != "" {
+		if f.To, err = day("--to", c.To); err != nil {
+			return err
+		}
+		f.To = f.To.AddDate(0, 0, 1)
+	}
+	entries, err := audit.Newest(ctx, hub.TrailFolder(cfg), f, c.Last)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	for i := range entries {
+		e := &entries[i]
+		fmt.Fprintf(&text, "%d\t%s\t%s\t%s\t%s\t%s", e.N, e.At.Format(time.RFC3339), e.Who, e.Via, e.Action, e.Object)
+		if e.Before != "" || e.After != "" {
+			fmt.Fprintf(&text, "\t%s -> %s", cmp.Or(e.Before, "-"), cmp.Or(e.After, "-"))
+		}
+		if e.Reason != "" {
+			fmt.Fprintf(&text, "\t%q", e.Reason)
+		}
+		text.WriteString("\n")
+	}
+	return p.Print(answer.Result{Data: map[string]any{"entries": entries}, Text: text.String()})
+}
+
+type auditVerifyCmd struct {
+	Config string `required:"" type:"path" help:"hub.yaml; its hub may run meanwhile."`
+	Since  string `placeholder:"N:HASH" help:"A seal that was kept elsewhere, from the hub's log, /readyz?verbose or this command: its entry must be there, too."`
+}
+
+func (c *auditVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
+	cfg, err := hub.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	var since *audit.Seal
+	if c.Since != "" {
+		s, err := audit.ParseSeal(c.Since)
+		if err != nil {
+			return fmt.Errorf("%w: --since %w", hub.ErrUsage, err)
+		}
+		since = &s
+	}
+	r, err := audit.Verify(ctx, hub.TrailFolder(cfg), since)
+	data := map[string]any{"verified_to": r.Seal.N, "seal": r.Seal.String(), "files": r.Files, "bytes": r.Bytes, "torn_bytes": r.Torn}
+	if b, broken := errors.AsType[*audit.BreakError](err); broken {
+		data["break"] = map[string]any{"file": b.File, "line": b.Line, "n": b.N, "what": b.What}
+		return &answer.Error{
+			Code: answer.AuditBroken, Message: fmt.Sprintf("verified to %d; then %v", r.Seal.N, err), Data: data,
+			Hint: "compare with a backup; to go on, move the audit folder aside: another trail begins, and says so",
+		}
+	}
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("verified to %d\t%d files\t%d bytes\t%s\n", r.Seal.N, r.Files, r.Bytes, r.Seal)
+	if r.Torn > 0 {
+		text += fmt.Sprintf("the last line is half, %d bytes: the next change cuts it off, and says so\n", r.Torn)
+	}
+	return p.Print(answer.Result{
+		Data: data, Text: text,
+		Next: answer.Command("plantmesh", "audit", "verify", "--config", c.Config, "--since", r.Seal.String()) + "   (later: keep this seal elsewhere)",
+	})
+}
+
+type auditExportCmd struct {
+	Config string `required:"" type:"path" help:"hub.yaml; its hub may run meanwhile."`
+	Out    string `arg:"" type:"path" help:"A file that is not there yet."`
+}
+
+func (c *auditExportCmd) Run(ctx context.Context, p *answer.Printer) (err error) {
+	cfg, err := hub.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(c.Out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return &answer.Error{Code: answer.FileExists, Message: c.Out + " is there already", Hint: "name a file that is not"}
+	case err != nil:
+		return fmt.Errorf("%w: %w", hub.ErrUsage, err)
+	}
+	w := bufio.NewWriter(f)
+	n, err := audit.Export(ctx, hub.TrailFolder(cfg), w)
+	if err = errors.Join(err, w.Flush(), f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(c.Out))
+	}
+	return p.Print(answer.Result{
+		Data: map[string]any{"file": c.Out, "entries": n}, Text: fmt.Sprintf("%s\t%d entries\n", c.Out, n),
+	})
+}

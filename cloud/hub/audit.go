@@ -1,0 +1,168 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"time"
+
+	"plantmesh/cloud/audit"
+	porthttp "plantmesh/cloud/port/http"
+	"plantmesh/cloud/registry"
+)
+
+const (
+	// auditName is the folder of the audit trail.
+	auditName = "audit"
+	// brokenTrail is one of a backup that could not be gone on with.
+	brokenTrail = "audit-broken"
+	// sealEvery is how often the trail's newest entry is looked at and told.
+	sealEvery = 5 * time.Second
+)
+
+// TrailFolder is where the audit trail lies.
+func TrailFolder(cfg Config) string { return filepath.Join(cfg.Data, auditName) }
+
+func openTrail(cfg Config) (*audit.Trail, error) { return audit.Open(TrailFolder(cfg), time.Now) }
+
+// Operator is the user of the system who types a command, for the record.
+func Operator() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "unknown"
+}
+
+func operator() registry.Actor { return registry.Actor{Who: Operator(), Via: string(audit.CLI)} }
+
+// recording opens the registry for a command: what it changes is recorded first.
+func recording(cfg Config) (*registry.Registry, error) {
+	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	if err != nil {
+		return nil, err
+	}
+	trail, err := openTrail(cfg)
+	if err != nil {
+		return nil, err
+	}
+	reg.Record = recorder(trail)
+	return reg, nil
+}
+
+// recorder writes what the registry is about to change.
+func recorder(trail *audit.Trail) func(registry.Act) error {
+	return func(a registry.Act) error {
+		_, err := trail.Append(changeOf(a))
+		return err
+	}
+}
+
+func changeOf(a registry.Act) audit.Change {
+	return audit.Change{
+		Who: a.Who, Via: audit.Via(a.Via), Address: a.Address, Action: a.Action, Object: a.Object,
+		Before: a.Before, After: a.After, Reason: a.Reason,
+	}
+}
+
+// seals tells the newest entry in the log, whoever recorded it: who keeps the log
+// elsewhere notices when the trail's end is cut off. A trail that is broken is told once.
+func (h *hub) seals(ctx context.Context) error {
+	t := time.NewTicker(sealEvery)
+	defer t.Stop()
+	var told audit.Seal
+	var trouble string
+	for {
+		s, err := h.trail.Seal()
+		switch {
+		case err != nil && err.Error() != trouble:
+			trouble = err.Error()
+			h.log.ErrorContext(ctx, "nothing can be changed: the audit trail takes no entry", "err", err)
+		case err == nil && s != told:
+			told, trouble = s, ""
+			h.log.InfoContext(ctx, "the audit trail is sealed", "n", s.N, "seal", s.String())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// sealed is the trail's line of /readyz: it keeps no hub from being ready.
+func (h *hub) sealed() porthttp.Check {
+	return porthttp.Check{
+		Name: "audit", Run: func(context.Context) error { return nil },
+		Says: func() string {
+			s, err := h.trail.Seal()
+			if err != nil {
+				return "nothing can be changed: " + err.Error()
+			}
+			return "newest entry " + s.String()
+		},
+	}
+}
+
+// entries counts those of the trail.
+func (h *hub) entries() uint64 {
+	s, err := h.trail.Seal()
+	if err != nil {
+		return 0
+	}
+	return s.N
+}
+
+// keepTrail puts into a backup that was unpacked the trail that goes on: the one of the
+// data folder where it follows that of the backup, else the backup's; and records the
+// restore in it.
+func (r *restore) keepTrail(ctx context.Context, from string, m *Manifest, log *slog.Logger) error {
+	here, fresh := filepath.Join(r.data, auditName), filepath.Join(r.fresh, auditName)
+	known, err := audit.Verify(ctx, fresh, nil)
+	if errors.Is(err, audit.ErrBroken) {
+		log.ErrorContext(ctx, "the audit trail of the backup is broken: it is kept beside, and another one begins", "as", brokenTrail, "err", err)
+		known.Seal = audit.Seal{}
+		err = os.Rename(fresh, filepath.Join(r.fresh, brokenTrail))
+	}
+	if err != nil {
+		return err
+	}
+	now, err := audit.Verify(ctx, here, &known.Seal)
+	switch {
+	case err == nil && now.Seal.N > known.Seal.N:
+		err = copyTrail(here, fresh)
+	case errors.Is(err, audit.ErrBroken) && now.Files > 0:
+		log.WarnContext(ctx, "the audit trail of the data folder does not go on from the backup's, and is moved aside", "err", err)
+		err = nil
+	case errors.Is(err, audit.ErrBroken): // there is none
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	trail, err := audit.Open(fresh, time.Now)
+	if err != nil {
+		return err
+	}
+	_, err = trail.Append(changeOf(registry.Act{
+		Actor: operator(), Action: "hub.restore", Object: m.Site, Before: known.Seal.String(),
+		After: "the backup of " + m.Made.UTC().Format(time.RFC3339), Reason: from,
+	}))
+	return err
+}
+
+// copyTrail puts a trail in the place of another one.
+func copyTrail(from, to string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return err
+	}
+	if err := copyBeside(from, to); err != nil {
+		return err
+	}
+	return syncFolder(to)
+}

@@ -1,0 +1,106 @@
+package hub
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nkeys"
+
+	"plantmesh/cloud/access"
+	"plantmesh/cloud/audit"
+)
+
+func publicKey(t *testing.T) string {
+	t.Helper()
+	kp, err := nkeys.CreateUser()
+	check(t, err)
+	pub, err := kp.PublicKey()
+	check(t, err)
+	return pub
+}
+
+func actions(t *testing.T, cfg Config) (out []string) {
+	t.Helper()
+	entries, _, _, err := audit.Page(t.Context(), TrailFolder(cfg), audit.Filter{}, 0, 1000)
+	check(t, err)
+	for _, e := range entries {
+		out = append(out, e.Action+" "+e.Object)
+	}
+	return out
+}
+
+// What a backup doesn't know yet is not forgotten by a restore of it; where there is no
+// trail that goes on from the backup's, the backup's does.
+func TestRestore_TheAuditTrailGoesOn(t *testing.T) {
+	cfg := stopped(t)
+	backup := filepath.Join(t.TempDir(), "backup")
+	_, err := Backup(t.Context(), cfg, backup, quiet())
+	check(t, err)
+	before := actions(t, cfg)
+	_, err = Enroll(cfg, "graz", "gw-9", publicKey(t), time.Hour, time.Now())
+	check(t, err)
+	_, err = Restore(t.Context(), cfg, backup, true, quiet())
+	check(t, err)
+	if got, want := actions(t, cfg), slices.Concat(before, []string{"agent.enroll graz/gw-9", "hub.restore graz"}); !slices.Equal(got, want) {
+		t.Errorf("the trail says %q, want %q", got, want)
+	}
+	other := cfg
+	other.Data = filepath.Join(t.TempDir(), "hub")
+	_, err = Restore(t.Context(), other, backup, false, quiet())
+	check(t, err)
+	if got, want := actions(t, other), append(slices.Clip(before), "hub.restore graz"); !slices.Equal(got, want) {
+		t.Errorf("the trail of another machine says %q, want %q", got, want)
+	}
+	check(t, os.RemoveAll(TrailFolder(cfg)))
+	_, err = Enroll(cfg, "graz", "gw-10", publicKey(t), time.Hour, time.Now())
+	check(t, err)
+	_, err = Restore(t.Context(), cfg, backup, true, quiet())
+	check(t, err)
+	if got, want := actions(t, cfg), append(slices.Clip(before), "hub.restore graz"); !slices.Equal(got, want) {
+		t.Errorf("where another trail was it says %q, want %q", got, want)
+	}
+}
+
+// A trail that is broken keeps everything from being changed, and nothing from being
+// read or restored.
+func TestAudit_ABrokenTrail(t *testing.T) {
+	cfg := stopped(t)
+	backup := filepath.Join(t.TempDir(), "backup")
+	at := filepath.Join(TrailFolder(cfg), "00000000000000000001.jsonl")
+	b, err := os.ReadFile(at)
+	check(t, err)
+	b[len(b)/2] ^= 1
+	check(t, os.WriteFile(at, b, 0o600))
+	if _, err := Enroll(cfg, "graz", "gw-9", publicKey(t), time.Hour, time.Now()); err == nil {
+		t.Error("an agent is enrolled")
+	}
+	if agents, err := Agents(cfg); err != nil || len(agents) != 1 {
+		t.Errorf("%+v, %v", agents, err)
+	}
+	_, err = Backup(t.Context(), cfg, backup, quiet())
+	check(t, err)
+	_, err = Restore(t.Context(), cfg, backup, true, quiet())
+	check(t, err)
+	if got := actions(t, cfg); len(got) != 2 || got[1] != "hub.restore graz" {
+		t.Errorf("the trail says %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Data, brokenTrail)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRecordChange_ThingsFirst(t *testing.T) {
+	for words, want := range map[string]string{"add user": "user.add", "end session": "session.end", "sign in": "sign.in", "fail to sign in": "sign.in.failed"} {
+		if got := actionOf(words); got != want {
+			t.Errorf("%q is %q, want %q", words, got, want)
+		}
+	}
+	cfg := stopped(t)
+	check(t, recordChange(cfg, access.Change{Who: "root", Via: access.ViaCLI, Action: "add user", Object: "user anna", After: "admin"}))
+	if got := actions(t, cfg); got[len(got)-1] != "user.add user anna" {
+		t.Errorf("the trail says %q", got)
+	}
+}
