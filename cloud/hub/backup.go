@@ -35,7 +35,7 @@ const (
 // leftOut says whether a name in the data folder goes into no backup as it is.
 func leftOut(name string) bool {
 	switch name {
-	case natsFolder, historyName, lockName, probeName, restoringName, brokenName:
+	case natsFolder, historyName, lockName, probeName, fleetName, restoringName, brokenName:
 		return true
 	}
 	return strings.HasPrefix(name, databaseName) || strings.HasPrefix(name, asidePrefix)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"strconv"
-	"time"
 
 	"plantmesh/cloud/port"
 	porthttp "plantmesh/cloud/port/http"
@@ -14,7 +13,6 @@ import (
 	"plantmesh/cloud/product/runner"
 	"plantmesh/cloud/store"
 	"plantmesh/proto/mesh"
-	"plantmesh/proto/subject"
 )
 
 // deps is what the HTTP port reads.
@@ -86,27 +84,4 @@ func (h *hub) view() porthttp.SiteView {
 		v.Reasons[strconv.FormatInt(code, 10)] = words
 	}
 	return v
-}
-
-// agents is what the hub knows of its gateways.
-func (h *hub) agents(ctx context.Context) (out []porthttp.Agent, err error) {
-	enrolled, err := h.reg.Agents()
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range enrolled {
-		v := porthttp.Agent{Site: a.Site, Name: a.Name}
-		acc, ok, err := h.store.Account(ctx, mesh.LogID(subject.AgentLog(a.Site, a.Name)))
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			v.Through, v.Islands = acc.Set.Through.String(), len(acc.Set.Islands)
-		}
-		if at, ok := h.ingest.Heard(a.Site, a.Name); ok {
-			v.LastSeen = at.UTC().Format(time.RFC3339)
-		}
-		out = append(out, v)
-	}
-	return out, nil
 }

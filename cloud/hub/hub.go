@@ -94,6 +94,7 @@ type hub struct {
 	access *access.Access
 	trail  *audit.Trail
 	gate   *gate
+	fleet  fleet
 	nats   *server.Server
 	conn   *nats.Conn
 	store  *store.Store
@@ -166,6 +167,7 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	g.Go(func() error { return h.revoke(gctx) })
 	g.Go(func() error { return h.gate.run(gctx, h.conn) })
 	g.Go(func() error { return h.seals(gctx) })
+	g.Go(func() error { return h.follow(gctx) })
 	g.Go(func() error { return h.keeper.run(gctx) })
 	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
 	g.Go(func() error { return web.Watch(gctx) })

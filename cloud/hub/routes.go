@@ -41,6 +41,7 @@ func (h *hub) routes(port, page, door http.Handler) []desk.Route {
 		// One feed for all readers: of the whole site.
 		{Pattern: "/api/v1/live", Needs: access.ReadProducts, Long: true, Handler: port},
 		{Pattern: "/api/v1/agents", Needs: access.ReadAgents, Handler: port},
+		{Pattern: "/api/v1/agents/{site}/{agent}", Needs: access.ReadAgents, Handler: port},
 	}
 }
 

@@ -76,7 +76,7 @@ func readable() map[string][]access.Role {
 	return map[string][]access.Role{
 		"/": all, "/readyz": all, "/metrics": all, "/api/": all, "/api/openapi.json": all, "/api/v1/products": all, "/api/v1/products/{id}": all,
 		"/api/v1/products/{id}/contract": all, "/api/v1/products/{id}/status": all, "/api/v1/products/{id}/rows": all, "/api/v1/products/{id}/latest": all,
-		"/api/v1/machines": all, "/api/v1/live": all, "/api/v1/agents": all,
+		"/api/v1/machines": all, "/api/v1/live": all, "/api/v1/agents": all, "/api/v1/agents/{site}/{agent}": all,
 	}
 }
 

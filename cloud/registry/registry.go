@@ -200,7 +200,7 @@ func plantAccount(key, agentsKey string) *jwt.AccountClaims {
 	}
 	scope := jwt.NewUserScope()
 	scope.Key, scope.Role = agentsKey, agentRole
-	scope.Template.Pub.Allow.Add("ingest.v1.{{tag(site)}}.{{name()}}.*", "ctl.v1.{{tag(site)}}.{{name()}}.resume", "ctl.v1.{{tag(site)}}.{{name()}}.renew")
+	scope.Template.Pub.Allow.Add("ingest.v1.{{tag(site)}}.{{name()}}.*", "ctl.v1.{{tag(site)}}.{{name()}}.resume", "ctl.v1.{{tag(site)}}.{{name()}}.renew", "ctl.v1.{{tag(site)}}.{{name()}}.report")
 	scope.Template.Sub.Allow.Add("_INBOX.{{name()}}.>", "ctl.v1.{{tag(site)}}.{{name()}}.receipt")
 	// 16 subscriptions: receipts, replies, and room for control to come.
 	scope.Template.Subs = 16

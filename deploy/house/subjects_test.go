@@ -28,6 +28,7 @@ func samples() map[string]string {
 		"Receipt": subject.Receipt("graz", "gw-1"),
 		"Resume":  subject.Resume("graz", "gw-1"), "ResumeAll": subject.ResumeAll,
 		"Renew": subject.Renew("graz", "gw-1"), "RenewAll": subject.RenewAll,
+		"Report": subject.Report("graz", "gw-1"), "ReportAll": subject.ReportAll,
 	}
 }
 

@@ -94,6 +94,7 @@ func Run(ctx context.Context, cfg Config, self string, log *slog.Logger) (err er
 	g.Go(func() error { return a.judgeOn(gctx) })
 	g.Go(func() error { return a.keep(gctx) })
 	g.Go(func() error { return a.renew(gctx) })
+	g.Go(func() error { return a.reports(gctx) })
 	g.Go(func() error { return a.answer(gctx) })
 	g.Go(func() error { return a.manage(gctx) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {

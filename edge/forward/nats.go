@@ -318,6 +318,14 @@ func (n *NATS) Renew(ctx context.Context) (a enroll.Answer, err error) {
 	return a, nil
 }
 
+// Report says how this agent is. One that does not arrive is not said again.
+func (n *NATS) Report(b []byte) error {
+	if err := n.nc.Publish(subject.Report(n.cfg.Site, n.cfg.Agent), b); err != nil {
+		return fmt.Errorf("report to the hub: %w", err)
+	}
+	return nil
+}
+
 func (n *NATS) receive(f Receiver, data []byte) {
 	if err := f.Receive(data); err != nil {
 		n.log.Warn("receipt not taken", "err", err)

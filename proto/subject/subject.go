@@ -80,6 +80,15 @@ const RenewAll = "ctl.v1.*.*.renew"
 // ParseRenew takes apart what Renew made.
 func ParseRenew(s string) (site, agent string, err error) { return parseControl(s, "renew") }
 
+// Report is where an agent says now and then how it is.
+func Report(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.report", site, agent) }
+
+// ReportAll is what the hub listens to for Report.
+const ReportAll = "ctl.v1.*.*.report"
+
+// ParseReport takes apart what Report made.
+func ParseReport(s string) (site, agent string, err error) { return parseControl(s, "report") }
+
 // Inbox is the prefix of an agent's replies; with a shared one agents could
 // read each other's.
 func Inbox(agent string) string { return "_INBOX." + agent }

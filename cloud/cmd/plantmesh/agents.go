@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
 
 	"plantmesh/cloud/hub"
+	porthttp "plantmesh/cloud/port/http"
 	"plantmesh/cloud/registry"
 	"plantmesh/proto/answer"
 )
@@ -82,7 +84,29 @@ func (c *listCmd) Run(p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	return p.Print(listed(agents, c.Config))
+	r := listed(agents, c.Config)
+	if fleet, at, ok := hub.Fleet(cfg, time.Now()); ok {
+		r.Data.(map[string]any)["fleet"] = map[string]any{"at": at, "agents": fleet} //nolint:errcheck // listed makes it
+		r.Text += fleetText(fleet)
+	}
+	return p.Print(r)
+}
+
+// fleetText is how agents are, a line each; what the hub does not know is a dash.
+func fleetText(fleet []porthttp.Agent) string {
+	var b strings.Builder
+	for _, a := range fleet {
+		fmt.Fprintf(&b, "%s\t%s\t%s\tsince %s\tlast data %s\tpending %s\tlag %s s\tlost %s\tautonomy %s h\tclock %s s\ttoken %.1f days\t%s\n", a.Site, a.Name, a.State,
+			cmp.Or(a.Since, "-"), cmp.Or(a.LastSeen, "-"), told("%d", a.Pending), told("%.0f", a.Lag), told("%d", a.Lost), told("%.1f", a.Autonomy), told("%+.2f", a.Clock), a.TokenFor, cmp.Or(a.Version, "-"))
+	}
+	return b.String()
+}
+
+func told[T any](format string, v *T) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf(format, *v)
 }
 
 // listed are the enrolled agents, a line each.

@@ -125,6 +125,21 @@ type Agent struct {
 	Through  string `json:"through"`   // contiguous end of what is accounted for
 	Islands  int    `json:"islands"`   // runs above holes
 	LastSeen string `json:"last_seen"` // RFC 3339; empty: not since the hub began
+
+	State    string   `json:"state"`                     // online, offline or revoked
+	Since    string   `json:"since,omitempty"`           // RFC 3339: when that began; absent: before the hub did
+	TokenEnd string   `json:"token_expires"`             // RFC 3339
+	TokenFor float64  `json:"token_days"`                // until then; negative: it has ended
+	Version  string   `json:"version,omitempty"`         // of its program
+	Clock    *float64 `json:"clock_offset_s,omitempty"`  // gateway less hub, with the way between them
+	Pending  *uint64  `json:"pending_records,omitempty"` // that wait on its disk
+	Lag      *float64 `json:"lag_s,omitempty"`           // of the oldest of them
+	Lost     *uint64  `json:"lost_values,omitempty"`     // since its program began, where counted
+	Autonomy *float64 `json:"autonomy_hours,omitempty"`  // its disk lasts, while the hub takes nothing
+	Fill     *float64 `json:"buffer_fill,omitempty"`     // of its disk's share, 0 to 1
+	Sources  *int     `json:"sources,omitempty"`
+	Aside    *int     `json:"sources_aside,omitempty"` // set aside after errors
+	Reported string   `json:"reported,omitempty"`      // RFC 3339: when it last said so; absent: not since the hub began
 }
 
 // Check is one line of /readyz: nil from Run means ready.
@@ -238,6 +253,7 @@ func (s *server) routes() *http.ServeMux {
 	handle("/api/v1/products/{id}/latest", s.latest)
 	handle("/api/v1/machines", s.machines)
 	handle("/api/v1/agents", s.agents)
+	handle("/api/v1/agents/{site}/{agent}", s.agent)
 	handle("/api/v1/live", s.live)
 	handle("/api/openapi.json", s.openapi)
 	handle("/livez", s.livez)

@@ -236,13 +236,36 @@ func (s *server) machines(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) agents(w http.ResponseWriter, r *http.Request) error {
-	agents := []Agent{}
-	if s.deps.Agents != nil {
-		got, err := s.deps.Agents(r.Context())
-		if err != nil {
-			return fmt.Errorf("read the agents: %w", err)
-		}
-		agents = append(agents, got...)
+	agents, err := s.fleet(r.Context())
+	if err != nil {
+		return err
 	}
 	return s.json(w, r, map[string]any{"data": agents})
+}
+
+// fleet is what the hub knows of its gateways.
+func (s *server) fleet(ctx context.Context) ([]Agent, error) {
+	agents := []Agent{}
+	if s.deps.Agents == nil {
+		return agents, nil
+	}
+	got, err := s.deps.Agents(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the agents: %w", err)
+	}
+	return append(agents, got...), nil
+}
+
+func (s *server) agent(w http.ResponseWriter, r *http.Request) error {
+	agents, err := s.fleet(r.Context())
+	if err != nil {
+		return err
+	}
+	site, name := r.PathValue("site"), r.PathValue("agent")
+	for _, a := range agents {
+		if a.Site == site && a.Name == name {
+			return s.json(w, r, a)
+		}
+	}
+	return &problem{Status: http.StatusNotFound, Slug: "agent", Detail: "no agent " + name + " is enrolled at " + site}
 }
