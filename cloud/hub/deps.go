@@ -37,7 +37,7 @@ func (h *hub) deps() porthttp.Deps {
 			}
 			return 0
 		},
-		Checks: h.checks(), Counts: h.figures(),
+		Checks: h.checks(), Says: map[string]func() string{auditName: h.sealed}, Counts: h.figures(),
 		Parquet: func(w io.Writer, p porthttp.Product, columns []port.Column) (port.Table, error) {
 			return parquet.NewTable(w, p.ID, p.Version, columns)
 		},

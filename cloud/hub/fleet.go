@@ -24,7 +24,7 @@ const (
 	// commands beside it.
 	fleetName = "fleet.json"
 	// fleetEvery is how often it is written, and connections are looked at.
-	fleetEvery = 10 * time.Second
+	fleetEvery = 5 * time.Second
 	// fleetStale is how old it may be to be believed.
 	fleetStale = 3 * fleetEvery
 	// mostLooked bounds one look: more than agents that were ever measured.

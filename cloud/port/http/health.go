@@ -35,8 +35,8 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) error {
 		if err := c.Run(r.Context()); err != nil {
 			word = "not ready: " + err.Error()
 			failed = append(failed, c.Name)
-		} else if c.Says != nil {
-			word += ", " + c.Says()
+		} else if says := s.deps.Says[c.Name]; says != nil {
+			word += ", " + says()
 		}
 		fmt.Fprintf(&lines, "%s: %s\n", c.Name, word)
 	}

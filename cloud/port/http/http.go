@@ -146,7 +146,6 @@ type Agent struct {
 type Check struct {
 	Name string
 	Run  func(ctx context.Context) error
-	Says func() string // what ?verbose shows beside ok; nil: nothing
 }
 
 // Count is a figure of another room that only grows. Value is safe for
@@ -184,6 +183,8 @@ type Deps struct {
 	// Agents may be nil.
 	Agents func(ctx context.Context) ([]Agent, error)
 	Checks []Check
+	// Says are, by names of checks, what ?verbose shows beside ok.
+	Says map[string]func() string
 	// Collectors of other rooms, shown under /metrics.
 	Collectors []prometheus.Collector
 	// Counts of other rooms, shown there too.
