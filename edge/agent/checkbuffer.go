@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"time"
 
@@ -24,6 +25,9 @@ func (c *Checkup) ofBuffer() []check.Check {
 				return check.None("where the agent's socket is says edge.yaml, which can't be read")
 			}
 			s, err := c.running()
+			if errors.Is(err, fs.ErrPermission) {
+				return check.None("this user may not ask the agent, see sys-service")
+			}
 			if errors.Is(err, ErrNotRunning) {
 				return check.None("no agent runs, and nobody else opens its buffer; sys-disk-space looks at the disk")
 			}

@@ -32,7 +32,7 @@ const (
 
 // looking is what is found out of an OPC UA server.
 func (c *Checkup) looking(ctx context.Context, cfg opcua.Config) *finding {
-	if !cfg.Security.Insecure && c.cfg.certified() == nil {
+	if !cfg.Security.Insecure && c.cfg.certified() == nil && c.another() == "" {
 		cfg.Application = c.cfg.application()
 	}
 	return &finding{
@@ -176,6 +176,9 @@ func (c *Checkup) srcTrust(cfg *opcua.Config, l *finding) check.Result {
 	}
 	if err := c.cfg.certified(); err != nil {
 		return faulty(check.Error, err)
+	}
+	if who := c.another(); who != "" {
+		return check.Result{Kind: check.Skipped, Message: "as root this would make certificates that " + who + " can't read; run " + c.asOwner(who)}
 	}
 	s, err := l.survey()
 	switch {
@@ -375,7 +378,7 @@ func (c *Checkup) srcSparkplug(s *SourceFile) check.Result {
 	src, ok := c.said(s.ID())
 	switch {
 	case !ok:
-		return check.None("no agent runs that has heard births of this source")
+		return check.None("no agent answers that has heard births of this source")
 	case strings.HasPrefix(src.Says, "connected") && (strings.Contains(src.Says, "names are not known") || strings.Contains(src.Says, " dead")):
 		return check.Warn("", "%s", src.Says)
 	}
@@ -388,7 +391,7 @@ func (c *Checkup) srcFreshness(s *SourceFile) check.Result {
 	src, ok := c.said(s.ID())
 	switch {
 	case !ok:
-		return check.None("no agent runs that reads this source")
+		return check.None("no agent answers that reads this source")
 	case src.Aside != nil:
 		return check.Fail(src.Aside.Resume, "set aside since %s: %s", src.Aside.Since, src.Aside.Reason)
 	case src.State == "held back" || src.State == "quarantined":

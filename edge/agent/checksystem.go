@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -75,6 +77,9 @@ func (c *Checkup) sysService() check.Result {
 		return check.None("where its socket is says edge.yaml, which can't be read")
 	}
 	s, err := c.running()
+	if errors.Is(err, fs.ErrPermission) {
+		return check.Warn(answer.Command("sudo", "plantmesh-edge", "check", "--config", c.path), "this user may not ask the agent at %s whether it runs", c.cfg.Status)
+	}
 	if err != nil {
 		return check.Warn("", "no agent answers at %s", c.cfg.Status)
 	}
@@ -99,12 +104,48 @@ func (c *Checkup) sysUserPerms() check.Result {
 		return check.Fail("name another folder as data in edge.yaml", "%s is no folder", c.cfg.Data)
 	}
 	if err := writable(c.cfg.Data); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		if who := c.owner(); who != "" { // who may write it, and is the agent's user most likely
+			return check.Warn(c.asOwner(who), "%s belongs to %s, and this command runs as another user, who may not write it", c.cfg.Data, who)
+		}
 		return check.Fail("", "%s can't be written by this user: %v", c.cfg.Data, bare(err))
+	}
+	if who := c.another(); who != "" {
+		return check.Warn(c.asOwner(who), "%s belongs to %s, and this command runs as root: files that it makes there would be root's, so protected sources are not tried", c.cfg.Data, who)
 	}
 	if info.Mode().Perm()&0o007 != 0 {
 		return check.Warn(answer.Command("chmod", "700", c.cfg.Data), "%s may be read by everybody on this machine", c.cfg.Data)
 	}
 	return check.Good("%s is this user's, mode %o", c.cfg.Data, info.Mode().Perm())
+}
+
+// another is the user that the data folder belongs to, where this command runs as root and
+// that is somebody else: what it would make there that user could not read.
+func (c *Checkup) another() string {
+	if os.Geteuid() != 0 {
+		return ""
+	}
+	return c.owner()
+}
+
+// owner is the user that the data folder belongs to; empty: root, or the one of this command.
+func (c *Checkup) owner() string {
+	if c.fault != nil || c.cfg.Data == "" {
+		return ""
+	}
+	uid, err := host.Owner(c.cfg.Data)
+	if err != nil || uid == 0 || int(uid) == os.Geteuid() {
+		return ""
+	}
+	number := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(number); err == nil {
+		return u.Username
+	}
+	return "#" + number // as sudo takes it
+}
+
+// asOwner is this command, as that user.
+func (c *Checkup) asOwner(who string) string {
+	return answer.Command("sudo", "-u", who, "plantmesh-edge", "check", "--config", c.path)
 }
 
 // writable tries a folder with an empty file.

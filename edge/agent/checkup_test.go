@@ -153,3 +153,33 @@ func TestCheckup_Buffer(t *testing.T) {
 		}
 	}
 }
+
+// Root makes no files that the service's user can't read.
+func TestCheckup_AsRootBesideAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: only root is root")
+	}
+	path := begun(t, map[string]string{"edge.yaml": edgeYAML, "sources.d/a.yaml": strings.Replace(aYAML, "192.168.10.21", "127.0.0.1:1", 1), "data/buffer/x": ""})
+	data := filepath.Join(filepath.Dir(path), "data")
+	if err := os.Chown(data, 65533, 65533); err != nil {
+		t.Fatal(err)
+	}
+	up := NewCheckup(t.Context(), path, nil)
+	all := up.All(t.Context())
+	r, err := check.Run(t.Context(), all, check.Selection{Only: []string{"sys-user-perms", "src-trust", "src-auth", "src-nodes"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range r.Checks {
+		want := check.Skipped
+		if o.ID == "sys-user-perms" {
+			want = check.Warning
+		}
+		if o.Result != want || o.ID != "src-auth" && o.ID != "src-nodes" && !strings.Contains(o.Message+o.Fix, "sudo -u '#65533' plantmesh-edge check --config ") {
+			t.Errorf("%+v", o)
+		}
+	}
+	if left, err := os.ReadDir(data); err != nil || len(left) != 1 {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+}

@@ -45,6 +45,15 @@ func ReadDisk(path string) (Disk, error) {
 	}, nil
 }
 
+// Owner is whose a file is, by its number.
+func Owner(path string) (uid uint32, err error) {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return 0, fmt.Errorf("look whose %s is: %w", path, err)
+	}
+	return s.Uid, nil
+}
+
 // ReadMemory says how much memory there is.
 func ReadMemory() (Memory, error) { return readMemory("/proc", "/sys/fs/cgroup") }
 

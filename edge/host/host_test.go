@@ -80,6 +80,9 @@ func TestOfThisMachine(t *testing.T) {
 	if err != nil || d.Size <= 0 || d.Free <= 0 || d.Free > d.Size || d.ReadOnly {
 		t.Errorf("%+v, %v", d, err)
 	}
+	if uid, err := Owner(dir); err != nil || int(uid) != os.Getuid() {
+		t.Errorf("%d, %v", uid, err)
+	}
 	if m, err := ReadMemory(); err != nil || m.Left() <= 0 || m.Left() > m.Total {
 		t.Errorf("%+v, %v", m, err)
 	}

@@ -113,7 +113,7 @@ func (g *gateway) bundles() {
 		if err != nil {
 			g.t.Fatal(err)
 		}
-		for _, line := range strings.FieldsSeq(string(b)) {
+		for line := range strings.FieldsSeq(string(b)) {
 			if len(line) > 40 && strings.Contains(string(all), line) {
 				g.t.Errorf("%s is in it", secret)
 			}
