@@ -72,7 +72,7 @@ func TestFiles_DamagedLetNobodyIn(t *testing.T) {
 		}
 		other, err := os.ReadFile(b.userFile("anna"))
 		check(t, err)
-		for name, bytes := range map[string][]byte{"half": whole[:len(whole)/2], "empty": {}, "more": append(slices.Clone(whole), "{}"...), "another's": other, "long": append(make([]byte, maxFile), whole...)} {
+		for name, bytes := range map[string][]byte{"half": whole[:len(whole)/2], "empty": {}, "more": append(slices.Clone(whole), "{}"...), "another's": other, "a key of nobody": append([]byte(`{"all":true,`), whole[1:]...), "long": append(make([]byte, maxFile), whole...)} {
 			check(t, os.WriteFile(path, bytes, 0o600))
 			_, bySession := b.BySession(secret, "192.0.2.1")
 			_, byToken := b.ByToken(token, "192.0.2.1")
