@@ -61,6 +61,14 @@ func TestApprove_ByItsPage(t *testing.T) {
 	}
 	agent := begin(t, dir, nil, "plantmesh-edge", "run", "--config", config)
 	agent.says(agent.err, "state=connected", within)
+	until(t, within, "the hub knows how the agent is", func() bool {
+		_, said := page(t, http.MethodGet, at+"/api/v1/agents/graz/press-7", nil)
+		return strings.Contains(said, `"state":"online"`) && strings.Contains(said, `"version":`) && strings.Contains(said, `"clock_offset_s":`) && strings.Contains(said, `"pending_records":`)
+	})
+	until(t, within, "agents list says so, too", func() bool {
+		list := must(t, "plantmesh", "agents", "list", "--config", hub)
+		return strings.Contains(list, "\tpress-7\tonline\tsince 2") && strings.Contains(list, "\tpending 0\tlag 0 s\tlost 0\t")
+	})
 	must(t, "plantmesh", "agents", "revoke", "--config", hub, "--site", "graz", "press-7")
 
 	var got []string
