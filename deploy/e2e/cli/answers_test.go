@@ -153,6 +153,8 @@ func calls(dir, at string) []call {
 		{hub, "audit export", []string{"--config", in("hub.yaml"), in("site.yaml")}, exitState, "file.exists", false},
 		{hub, "serve", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{hub, "serve", []string{"--config", in("taken.yaml")}, exitNetwork, "net.in_use", false},
+		{hub, "machines list", []string{"--config", in("hub.yaml")}, exitState, "data.unusable", false},
+		{hub, "machines inbox", []string{"--config", in("hub.yaml")}, exitState, "data.unusable", false},
 		{hub, "export", []string{"--config", in("hub.yaml"), "--from", "2026-03-01", "--out", dir}, exitState, "data.unusable", false},
 		{hub, "export", []string{"--config", in("hub.yaml"), "--from", "yesterday", "--out", dir}, exitUsage, "usage", false},
 		{hub, "backup", []string{"--config", in("hub.yaml"), in("backup")}, exitState, "data.unusable", false},

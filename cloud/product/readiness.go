@@ -1,0 +1,250 @@
+package product
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
+	"plantmesh/proto/subject"
+)
+
+// Heard are the signals that sources have said to have, by source.
+type Heard map[string][]mesh.Signal
+
+// Readiness is what a machine of the site file is made of, and what lacks.
+type Readiness struct {
+	Equipment string      `json:"equipment"`
+	Line      string      `json:"line"`
+	Source    string      `json:"source"`
+	Prefix    string      `json:"signals_prefix"`
+	Signals   int         `json:"signals_count"` // heard under its prefix
+	Roles     []RoleFound `json:"roles"`
+	Lacks     []Lack      `json:"lacks"`
+}
+
+// RoleFound is a signal that fills a role.
+type RoleFound struct {
+	Role   string `json:"role"`
+	Signal string `json:"signal"`
+	Type   string `json:"type"`
+	Unit   string `json:"unit,omitempty"`
+}
+
+// Lack is what a machine has not, which columns of products stay empty for that, and
+// what to do.
+type Lack struct {
+	What   string   `json:"what"`
+	Empty  []string `json:"empty"` // product.column; product alone: all of it
+	Remedy string   `json:"fix"`
+}
+
+// Candidate are signals under one prefix of a source that no machine has.
+type Candidate struct {
+	Source  string   `json:"source"`
+	Prefix  string   `json:"signals_prefix"`
+	Signals int      `json:"signals_count"`
+	Roles   []string `json:"roles"` // of the site file, that its signals would fill
+	// Score is the share of the roles that it has, 0 to 1.
+	Score float64 `json:"score"`
+	// Proposal is its line for the site file; empty where it has no role, and so is
+	// hardly a machine.
+	Proposal string `json:"proposal,omitempty"`
+}
+
+// needs are the roles with what stays empty without each, in the order of how much that is.
+func needs() []struct {
+	role  string
+	empty []string
+} {
+	return []struct {
+		role  string
+		empty []string
+	}{
+		{"state", []string{"equipment-state", "oee.availability_ratio", "oee.effectiveness_ratio", "oee.oee_ratio", "oee.nee_ratio", "production-rate.rate_per_hour"}},
+		{"produced", []string{"production-rate.produced_count", "production-rate.rate_per_hour", "oee.effectiveness_ratio", "oee.quality_ratio", "oee.oee_ratio", "oee.nee_ratio"}},
+		{"scrap", []string{"production-rate.scrap_count", "production-rate.good_count", "oee.quality_ratio", "oee.oee_ratio", "oee.nee_ratio"}},
+		{"mode", []string{"equipment-state.mode"}},
+		{"product", []string{"production-rate.ideal_rate_per_hour", "oee.effectiveness_ratio", "oee.oee_ratio", "oee.nee_ratio"}},
+		{"order", []string{"equipment-state.cause"}},
+		{"stop_reason", []string{"equipment-state.reason"}},
+		{"energy", []string{"production-rate.energy_kwh"}},
+	}
+}
+
+// Readiness says of each machine of the site how far its products can be made.
+func (s *Site) Readiness(heard Heard) []Readiness {
+	out := make([]Readiness, 0, len(s.Equipment))
+	for i := range s.Equipment {
+		e := &s.Equipment[i]
+		r := Readiness{Equipment: e.ID, Line: e.Line, Source: e.Source, Prefix: e.Prefix, Roles: []RoleFound{}, Lacks: []Lack{}}
+		found := map[string]mesh.Signal{}
+		for _, sig := range heard[e.Source] {
+			if name, ok := strings.CutPrefix(sig.Name, e.Prefix); ok && !strings.Contains(name, ".") {
+				r.Signals++
+				if _, is := s.roles[name]; is {
+					found[s.RoleName(sig.Name)] = sig
+				}
+			}
+		}
+		for _, role := range slices.Sorted(maps.Keys(found)) {
+			sig := found[role]
+			r.Roles = append(r.Roles, RoleFound{role, sig.Name, sig.Type.String(), sig.Unit})
+		}
+		r.Lacks = s.lacks(e, heard, found, r.Signals)
+		out = append(out, r)
+	}
+	return out
+}
+
+// lacks is what keeps products of a machine from being made.
+func (s *Site) lacks(e *Equipment, heard Heard, found map[string]mesh.Signal, signals int) (out []Lack) {
+	if out = s.unheard(e, heard, signals); len(out) > 0 {
+		return out
+	}
+	out = []Lack{}
+	for _, n := range needs() {
+		sig, ok := found[n.role]
+		if !ok {
+			out = append(out, Lack{"no signal is its " + n.role, n.empty, fmt.Sprintf("have the source read %s, or say in roles of the site file what it is called there", e.Prefix+s.suffix(n.role))})
+			continue
+		}
+		if why := s.wrong(n.role, sig); why != "" {
+			out = append(out, Lack{sig.Name + " " + why, n.empty, "declare another type or unit in the source's file, or another signal as the role"})
+		}
+	}
+	if len(e.Ideal) == 0 {
+		out = append(out, Lack{fmt.Sprintf("no ideal cycle for kind %q", e.Kind), []string{"production-rate.ideal_rate_per_hour", "oee.effectiveness_ratio", "oee.oee_ratio", "oee.nee_ratio"}, "write ideal_cycle_seconds of its kind, for each product, into the site file"})
+	}
+	if len(s.Calendar.shifts) == 0 {
+		out = append(out, Lack{"the site has no shifts", []string{"oee.shift_id", "production-rate.shift_id"}, "write shifts into the site file"})
+	}
+	if e.Line == "" {
+		out = append(out, Lack{"it is on no line", []string{"oee.line", "production-rate.line", "equipment-state.line"}, "write its line into the site file"})
+	}
+	return out
+}
+
+// unheard is why nothing at all is known of a machine.
+func (s *Site) unheard(e *Equipment, heard Heard, signals int) []Lack {
+	every := []string{"equipment-state", "production-rate", "oee", "signals"}
+	switch {
+	case len(heard[e.Source]) == 0:
+		fix := "start its agent, or name the source as the agent's file does"
+		if near := strict.Nearest(e.Source, slices.Sorted(maps.Keys(heard))); near != "" {
+			fix = fmt.Sprintf("did you mean source %q? Else start its agent", near)
+		}
+		return []Lack{{fmt.Sprintf("source %q has said nothing", e.Source), every, fix}}
+	case signals == 0:
+		var prefixes []string
+		for _, sig := range heard[e.Source] {
+			prefixes = append(prefixes, prefixOf(sig.Name))
+		}
+		fix := "name the beginning that its signals have"
+		if near := strict.Nearest(e.Prefix, prefixes); near != "" {
+			fix = fmt.Sprintf("did you mean signals_prefix %q?", near)
+		}
+		return []Lack{{fmt.Sprintf("source %q has no signal that begins with %q", e.Source, e.Prefix), every, fix}}
+	}
+	return nil
+}
+
+// suffix is the last part of the name of a role's signal.
+func (s *Site) suffix(role string) string {
+	for suffix, name := range s.names {
+		if name == role {
+			return suffix
+		}
+	}
+	return role
+}
+
+// wrong says why a signal can't fill a role; empty: it can.
+func (s *Site) wrong(role string, sig mesh.Signal) string {
+	number, text := slices.Contains([]mesh.Type{mesh.TypeInt, mesh.TypeUint, mesh.TypeDouble}, sig.Type), sig.Type == mesh.TypeString
+	switch role {
+	case "state", "mode", "stop_reason":
+		if !number {
+			return fmt.Sprintf("is %s: a number is needed", sig.Type)
+		}
+	case "produced", "scrap":
+		if !number {
+			return fmt.Sprintf("is %s: a counter is needed", sig.Type)
+		}
+	case "energy":
+		want := map[bool]string{true: "KJO", false: "KWH"}[s.EnergyInKJ]
+		if !number {
+			return fmt.Sprintf("is %s: a counter is needed", sig.Type)
+		}
+		if sig.Unit != "" && sig.Unit != want {
+			return fmt.Sprintf("is in %s, and energy_unit of the site file says %s", sig.Unit, want)
+		}
+	case "order", "product":
+		if !text && !number {
+			return fmt.Sprintf("is %s: a text is needed", sig.Type)
+		}
+	}
+	return ""
+}
+
+func prefixOf(name string) string { return name[:strings.LastIndexByte(name, '.')+1] }
+
+// Unmapped are the signals that no machine has and that could make one, the likeliest first.
+func (s *Site) Unmapped(heard Heard) []Candidate {
+	out := []Candidate{}
+	for _, source := range slices.Sorted(maps.Keys(heard)) {
+		by := map[string]*Candidate{}
+		for _, sig := range heard[source] {
+			prefix := prefixOf(sig.Name)
+			if i, _ := s.Signal(sig.Name); prefix == "" || i >= 0 && s.Equipment[i].Source == source {
+				continue
+			}
+			c := by[prefix]
+			if c == nil {
+				c = &Candidate{Source: source, Prefix: prefix, Roles: []string{}}
+				by[prefix] = c
+			}
+			c.Signals++
+			if _, is := s.roles[sig.Name[len(prefix):]]; is {
+				c.Roles = append(c.Roles, s.RoleName(sig.Name))
+			}
+		}
+		for _, prefix := range slices.Sorted(maps.Keys(by)) {
+			c := by[prefix]
+			slices.Sort(c.Roles)
+			c.Roles = slices.Compact(c.Roles)
+			c.Score = float64(len(c.Roles)) / float64(len(roleNames()))
+			if len(c.Roles) > 0 {
+				c.Proposal = s.proposal(c)
+			}
+			out = append(out, *c)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Candidate) int { return len(b.Roles) - len(a.Roles) })
+	return out
+}
+
+// proposal is a line for the site file: the last part of the prefix is the machine, the one
+// before it its line.
+func (s *Site) proposal(c *Candidate) string {
+	parts := strings.Split(strings.TrimSuffix(c.Prefix, "."), ".")
+	for i, part := range parts {
+		if text, ok := subject.Unescape(part); ok {
+			parts[i] = text
+		}
+	}
+	machine, line := subject.Token(parts[len(parts)-1]), ""
+	if len(parts) > 1 {
+		line = subject.Token(parts[len(parts)-2])
+	}
+	id := machine
+	if line != "" {
+		id = line + "-" + machine
+	}
+	for n := 2; s.Find(id) != nil; n++ {
+		id = fmt.Sprintf("%s-%s-%d", line, machine, n)
+	}
+	return fmt.Sprintf("- {id: %s, line: %s, name: %q, kind: %s, source: %q, signals_prefix: %q}", id, line, parts[len(parts)-1], machine, c.Source, c.Prefix)
+}
