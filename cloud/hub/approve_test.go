@@ -1,11 +1,20 @@
 package hub
 
 import (
+	"encoding/json"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nkeys"
+
+	"plantmesh/cloud/audit"
 	porthttp "plantmesh/cloud/port/http"
+	"plantmesh/proto/enroll"
 )
 
 // Who decides on gateways and reads the trail: told again here, as statuses. 404 is that
@@ -50,4 +59,63 @@ func (h *hub) seal(t *testing.T) string {
 	s, err := h.trail.Seal()
 	check(t, err)
 	return s.String()
+}
+
+// A person who is signed in presses the button: the page's own form is good, one of
+// another session, or sent by another page, is not; the trail has their name.
+func TestApprove_BySomebodySignedIn(t *testing.T) {
+	h := opened(t)
+	srv, err := h.web(porthttp.New(porthttp.Config{AnyHost: true}, h.deps(), h.log))
+	check(t, err)
+	kp, err := nkeys.CreateUser()
+	check(t, err)
+	pub, err := kp.PublicKey()
+	check(t, err)
+	request, err := json.Marshal(enroll.Request{Version: enroll.Version, PublicKey: pub, Agent: "gw-7"})
+	check(t, err)
+	signature, err := kp.Sign(request)
+	check(t, err)
+	_, err = h.gate.Ask(enroll.Signed{Request: request, Signature: signature}, "192.0.2.7", time.Now())
+	check(t, err)
+	all := people(t, h.access, "admin", "operator")
+	at := enroll.Page + enroll.Code(pub)
+	press := func(p person, csrf string, head ...string) int {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, at, strings.NewReader(url.Values{"do": {"approve"}, "as": {"press-7"}, "csrf": {csrf}}.Encode()))
+		r.Host = "localhost"
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		for i := 0; i < len(head); i += 2 {
+			r.Header.Set(head[i], head[i+1])
+		}
+		r.AddCookie(&http.Cookie{Name: "plantmesh", Value: p.cookie})
+		w := httptest.NewRecorder()
+		srv.Handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	token := func(p person) string {
+		_, w := p.ask(t, srv.Handler, http.MethodGet, at)
+		found := regexp.MustCompile(`name="csrf" value="([^"]+)"`).FindStringSubmatch(w.Body.String())
+		if found == nil {
+			t.Fatalf("no form token in %s", w.Body)
+		}
+		return found[1]
+	}
+	operator, admin := person{cookie: all["operator"].cookie}, person{cookie: all["admin"].cookie}
+	own := []string{"Sec-Fetch-Site", "same-origin"}
+	for name, got := range map[string]int{
+		"without a form token": press(operator, "", own...), "by another's": press(operator, token(admin), own...),
+		"from another page": press(operator, token(operator), "Sec-Fetch-Site", "cross-site"),
+	} {
+		if got != http.StatusForbidden {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+	before := len(actions(t, h.cfg))
+	if got := press(operator, token(operator), own...); got != http.StatusSeeOther {
+		t.Errorf("by the page's own form: %d", got)
+	}
+	entries, err := audit.Newest(t.Context(), TrailFolder(h.cfg), audit.Filter{}, 1)
+	check(t, err)
+	if e := entries[0]; len(actions(t, h.cfg)) != before+1 || e.Action != "agent.approve" || e.Object != "graz/press-7" || e.Who != "user1" || e.Via != audit.Session {
+		t.Errorf("recorded %+v", e)
+	}
 }
