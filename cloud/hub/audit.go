@@ -37,9 +37,13 @@ func Operator() string {
 
 func operator() registry.Actor { return registry.Actor{Who: Operator(), Via: string(audit.CLI)} }
 
+func openRegistry(cfg Config) (*registry.Registry, error) {
+	return registry.OpenSealed(filepath.Join(cfg.Data, registryName), cfg.Identity.KeyFile)
+}
+
 // recording opens the registry for a command: what it changes is recorded first.
 func recording(cfg Config) (*registry.Registry, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := openRegistry(cfg)
 	if err != nil {
 		return nil, err
 	}

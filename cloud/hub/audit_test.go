@@ -1,16 +1,20 @@
 package hub
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
 	"plantmesh/cloud/access"
 	"plantmesh/cloud/audit"
+	"plantmesh/cloud/registry"
 )
 
 func publicKey(t *testing.T) string {
@@ -102,5 +106,48 @@ func TestRecordChange_ThingsFirst(t *testing.T) {
 	check(t, recordChange(cfg, access.Change{Who: "root", Via: access.ViaCLI, Action: "add user", Object: "user anna", After: "admin"}))
 	if got := actions(t, cfg); got[len(got)-1] != "user.add user anna" {
 		t.Errorf("the trail says %q", got)
+	}
+}
+
+// A hub whose keys are sealed is backed up and restored with their key, and by nobody
+// without it.
+func TestKeyFile_BackupAndRestore(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Identity.KeyFile = filepath.Join(t.TempDir(), "key")
+	h := &hub{cfg: cfg, log: quiet(), counts: &tally{}, accounts: &server.MemAccResolver{}}
+	check(t, h.open(t.Context()))
+	check(t, h.close())
+	_, err := Enroll(cfg, "graz", "gw-1", publicKey(t), time.Hour, time.Now())
+	check(t, err)
+	backup := filepath.Join(t.TempDir(), "backup")
+	_, err = Backup(t.Context(), cfg, backup, quiet())
+	check(t, err)
+	b, err := os.ReadFile(filepath.Join(backup, dataPart, registryName, "keys.json"))
+	if err != nil || bytes.Contains(b, []byte("seed")) {
+		t.Errorf("the backup's keys are readable: %s, %v", b, err)
+	}
+	_, err = Enroll(cfg, "graz", "gw-2", publicKey(t), time.Hour, time.Now())
+	check(t, err)
+	if r, err := Restore(t.Context(), cfg, backup, true, quiet()); err != nil || r.Kept != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if agents, err := Agents(cfg); err != nil || len(agents) != 2 {
+		t.Errorf("%+v, %v", agents, err)
+	}
+	without := cfg
+	without.Identity.KeyFile = ""
+	if _, err := Agents(without); !errors.Is(err, registry.ErrSealed) {
+		t.Errorf("without the key: %v", err)
+	}
+}
+
+func TestConfig_KeyFileOutsideTheData(t *testing.T) {
+	for at, ok := range map[string]bool{"hub/key": false, "hub/x/../key": false, "key": true, "hub2/key": true} {
+		dir := t.TempDir()
+		check(t, os.WriteFile(filepath.Join(dir, "site.yaml"), []byte(testSite), 0o600))
+		check(t, os.WriteFile(filepath.Join(dir, "hub.yaml"), []byte("data: hub\nsite_file: site.yaml\nidentity: {key_file: "+at+"}\n"), 0o600))
+		if _, err := LoadConfig(filepath.Join(dir, "hub.yaml")); (err == nil) != ok {
+			t.Errorf("%s: %v", at, err)
+		}
 	}
 }

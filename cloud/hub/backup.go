@@ -14,7 +14,6 @@ import (
 
 	"plantmesh/cloud/access"
 	"plantmesh/cloud/product"
-	"plantmesh/cloud/registry"
 	"plantmesh/cloud/store"
 )
 
@@ -104,7 +103,7 @@ func describe(cfg Config) (m Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := openRegistry(cfg)
 	if err != nil {
 		return m, err
 	}

@@ -88,6 +88,11 @@ type IdentityConfig struct {
 	// Calls is how often strangers may ask to be let in, all together, a second;
 	// default 50.
 	Calls int `yaml:"calls"`
+	// KeyFile holds the key that the hub's own keys are encrypted with on the disk; it is
+	// made where it is not there, and must not lie in the data folder, whose backups it
+	// opens: keep it apart from them, and safe, as without it a backup has no keys.
+	// Default: none, and the keys are protected by the rights of their files alone.
+	KeyFile string `yaml:"key_file"`
 }
 
 const (
@@ -279,10 +284,13 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 			return doc.Fault("$."+f.at, "%s is missing", f.at)
 		}
 	}
-	for _, p := range []*string{&c.Data, &c.SiteFile, &c.PlantClock, &c.HTTP.CertFile, &c.HTTP.KeyFile} {
+	for _, p := range []*string{&c.Data, &c.SiteFile, &c.PlantClock, &c.HTTP.CertFile, &c.HTTP.KeyFile, &c.Identity.KeyFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(base, *p)
 		}
+	}
+	if rel, err := filepath.Rel(c.Data, c.Identity.KeyFile); c.Identity.KeyFile != "" && err == nil && filepath.IsLocal(rel) {
+		return doc.Fault("$.identity.key_file", "it lies in the data folder: a backup would hold what opens it")
 	}
 	for _, complete := range []func(*strict.Doc) error{c.listens, c.HTTP.complete, c.timers, c.Identity.complete, c.History.complete, c.Watch.complete} {
 		if err := complete(doc); err != nil {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -118,7 +117,7 @@ func (g *gate) sign(site, agent string, now time.Time) (a enroll.Answer, err err
 
 // Inbox lists the gateways that ask to be let in.
 func Inbox(cfg Config) ([]registry.Petition, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := openRegistry(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +191,7 @@ func Invite(cfg Config, i registry.Invite) (registry.Invite, string, error) {
 
 // Invites lists the one-time keys.
 func Invites(cfg Config) ([]registry.Invite, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := openRegistry(cfg)
 	if err != nil {
 		return nil, err
 	}

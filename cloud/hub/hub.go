@@ -77,7 +77,7 @@ func Enroll(cfg Config, site, agent, publicKey string, lifetime time.Duration, n
 
 // Agents lists the enrolled agents.
 func Agents(cfg Config) ([]registry.Agent, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := openRegistry(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (h *hub) open(ctx context.Context) (err error) {
 		}
 		h.now, h.plant = f.Now, f.Plant
 	}
-	if h.reg, err = registry.Open(filepath.Join(h.cfg.Data, registryName)); err != nil {
+	if h.reg, err = openRegistry(h.cfg); err != nil {
 		return err
 	}
 	if h.access, err = Access(h.cfg); err != nil {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"plantmesh/cloud/access"
-	"plantmesh/cloud/registry"
 )
 
 // accessName is the folder of who may do what, in the data folder.
@@ -86,7 +85,7 @@ func Grants(cfg Config, texts []string) (out []access.Grant, err error) {
 
 // Authority is the certificate by which a hub's listeners are known, in PEM.
 func Authority(cfg Config) (string, error) {
-	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
+	reg, err := openRegistry(cfg)
 	if err != nil {
 		return "", err
 	}

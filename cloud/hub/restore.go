@@ -49,7 +49,7 @@ func Restore(ctx context.Context, cfg Config, from string, force bool, log *slog
 		return out, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	r := &restore{data: cfg.Data, fresh: filepath.Join(cfg.Data, restoringName)}
+	r := &restore{data: cfg.Data, keyFile: cfg.Identity.KeyFile, fresh: filepath.Join(cfg.Data, restoringName)}
 	if r.old, err = belongings(cfg.Data); err != nil {
 		return out, fmt.Errorf("%w: %w", ErrData, err)
 	}
@@ -81,6 +81,7 @@ func Restore(ctx context.Context, cfg Config, from string, force bool, log *slog
 // the same disk.
 type restore struct {
 	data, fresh, aside string
+	keyFile            string   // of the registry's keys; empty: they are not sealed
 	old                []string // names in the data folder
 }
 
@@ -132,7 +133,7 @@ func (f synced) Close() error { return errors.Join(f.Sync(), f.File.Close()) }
 // keepRegistry takes over what was enrolled or revoked since the backup: a key
 // that was revoked must not be good again.
 func (r *restore) keepRegistry() (int, error) {
-	kept, err := registry.TakeOver(filepath.Join(r.data, registryName), filepath.Join(r.fresh, registryName))
+	kept, err := registry.TakeOver(filepath.Join(r.data, registryName), filepath.Join(r.fresh, registryName), r.keyFile)
 	if err != nil {
 		return kept, fmt.Errorf("%w: keep the registry: %w", ErrData, err)
 	}
@@ -141,7 +142,7 @@ func (r *restore) keepRegistry() (int, error) {
 
 // keepAccess keeps who may do what as it is now, where the hub is the same.
 func (r *restore) keepAccess() error {
-	same, err := registry.Same(filepath.Join(r.data, registryName), filepath.Join(r.fresh, registryName))
+	same, err := registry.Same(filepath.Join(r.data, registryName), filepath.Join(r.fresh, registryName), r.keyFile)
 	if err == nil && same {
 		_, err = access.TakeOver(filepath.Join(r.data, accessName), filepath.Join(r.fresh, accessName))
 	}

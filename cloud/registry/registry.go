@@ -97,31 +97,21 @@ type Registry struct {
 }
 
 // Open reads the registry in dir, making keys at first use.
-func Open(dir string) (*Registry, error) {
+func Open(dir string) (*Registry, error) { return OpenSealed(dir, "") }
+
+// OpenSealed is Open of a registry whose keys are encrypted with the key in a file, which
+// is made at first use. Keys that are not encrypted yet are then.
+func OpenSealed(dir, keyFile string) (*Registry, error) {
 	for _, sub := range []string{agentsFolder, revokedFolder, askedFolder, decidedFolder, invitesFolder} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make the registry's folder: %w", err)
 		}
 	}
 	r := &Registry{dir: dir}
-	path := filepath.Join(dir, keysFile)
-	ok, err := readJSON(path, &r.keys)
-	if err != nil {
+	if err := r.open(filepath.Join(dir, keysFile), keyFile); err != nil {
 		return nil, err
 	}
-	if !ok {
-		if r.keys, err = newKeys(); err != nil {
-			return nil, err
-		}
-	}
-	if r.keys.Authority == "" { // also of a hub that is older than its authority
-		if r.keys.Authority, r.keys.AuthorityKey, err = newAuthority(time.Now()); err != nil {
-			return nil, err
-		}
-		if err := writeJSON(path, r.keys); err != nil {
-			return nil, err
-		}
-	}
+	var err error
 	if r.Trust, err = trust(r.keys); err != nil {
 		return nil, err
 	}
@@ -131,6 +121,30 @@ func Open(dir string) (*Registry, error) {
 	}
 	r.Trust.PlantJWT, err = r.PlantAccount(revoked)
 	return r, err
+}
+
+// open reads the hub's keys, or makes what is missing of them.
+func (r *Registry) open(path, keyFile string) (err error) {
+	var there, plain bool
+	if r.keys, there, plain, err = readKeys(path, keyFile); err != nil {
+		return err
+	}
+	write := plain && keyFile != ""
+	if !there {
+		if r.keys, err = newKeys(); err != nil {
+			return err
+		}
+	}
+	if r.keys.Authority == "" { // also of a hub that is older than its authority
+		if r.keys.Authority, r.keys.AuthorityKey, err = newAuthority(time.Now()); err != nil {
+			return err
+		}
+		write = true
+	}
+	if write {
+		return writeKeys(path, keyFile, r.keys)
+	}
+	return nil
 }
 
 func newKeys() (k keys, err error) {

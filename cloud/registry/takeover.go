@@ -7,15 +7,16 @@ import (
 // TakeOver puts into a registry that was read from a backup what the one at from
 // knows beside it: keys that were revoked since, and agents that were enrolled
 // since. It says how many. A registry of another hub, or none, gives nothing.
-func TakeOver(from, into string) (n int, err error) {
-	if same, err := Same(from, into); err != nil || !same {
+// keyFile is as in OpenSealed.
+func TakeOver(from, into, keyFile string) (n int, err error) {
+	if same, err := Same(from, into, keyFile); err != nil || !same {
 		return 0, err
 	}
-	older, err := Open(from)
+	older, err := OpenSealed(from, keyFile)
 	if err != nil {
 		return 0, err
 	}
-	r, err := Open(into)
+	r, err := OpenSealed(into, keyFile)
 	if err != nil {
 		return 0, err
 	}
@@ -28,12 +29,13 @@ func TakeOver(from, into string) (n int, err error) {
 }
 
 // Same says whether two registries are of one hub.
-func Same(one, other string) (bool, error) {
-	var was, is keys
-	if ok, err := readJSON(filepath.Join(one, keysFile), &was); err != nil || !ok {
+func Same(one, other, keyFile string) (bool, error) {
+	was, ok, _, err := readKeys(filepath.Join(one, keysFile), keyFile)
+	if err != nil || !ok {
 		return false, err
 	}
-	if _, err := readJSON(filepath.Join(other, keysFile), &is); err != nil {
+	is, _, _, err := readKeys(filepath.Join(other, keysFile), keyFile)
+	if err != nil {
 		return false, err
 	}
 	return was.Operator == is.Operator, nil

@@ -13,6 +13,7 @@ import (
 	"plantmesh/cloud/access"
 	"plantmesh/cloud/audit"
 	"plantmesh/cloud/hub"
+	"plantmesh/cloud/registry"
 	"plantmesh/deploy/demo"
 	"plantmesh/proto/answer"
 )
@@ -59,6 +60,7 @@ func rules() []answer.Rule {
 		{Is: audit.ErrBroken, Code: answer.AuditBroken},
 		{Is: hub.ErrDamaged, Code: answer.Damaged},
 		{Is: hub.ErrData, Code: answer.Data},
+		{Is: registry.ErrSealed, Code: answer.Data},
 		{Is: demo.ErrInUse, Code: answer.InUse},
 		{Is: hub.ErrIdentity, Code: answer.Rejected},
 		{Is: hub.ErrNoUsers, Code: answer.NoUsers},
