@@ -89,7 +89,7 @@ func ofConfiguration() []Entry {
 func ofIdentity() []Entry {
 	return []Entry{
 		{ID: "id-enrolled", Section: identity, Looks: "whether a hub has let this gateway in: address, key and token are there and belong together", Why: "nothing can be sent before", Fix: "plantmesh-edge enroll --config edge.yaml https://hub.example.com"},
-		{ID: "id-key-perms", Section: identity, Looks: "whether others on this machine can read this gateway's key or token", Why: "whoever has both is this gateway", Fix: "chmod 600 FILE"},
+		{ID: "id-key-perms", Section: identity, Looks: "whether others on this machine can read this gateway's key", Why: "whoever has it and the token is this gateway", Fix: "chmod 600 FILE"},
 		{ID: "id-cert-expiry", Section: identity, Looks: "for how long the hub's token is valid", Why: "the hub takes nothing with one that has ended; everything is kept and sent later", Fix: "enrol again: plantmesh-edge enroll --config edge.yaml https://hub.example.com"},
 	}
 }
