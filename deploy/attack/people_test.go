@@ -16,6 +16,7 @@ import (
 
 	"plantmesh/cloud/access"
 	"plantmesh/cloud/hub"
+	"plantmesh/proto/enroll"
 )
 
 // s11: whoever is of one line sees nothing of another, by whatever route.
@@ -48,7 +49,11 @@ func s11(t *testing.T, r *rig) {
 func c01(t *testing.T, r *rig) {
 	t.Helper()
 	ada := r.person(t, "admin")
-	targets := []string{"/logout", "/account/password", "/account/tokens", "/account/tokens/x/end", "/account/sessions/x/end"}
+	code := r.asked(t, "127.0.6.2", "c01-1")
+	targets := []string{
+		"/logout", "/account/password", "/account/tokens", "/account/tokens/x/end", "/account/sessions/x/end",
+		enroll.Page + code, "/api/v1/inbox/" + code + "/approve", "/api/v1/inbox/" + code + "/refuse", "/api/v1/agents/graz/c01-1/revoke",
+	}
 	for _, target := range targets {
 		for name, change := range map[string]func(*http.Request){
 			"no origin": func(q *http.Request) { q.AddCookie(&http.Cookie{Name: "__Host-plantmesh", Value: ada.cookie}) },
@@ -143,7 +148,7 @@ func c02(t *testing.T, r *rig) {
 func c03(t *testing.T, r *rig) {
 	t.Helper()
 	ada := r.person(t, "admin")
-	for _, target := range []string{"/", "/login", "/account", "/first/x", "/desk.css", "/livez", "/readyz", "/metrics", "/api/v1/products", "/api/v1/agents", "/nothing", "/api/nothing", "/%2e%2e/etc/passwd"} {
+	for _, target := range []string{"/", "/login", "/account", "/first/x", "/desk.css", "/livez", "/readyz", "/metrics", "/api/v1/products", "/api/v1/agents", "/api/v1/inbox", "/api/v1/audit", enroll.Page + "KXQ7-2MPL", "/nothing", "/api/nothing", "/%2e%2e/etc/passwd"} {
 		for _, p := range []func(*http.Request){nil, with(ada)} {
 			a := r.ask(t, "127.0.9.1", http.MethodGet, target, "", p)
 			if a.head.Get("X-Content-Type-Options") != "nosniff" || a.head.Get("Strict-Transport-Security") == "" || a.head.Get("Referrer-Policy") == "" {
