@@ -4,6 +4,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,14 +28,17 @@ import (
 
 // Options are the flags of `plantmesh demo`.
 type Options struct {
-	Seed   uint64
-	Start  time.Time     // zero: counted back from now
-	Speed  float64       // plant seconds a second
-	For    time.Duration // plant time after the history; 0: until interrupted
-	Faults []string
-	Assert bool
-	Listen string // host:port of the page
-	Dir    string // keep everything here; empty: a folder that is removed at the end
+	Seed  uint64
+	Start time.Time     // zero: counted back from now
+	Speed float64       // plant seconds a second
+	For   time.Duration // plant time after the history; 0: until interrupted
+	// History is the plant time before: 24 h to 48 h, so that a shift and a day are
+	// final; 0: 48 h.
+	History time.Duration
+	Faults  []string
+	Assert  bool
+	Listen  string // host:port of the page
+	Dir     string // keep everything here; empty: a folder that is removed at the end
 }
 
 // Errors of the demo, each with its exit code in `plantmesh demo`.
@@ -70,7 +74,10 @@ func (o Options) plan(now time.Time) (p plan, err error) {
 			return p, fmt.Errorf("%w: fault %q is none of %s", ErrUsage, f, strings.Join(FaultNames(), ", "))
 		}
 	}
+	past := cmp.Or(o.History, history)
 	switch {
+	case past < leastHistory || past > history:
+		return p, fmt.Errorf("%w: --history must lie between %s and %s", ErrUsage, leastHistory, history)
 	case o.For < 0:
 		return p, fmt.Errorf("%w: --for must be above 0", ErrUsage)
 	case o.For%time.Millisecond != 0:
@@ -85,9 +92,9 @@ func (o Options) plan(now time.Time) (p plan, err error) {
 	now = now.UTC().Truncate(time.Second)
 	p.start = o.Start.UTC()
 	if o.Start.IsZero() {
-		p.start = now.Add(-o.For - history)
+		p.start = now.Add(-o.For - past)
 	}
-	p.h = p.start.Add(history)
+	p.h = p.start.Add(past)
 	p.a = p.h.Add(o.For)
 	if p.a.Add(disorder).After(now.Add(disorder)) {
 		return p, fmt.Errorf("%w: the demo would end at %s, and plant time never runs ahead of now", ErrUsage, stamp(p.a))

@@ -18,6 +18,8 @@ func TestOptions_RefusesWhatNoPlantCanDo(t *testing.T) {
 		"speed infinite": {Speed: math.Inf(1), For: time.Hour},
 		"speed 0":        {For: time.Hour},
 		"speed below 0":  {Speed: -1, For: time.Hour},
+		"short history":  {Speed: 60, For: time.Hour, History: 23 * time.Hour},
+		"long history":   {Speed: 60, For: time.Hour, History: 49 * time.Hour},
 		"for 1ns":        {Speed: 1, For: 1},
 		"for 1.5ms":      {Speed: 1, For: 1500 * time.Microsecond},
 		"for below 0":    {Speed: 1, For: -time.Hour},

@@ -28,8 +28,9 @@ const (
 	// disorder is how late the demo plant's samples may be; the plant clock
 	// runs on that much after the plant stands, so that proof can follow.
 	disorder = 5 * time.Second
-	// history is emitted before the plant clock starts to run.
-	history = 48 * time.Hour
+	// history is emitted before the plant clock starts to run, at most and by default.
+	history      = 48 * time.Hour
+	leastHistory = 24 * time.Hour
 )
 
 func machines() []string { return []string{"filler", "capper", "labeller", "palletiser"} }

@@ -73,18 +73,19 @@ func (c *checkCmd) Run(p *answer.Printer) error {
 }
 
 type demoCmd struct {
-	Seed   uint64        `default:"1" help:"The same seed and start give the same plant."`
-	Start  string        `placeholder:"RFC3339" help:"When the plant's 48 hours of history begin; default: counted back from now."`
-	Speed  float64       `default:"1" help:"Plant seconds in a second."`
-	For    time.Duration `placeholder:"2h" help:"Plant time after the history; default: until Ctrl-C."`
-	Fault  []string      `placeholder:"NAME" help:"Faults: kill-agent, kill-worker, kill-hub, restore-hub, outage, skew, late."`
-	Assert bool          `help:"At the end compare every product with the plant's truth and exit 7 if they differ."`
-	Listen string        `default:"127.0.0.1:8080" help:"The page's address."`
-	Dir    string        `type:"path" help:"Keep all files in this empty folder; default: a folder that is removed at the end."`
+	Seed    uint64        `default:"1" help:"The same seed and start give the same plant."`
+	Start   string        `placeholder:"RFC3339" help:"When the plant's history begins; default: counted back from now."`
+	History time.Duration `default:"48h" help:"Plant time that is history when the demo begins; 24h to 48h."`
+	Speed   float64       `default:"1" help:"Plant seconds in a second."`
+	For     time.Duration `placeholder:"2h" help:"Plant time after the history; default: until Ctrl-C."`
+	Fault   []string      `placeholder:"NAME" help:"Faults: kill-agent, kill-worker, kill-hub, restore-hub, outage, skew, late."`
+	Assert  bool          `help:"At the end compare every product with the plant's truth and exit 7 if they differ."`
+	Listen  string        `default:"127.0.0.1:8080" help:"The page's address."`
+	Dir     string        `type:"path" help:"Keep all files in this empty folder; default: a folder that is removed at the end."`
 }
 
 func (c *demoCmd) Run(ctx context.Context, p *answer.Printer) error {
-	o := demo.Options{Seed: c.Seed, Speed: c.Speed, For: c.For, Faults: c.Fault, Assert: c.Assert, Listen: c.Listen, Dir: c.Dir}
+	o := demo.Options{Seed: c.Seed, History: c.History, Speed: c.Speed, For: c.For, Faults: c.Fault, Assert: c.Assert, Listen: c.Listen, Dir: c.Dir}
 	if c.Start != "" {
 		var err error
 		if o.Start, err = time.Parse(time.RFC3339, c.Start); err != nil {

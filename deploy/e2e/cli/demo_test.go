@@ -117,8 +117,8 @@ func seeded(t *testing.T) *rand.Rand {
 func TestDemo_TwoAtOnceAndCtrlCAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	rnd := seeded(t)
-	one := demo(t, "--for", "5m", "--speed", "60", "--seed", "1")
-	two := demo(t, "--for", "5m", "--speed", "60", "--seed", "2")
+	one := demo(t, "--for", "5m", "--speed", "60", "--history", "24h", "--seed", "1")
+	two := demo(t, "--for", "5m", "--speed", "60", "--history", "24h", "--seed", "2")
 	address := one.says(one.err, "page    http://", time.Minute)
 	if other := two.says(two.err, "page    http://", time.Minute); other == address {
 		t.Fatalf("two demos at %s", address)
@@ -223,7 +223,7 @@ func (d *aDemo) holds(within time.Duration) {
 }
 
 func TestDemo_AllKills(t *testing.T) {
-	d := asserting(t, "--for", "20m", "--fault", "kill-agent,kill-worker,kill-hub,restore-hub")
+	d := asserting(t, "--for", "20m", "--history", "24h", "--fault", "kill-agent,kill-worker,kill-hub,restore-hub")
 	t.Parallel() // it takes longest, and runs beside all others
 	d.holds(5 * time.Minute)
 }

@@ -371,7 +371,7 @@ func (w *walk) keep() {
 }
 
 // few are the hours that the tests beside TestWalk take.
-const few = 7
+const few = 5
 
 // hours of the plant: one before a production day, the day, one after.
 func hours() int {
