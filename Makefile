@@ -10,12 +10,13 @@ NFPM := .cache/nfpm
 # library's server and channel are peers of tests and of the simulator: they race with themselves when a server closes.
 # No more may be left out: generic code of sync that such a package makes is linked for all, and hides what is in order.
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race $(foreach p,modernc.org/... github.com/gopcua/opcua/server/... github.com/gopcua/opcua/uasc/...,"-gcflags=$(p)=-race=false"))
-# What starts no goroutine, being pure, or drives our programs as processes gains nothing from it.
-PURE := ./cloud/audit ./deploy/attack ./cloud/console ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e/browser ./deploy/e2e/check ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/e2e/walk ./deploy/house ./deploy/release ./deploy/torture ./deploy/torture/sim ./edge/host ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
+# What starts no goroutine, being pure, or drives our programs as processes gains nothing from it. The rooms that
+# meet in deploy/e2e and hop are watched each by itself.
+PURE := ./cloud/audit ./deploy/attack ./cloud/console ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e ./deploy/e2e/browser ./deploy/e2e/check ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/hop ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/e2e/walk ./deploy/house ./deploy/release ./deploy/torture ./deploy/torture/sim ./edge/host ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
 # Those that take longest begin first: packages are taken in this order, and nothing waits for one at the end.
 WHOLE := ./cloud/audit ./deploy/e2e/opcua ./deploy/e2e/walk ./deploy/e2e/evil ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/torture/sim ./edge/buffer ./edge/source ./edge/source/opcua/datatype ./edge/source/opcua/measure ./proto/mesh ./proto/wire
-LONG := ./edge/source/opcua ./deploy/e2e ./edge/buffer ./deploy/e2e/hop ./cloud/store ./cloud/product/runner
+LONG := ./edge/source/opcua ./edge/buffer ./cloud/store ./cloud/product/runner
 
 .PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture attack release release-test lint console clean
 help: ## this list
@@ -31,7 +32,7 @@ run: build ## the whole chain as real processes; prints the page's address and t
 test: build ## everything this machine can run; what it skips, it names (go vet is part of make lint)
 ifneq ($(RACE),)
 	GOGC=300 CGO_ENABLED=1 PLANTMESH_BIN=$(CURDIR)/bin $(GO) test $(RACE) -ldflags "-s -w" -vet=off -short -p 5 -shuffle=on -timeout 15m $(LONG) $(filter-out $(patsubst ./%,plantmesh/%,$(PURE)),$(shell $(GO) list ./...))
-	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -ldflags "-s -w" -vet=off -shuffle=on -p 4 -timeout 15m ./deploy/e2e/cli ./deploy/e2e/opcua ./deploy/e2e/sparkplug ./deploy/e2e/mqtt $(WHOLE) $(PURE)
+	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -ldflags "-s -w" -vet=off -shuffle=on -p 3 -timeout 15m ./deploy/e2e/cli ./deploy/e2e/opcua ./deploy/e2e/sparkplug ./deploy/e2e/mqtt $(WHOLE) $(PURE)
 else
 	@echo "make test: no C compiler here, so the tests run without -race"
 	PLANTMESH_BIN=$(CURDIR)/bin $(GO) test -vet=off -shuffle=on -timeout 15m ./...

@@ -15,6 +15,7 @@ import (
 // TestBuffer_PagesInACircleEndNoProcess: a wrong number of a child page makes a
 // circle. The agent is started on it in a process of its own.
 func TestBuffer_PagesInACircleEndNoProcess(t *testing.T) {
+	unwatched(t)
 	if dir := os.Getenv("PLANTMESH_BUFFER_DIR"); dir != "" {
 		debug.SetMaxStack(64 << 20) // the default of 1 GiB only takes longer
 		b, err := Open(testConfig(dir), quiet())

@@ -10,6 +10,7 @@ import (
 // Parts of a state whose names are made up and dropped again leave nothing behind but in
 // their segment: a device may make up names for ever.
 func TestBuffer_DroppedPartsAreForgotten(t *testing.T) {
+	unwatched(t)
 	t.Parallel()
 	cfg := testConfig(quickDir(t))
 	b := mustOpen(t, cfg)

@@ -50,6 +50,7 @@ func copyDir(t *testing.T, from string) string {
 // segment and in the one that is written. Each record is then read as it was, or
 // is said to be lost.
 func TestBuffer_FlippedBitIsTold(t *testing.T) {
+	unwatched(t)
 	t.Parallel()
 	dir := quickDir(t)
 	b, err := Open(testConfig(dir), quiet())

@@ -22,6 +22,7 @@ func verified(t *testing.T, b *Buffer) (out []Found) {
 }
 
 func TestVerify_CountsEveryRecordAndNamesWhatIsDamaged(t *testing.T) {
+	unwatched(t)
 	t.Parallel()
 	cfg := testConfig(t.TempDir())
 	b := mustOpen(t, cfg)

@@ -36,6 +36,7 @@ func mapped(t *testing.T, dir string) (n int64) {
 // What was read or written of the buffer is not counted as the agent's memory:
 // a backlog is read once by the rules and once by each road.
 func TestBuffer_TakesNoMemoryForWhatItRead(t *testing.T) {
+	unwatched(t)
 	dir := t.TempDir()
 	b := mustOpen(t, Config{Dir: dir, Log: testLog, MaxBytes: 512 << 20, SegmentBytes: 8 << 20})
 	const each = 64 << 10

@@ -92,6 +92,7 @@ func litter(t *testing.T, r *rand.Rand, dir string) string {
 // afterwards each record is read, or it is voided or off the chain and the
 // bytes of its segment still stand in the folder.
 func TestBuffer_NoFileWithUnsentRecordsIsRemoved(t *testing.T) {
+	unwatched(t)
 	t.Parallel()
 	seeds := uint64(12)
 	if testing.Short() {

@@ -191,7 +191,10 @@ func TestAnswers_EveryCommand(t *testing.T) {
 		t.Run(c.program+" "+strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()
 			c.inWords(t, run(t, nil, c.program, args...))
-			c.inJSON(t, run(t, nil, c.program, append([]string{"--json"}, args...)...))
+			if len(args)%2 == 0 { // one order of the two: each command has several calls
+				c.inJSON(t, run(t, nil, c.program, append([]string{"--json"}, args...)...))
+				return
+			}
 			c.inJSON(t, run(t, nil, c.program, append(args, "--json")...))
 		})
 	}
