@@ -8,7 +8,7 @@ NFPM := .cache/nfpm
 # -race needs a C compiler; without one the tests run without it and say so. Watched, garbage is dear: it is collected seldom.
 # SQLite was translated from C and shares no memory of ours; watched, cloud/store takes three times as long. The OPC UA
 # library's server and channel are peers of tests and of the simulator: they race with themselves when a server closes.
-# No more may be left out: generic code of sync that such a package makes is linked for all, and hides what is in order.
+# No more may be left out: without the NATS server and the codecs it told of races within encoding/json that are none.
 RACE := $(if $(shell command -v gcc 2>/dev/null),-race $(foreach p,modernc.org/... github.com/gopcua/opcua/server/... github.com/gopcua/opcua/uasc/...,"-gcflags=$(p)=-race=false"))
 # What starts no goroutine, being pure, or drives our programs as processes gains nothing from it. The rooms that
 # meet in deploy/e2e and hop are watched each by itself.
