@@ -7,16 +7,17 @@ LINT := .cache/golangci-lint
 NFPM := .cache/nfpm
 # -race needs a C compiler; without one the tests run without it and say so. Watched, garbage is dear: it is collected seldom.
 # SQLite was translated from C and shares no memory of ours; watched, cloud/store takes three times as long. The OPC UA
-# library's server and channel are peers of tests and of the simulator: they race with themselves when a server closes.
+# library's server and channel, with its sockets and keys, are peers of tests and of the simulator: they race with
+# themselves when a server closes.
 # No more may be left out: without the NATS server and the codecs it told of races within encoding/json that are none.
-RACE := $(if $(shell command -v gcc 2>/dev/null),-race $(foreach p,modernc.org/... github.com/gopcua/opcua/server/... github.com/gopcua/opcua/uasc/...,"-gcflags=$(p)=-race=false"))
+RACE := $(if $(shell command -v gcc 2>/dev/null),-race $(foreach p,modernc.org/... github.com/gopcua/opcua/server/... github.com/gopcua/opcua/uasc/... github.com/gopcua/opcua/uacp/... github.com/gopcua/opcua/uapolicy/...,"-gcflags=$(p)=-race=false"))
 # What starts no goroutine, being pure, or drives our programs as processes gains nothing from it. The rooms that
 # meet in deploy/e2e and hop are watched each by itself.
-PURE := ./cloud/audit ./deploy/attack ./cloud/console ./cloud/port/parquet ./cloud/product ./deploy/bench ./deploy/e2e ./deploy/e2e/browser ./deploy/e2e/check ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/hop ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/e2e/walk ./deploy/house ./deploy/release ./deploy/torture ./deploy/torture/sim ./edge/host ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
+PURE := ./cloud/audit ./deploy/attack ./cloud/console ./cloud/port/parquet ./cloud/product ./cloud/registry/plant ./deploy/bench ./deploy/e2e ./deploy/e2e/browser ./deploy/e2e/check ./deploy/e2e/cli ./deploy/e2e/evil ./deploy/e2e/hop ./deploy/e2e/mqtt ./deploy/e2e/opcua ./deploy/e2e/sme ./deploy/e2e/sparkplug ./deploy/e2e/walk ./deploy/house ./deploy/release ./deploy/torture ./deploy/torture/sim ./edge/host ./edge/quality ./edge/source/mqtt/mapping ./edge/source/opcua/datatype ./edge/source/opcua/measure ./edge/source/opcua/publish ./edge/source/opcua/trust ./edge/source/sparkplug/payload ./firmware-sim/fault ./firmware-sim/mqtt/sparkplug/payload ./firmware-sim/plant ./firmware-sim/plant/truth ./firmware-sim/replay ./proto/answer ./proto/mesh ./proto/meshtest ./proto/strict ./proto/subject ./proto/wire ./proto/wire/internal/pb
 # Where tests take more without -short: the race detector sees their short form, and they run whole without it.
 # Those that take longest begin first: packages are taken in this order, and nothing waits for one at the end.
 WHOLE := ./cloud/audit ./deploy/e2e/opcua ./deploy/e2e/walk ./deploy/e2e/evil ./cloud/port/parquet ./cloud/product ./cloud/product/runner ./cloud/store ./deploy/bench ./deploy/torture/sim ./edge/buffer ./edge/source ./edge/source/opcua/datatype ./edge/source/opcua/measure ./proto/mesh ./proto/wire
-LONG := ./edge/source/opcua ./edge/buffer ./cloud/store ./cloud/product/runner
+LONG := ./cloud/hub ./edge/source/opcua ./edge/buffer ./cloud/store ./cloud/product/runner
 
 .PHONY: help build run test seeds simulate bench demo-bars matrix torture-quick torture attack release release-test lint console clean
 help: ## this list

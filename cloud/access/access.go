@@ -28,6 +28,10 @@ var (
 	ErrLink = errors.New("this link is not good any more: it was used, has ended, or was replaced by another; an admin makes a new one with plantmesh users reset")
 	// ErrNobody is returned for a secret of no session or token that is good.
 	ErrNobody = errors.New("nobody is signed in by this")
+	// ErrBeyond is returned for a change of what lies above or outside the roles of who asks.
+	ErrBeyond = errors.New("beyond your own roles")
+	// ErrTaken is returned for a name that somebody has or had.
+	ErrTaken = errors.New("names are never used again")
 	// ErrUnknown is returned for a user or a token that is not there.
 	ErrUnknown = errors.New("not known here")
 )
@@ -63,6 +67,8 @@ type Caller struct {
 	User    string // empty: nobody that is known
 	Via     string // "session", "token", "loopback" or "cli"; empty: nobody
 	Address string // without its port; empty: it came from no network
+
+	as *Identity // whose roles bound what they may change; see Identity.Bound
 }
 
 // The ways in which somebody calls.

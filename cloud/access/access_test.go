@@ -87,8 +87,10 @@ func wanted() map[Permission][]Role {
 	all := []Role{"viewer", "technician", "operator", "quality-engineer", "maintainer", "product-owner", "governor", "admin"}
 	return map[Permission][]Role{
 		"read products": all, "read agents": all, "read health": all,
-		"approve agents": {"operator", "admin"}, "revoke agents": {"operator", "admin"}, "manage keys": {"operator", "admin"},
-		"manage users": {"admin"}, "read audit": {"governor", "admin"},
+		"approve agents": {"operator", "admin"}, "revoke agents": {"operator", "admin"}, "manage keys": {"operator", "admin"}, "manage machines": {"operator", "admin"},
+		"rotate keys": {"admin"}, "manage users": {"admin"}, "read audit": {"governor", "admin"},
+		"configure agents": {"technician", "operator", "admin"}, "configure rules": {"technician", "operator", "quality-engineer", "admin"},
+		"manage readers": {"product-owner", "admin"},
 	}
 }
 

@@ -37,23 +37,42 @@ const (
 	ApproveAgents Permission = "approve agents"
 	RevokeAgents  Permission = "revoke agents"
 	ManageKeys    Permission = "manage keys" // one-time keys of gateways
+	// ConfigureAgents: which sources they read, and by which rules.
+	ConfigureAgents Permission = "configure agents"
+	// ConfigureRules is that for the rules alone.
+	ConfigureRules Permission = "configure rules"
+	RotateKeys     Permission = "rotate keys" // the one that signs gateways' tokens
+	// ManageMachines is to register machines and models, and to say what their signals
+	// mean.
+	ManageMachines Permission = "manage machines"
+	// ManageReaders is to let programs read products over NATS, and to end that.
+	ManageReaders Permission = "manage readers"
 	ManageUsers   Permission = "manage users"
 	ReadAudit     Permission = "read audit"
 )
 
 // Permissions are all permissions.
 func Permissions() []Permission {
-	return []Permission{ReadProducts, ReadAgents, ReadHealth, ApproveAgents, RevokeAgents, ManageKeys, ManageUsers, ReadAudit}
+	return []Permission{ReadProducts, ReadAgents, ReadHealth, ApproveAgents, RevokeAgents, ConfigureAgents, ConfigureRules, ManageKeys, RotateKeys, ManageMachines, ManageReaders, ManageUsers, ReadAudit}
 }
+
+// RolesThatMay are the roles that let somebody do something.
+func RolesThatMay(p Permission) []Role { return rolesOf(p) }
 
 // rolesOf is the table: who may do what. What it doesn't name nobody may.
 func rolesOf(p Permission) []Role {
 	switch p {
 	case ReadProducts, ReadAgents, ReadHealth:
 		return Roles()
-	case ApproveAgents, RevokeAgents, ManageKeys:
+	case ApproveAgents, RevokeAgents, ManageKeys, ManageMachines:
 		return []Role{Operator, Admin}
-	case ManageUsers:
+	case ConfigureAgents:
+		return []Role{Technician, Operator, Admin}
+	case ConfigureRules:
+		return []Role{Technician, Operator, QualityEngineer, Admin}
+	case ManageReaders:
+		return []Role{ProductOwner, Admin}
+	case RotateKeys, ManageUsers:
 		return []Role{Admin}
 	case ReadAudit:
 		return []Role{Governor, Admin}

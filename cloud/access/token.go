@@ -60,7 +60,7 @@ func (a *Access) CreateToken(by Caller, name string, grants []Grant, life time.D
 	now := a.cfg.Now().UTC()
 	t = Token{ID: hash[:shownID], User: name, Grants: sorted(grants), Created: now, Expires: now.Add(life), By: by.User, Note: clean(note, maxNote)}
 	return t, secret, a.change(by, t.Note, func() (c Change, _ func() error, err error) {
-		u, err := a.User(name)
+		u, err := a.tokenOwner(by, name, by.Via == ViaSession && by.User == name)
 		if err == nil {
 			err = alive(&u)
 		}
@@ -82,6 +82,15 @@ func (a *Access) CreateToken(by Caller, name string, grants []Grant, life time.D
 		return Change{Action: "create token", Object: "token " + t.ID + " of user " + name, After: Said(t.Grants) + " until " + t.Expires.Format(time.RFC3339)},
 			func() error { return writeJSON(a.tokenFile(hash), t) }, nil
 	})
+}
+
+// tokenOwner is whose token somebody makes or ends: their own, or that of a user with whom
+// they may do as they like.
+func (a *Access) tokenOwner(by Caller, name string, own bool) (u User, err error) {
+	if u, err = a.User(name); err == nil && !own {
+		err = a.boundedOf(by, &u)
+	}
+	return u, err
 }
 
 // readToken reads a token by its hash; ok is false where there is none.
@@ -146,8 +155,8 @@ func (a *Access) EndToken(by Caller, id, owner, reason string) (t Token, err err
 		if !ok || owner != "" && t.User != owner {
 			return c, nil, fmt.Errorf("%w: token %q: %w", ErrRefused, id, ErrUnknown)
 		}
-		if t.Ended != nil {
-			return c, nil, nil
+		if _, err := a.tokenOwner(by, t.User, owner != ""); err != nil || t.Ended != nil {
+			return c, nil, err
 		}
 		now := a.cfg.Now().UTC()
 		t.Ended = &now

@@ -92,9 +92,12 @@ func (a *Access) AddUser(by Caller, name string, grants []Grant, reason string) 
 	now := a.cfg.Now().UTC()
 	u = User{Name: name, Grants: sorted(grants), Created: now, By: by.User, Link: hash}
 	return u, secret, a.change(by, reason, func() (c Change, _ func() error, err error) {
+		if err := a.bounded(by, u.Grants...); err != nil {
+			return c, nil, err
+		}
 		if ok, err := readJSON(a.userFile(name), &User{}); ok || err != nil {
 			if err == nil {
-				err = fmt.Errorf("%w: there is a user %q already, or was: names are never used again", ErrRefused, name)
+				err = fmt.Errorf("%w: there is a user %q already, or was: %w", ErrRefused, name, ErrTaken)
 			}
 			return c, nil, err
 		}
@@ -162,6 +165,9 @@ func (a *Access) Grant(by Caller, name string, g Grant, reason string) (User, er
 		return User{}, err
 	}
 	return a.alter(by, name, reason, func(u *User) (c Change, err error) {
+		if err := a.bounded(by, g); err != nil {
+			return c, err
+		}
 		if err := alive(u); err != nil || slices.Contains(u.Grants, g) {
 			return c, err
 		}
@@ -177,6 +183,9 @@ func (a *Access) Grant(by Caller, name string, g Grant, reason string) (User, er
 // Withdraw takes a role from a user.
 func (a *Access) Withdraw(by Caller, name string, g Grant, reason string) (User, error) {
 	return a.alter(by, name, reason, func(u *User) (c Change, err error) {
+		if err := a.bounded(by, g); err != nil {
+			return c, err
+		}
 		if err := alive(u); err != nil {
 			return c, err
 		}
@@ -195,6 +204,9 @@ func (a *Access) Reset(by Caller, name, reason string) (u User, secret string, e
 	secret, hash := newSecret("")
 	now := a.cfg.Now().UTC()
 	u, err = a.alter(by, name, reason, func(u *User) (Change, error) {
+		if err := a.boundedOf(by, u); err != nil {
+			return Change{}, err
+		}
 		if err := alive(u); err != nil {
 			return Change{}, err
 		}
@@ -208,8 +220,8 @@ func (a *Access) Reset(by Caller, name, reason string) (u User, secret string, e
 // End ends a user for good, with all sessions and tokens.
 func (a *Access) End(by Caller, name, reason string) (User, error) {
 	return a.alter(by, name, reason, func(u *User) (c Change, err error) {
-		if u.Ended != nil {
-			return c, nil
+		if err := a.boundedOf(by, u); err != nil || u.Ended != nil {
+			return c, err
 		}
 		was, now := Said(u.Grants), a.cfg.Now().UTC()
 		u.Ended, u.Password, u.Link = &now, "", ""

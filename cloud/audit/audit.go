@@ -110,7 +110,7 @@ func isHash(s string) bool {
 
 // bounded is a change as it is recorded.
 func (c Change) bounded() (Change, error) {
-	if !regexp.MustCompile(`^[a-z]+(\.[a-z]+)+$`).MatchString(c.Action) || len(c.Action) > maxAction {
+	if !regexp.MustCompile(`^[a-z]+(-[a-z]+)*(\.[a-z]+)+$`).MatchString(c.Action) || len(c.Action) > maxAction {
 		return c, fmt.Errorf("%w: action %q", ErrChange, c.Action)
 	}
 	switch c.Via {

@@ -30,6 +30,8 @@ type Trail struct {
 
 	mu   sync.Mutex // protects what follows
 	tail *tail      // nil: not known
+	// asides are the folders of what was set aside before that.
+	asides []string
 }
 
 // tail is where a trail ends.
@@ -47,7 +49,11 @@ func Open(dir string, now func() time.Time) (*Trail, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the audit trail's folder: %w", err)
 	}
-	return &Trail{dir: dir, now: now, maxFile: maxFile}, nil
+	before, err := asides(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Trail{dir: dir, now: now, maxFile: maxFile, asides: before}, nil
 }
 
 // Seal is the newest entry, whoever appended it.
@@ -79,6 +85,9 @@ func (t *Trail) look() (tail, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now, err := end(t.dir, files, t.tail)
+	if err != nil && t.tail != nil {
+		now, err = t.resumed(files, err)
+	}
 	if err != nil { // what was seen is kept: what is broken stays so until it is mended
 		return tail{}, err
 	}
@@ -114,7 +123,7 @@ func (t *Trail) Append(changes ...Change) (s Seal, err error) {
 // write appends behind a tail.
 func (t *Trail) write(at *tail, changes []Change) (*tail, error) {
 	if at.seal.N == 0 {
-		changes = append([]Change{{Who: "hub", Via: Hub, Action: "audit.begin", Object: "audit"}}, changes...)
+		changes = append([]Change{begin()}, changes...)
 	}
 	if len(at.torn) > 0 {
 		was := fmt.Sprintf("%q", at.torn[:min(len(at.torn), shownCut)])
@@ -139,6 +148,9 @@ func (t *Trail) write(at *tail, changes []Change) (*tail, error) {
 	next.size += int64(len(lines))
 	return &next, nil
 }
+
+// begin is the first entry of a trail.
+func begin() Change { return Change{Who: "hub", Via: Hub, Action: "audit.begin", Object: "audit"} }
 
 // put brings lines to the disk, or leaves the file as it was as far as it can.
 func (t *Trail) put(was, next *tail, lines []byte, made bool) (err error) {

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/user"
@@ -18,6 +19,8 @@ const (
 	auditName = "audit"
 	// brokenTrail is one of a backup that could not be gone on with.
 	brokenTrail = "audit-broken"
+	// mendTrail is what to do about one that is broken.
+	mendTrail = "plantmesh audit verify says where; plantmesh audit set-aside keeps the damaged files beside, and goes on behind the last good entry"
 	// sealEvery is how often the trail's newest entry is looked at and told.
 	sealEvery = 5 * time.Second
 )
@@ -33,6 +36,19 @@ func Operator() string {
 		return u.Username
 	}
 	return "unknown"
+}
+
+// SetTrailAside has a broken audit trail go on, beside a hub that runs or not; see audit.
+func SetTrailAside(ctx context.Context, cfg Config, why string, since *audit.Seal) (audit.Aside, error) {
+	trail, err := openTrail(cfg)
+	if err != nil {
+		return audit.Aside{}, err
+	}
+	a, err := trail.SetAside(ctx, audit.Change{Who: Operator(), Via: audit.CLI, Reason: why}, since)
+	if errors.Is(err, audit.ErrWhole) {
+		err = fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	return a, err
 }
 
 func operator() registry.Actor { return registry.Actor{Who: Operator(), Via: string(audit.CLI)} }
@@ -82,7 +98,7 @@ func (h *hub) seals(ctx context.Context) error {
 		switch {
 		case err != nil && err.Error() != trouble:
 			trouble = err.Error()
-			h.log.ErrorContext(ctx, "nothing can be changed: the audit trail takes no entry", "err", err)
+			h.log.ErrorContext(ctx, "nothing can be changed: the audit trail takes no entry", "err", err, "do", mendTrail)
 		case err == nil && s != told:
 			told, trouble = s, ""
 			h.log.InfoContext(ctx, "the audit trail is sealed", "n", s.N, "seal", s.String())
@@ -99,7 +115,7 @@ func (h *hub) seals(ctx context.Context) error {
 func (h *hub) sealed() string {
 	s, err := h.trail.Seal()
 	if err != nil {
-		return "nothing can be changed: " + err.Error()
+		return "nothing can be changed: " + err.Error() + "; " + mendTrail
 	}
 	return "newest entry " + s.String()
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,7 +82,7 @@ func TestAudit_ABrokenTrail(t *testing.T) {
 	if _, err := Enroll(cfg, "graz", "gw-9", publicKey(t), time.Hour, time.Now()); err == nil {
 		t.Error("an agent is enrolled")
 	}
-	if agents, err := Agents(cfg); err != nil || len(agents) != 1 {
+	if agents, _, err := Agents(cfg); err != nil || len(agents) != 1 {
 		t.Errorf("%+v, %v", agents, err)
 	}
 	_, err = Backup(t.Context(), cfg, backup, quiet())
@@ -92,6 +93,69 @@ func TestAudit_ABrokenTrail(t *testing.T) {
 		t.Errorf("the trail says %q", got)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Data, brokenTrail)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A hub of before has to record the key of its domain, so that a broken trail keeps it from
+// its first start, in words that say where. Set aside, it starts; one that runs then goes on,
+// too, and its readiness says what to do until that.
+func TestAudit_SetAside(t *testing.T) {
+	cfg := testConfig(t)
+	check(t, os.MkdirAll(cfg.Data, 0o700))
+	fromBefore(t, cfg, 1)
+	_, err := Enroll(cfg, "graz", "gw-9", publicKey(t), time.Hour, time.Now())
+	check(t, err)
+	harm := func(was, is string) {
+		t.Helper()
+		at := filepath.Join(TrailFolder(cfg), "00000000000000000001.jsonl")
+		b, err := os.ReadFile(at)
+		check(t, err)
+		check(t, os.WriteFile(at, bytes.Replace(b, []byte(was), []byte(is), 1), 0o600))
+	}
+	harm("gw-9", "gw-8")
+	began := func() (*hub, error) {
+		h := &hub{cfg: cfg, log: quiet(), counts: &tally{}, accounts: &server.MemAccResolver{}}
+		return h, h.open(t.Context())
+	}
+	h, err := began()
+	if !errors.Is(err, audit.ErrBroken) || !strings.Contains(err.Error(), "00000000000000000001.jsonl:") {
+		t.Errorf("it begins: %v", err)
+	}
+	check(t, h.close())
+	a, err := SetTrailAside(t.Context(), cfg, "the disk", nil)
+	check(t, err)
+	if _, err := SetTrailAside(t.Context(), cfg, "again", nil); !errors.Is(err, ErrUsage) {
+		t.Errorf("set aside while it is whole: %v", err)
+	}
+	h, err = began()
+	check(t, err)
+	defer func() { check(t, h.close()) }()
+	if got := actions(t, cfg); !slices.Contains(got, "audit.aside audit") || !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "domain-key.make ") }) {
+		t.Errorf("the trail says %q", got)
+	}
+	seal := h.sealed()
+	harm("the disk", "no disk.")
+	_, err = Enroll(cfg, "graz", "gw-10", publicKey(t), time.Hour, time.Now())
+	if !errors.Is(err, audit.ErrBroken) {
+		t.Errorf("broken again: %v", err)
+	}
+	s, err := audit.ParseSeal(strings.TrimPrefix(seal, "newest entry "))
+	check(t, err)
+	check(t, os.Truncate(filepath.Join(TrailFolder(cfg), "00000000000000000001.jsonl"), 100))
+	if said := h.sealed(); !strings.Contains(said, "nothing can be changed") || !strings.Contains(said, "plantmesh audit set-aside") {
+		t.Errorf("ready says %s", said)
+	}
+	b, err := SetTrailAside(t.Context(), cfg, "the disk again", &s)
+	check(t, err)
+	if said := h.sealed(); a.Folder == b.Folder || said != "newest entry "+b.Seal.String() {
+		t.Errorf("ready says %s, set aside is %+v", said, b)
+	}
+	h.gate.mu.Lock()
+	_, err = h.reg.Enroll("graz", "gw-11", publicKey(t), time.Hour, time.Now())
+	h.gate.mu.Unlock()
+	check(t, err)
+	if _, err := audit.Verify(t.Context(), TrailFolder(cfg), &b.Seal); err != nil {
 		t.Error(err)
 	}
 }
@@ -131,12 +195,12 @@ func TestKeyFile_BackupAndRestore(t *testing.T) {
 	if r, err := Restore(t.Context(), cfg, backup, true, quiet()); err != nil || r.Kept != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if agents, err := Agents(cfg); err != nil || len(agents) != 2 {
+	if agents, _, err := Agents(cfg); err != nil || len(agents) != 2 {
 		t.Errorf("%+v, %v", agents, err)
 	}
 	without := cfg
 	without.Identity.KeyFile = ""
-	if _, err := Agents(without); !errors.Is(err, registry.ErrSealed) {
+	if _, _, err := Agents(without); !errors.Is(err, registry.ErrSealed) {
 		t.Errorf("without the key: %v", err)
 	}
 }

@@ -134,7 +134,7 @@ func TestRestore_PutsBackAllAndDeletesNothing(t *testing.T) {
 			if len(is) != len(m.Files) {
 				t.Errorf("%d files are restored of %d", len(is), len(m.Files))
 			}
-			agents, err := Agents(other)
+			agents, _, err := Agents(other)
 			if err != nil || len(agents) != 1 || agents[0].Name != "gw-1" {
 				t.Errorf("its agents are %+v, %v", agents, err)
 			}
@@ -264,6 +264,8 @@ func TestRestore_KeepsWhatWasRevokedSince(t *testing.T) {
 	check(t, err)
 	_, err = Enroll(cfg, "graz", "gw-2", pub(t), time.Hour, time.Now())
 	check(t, err)
+	now, err := Rotate(cfg, 0, "the key was stolen", time.Now())
+	check(t, err)
 	r, err := Restore(t.Context(), cfg, to, true, quiet())
 	check(t, err)
 	reg, err := registry.Open(filepath.Join(cfg.Data, registryName))
@@ -272,14 +274,17 @@ func TestRestore_KeepsWhatWasRevokedSince(t *testing.T) {
 	check(t, err)
 	agents, err := reg.Agents()
 	check(t, err)
-	if r.Kept != 2 || !slices.Equal(keys, []string{v.PublicKey}) || len(agents) != 2 || agents[0].Revoked == nil {
+	if reg.Trust.Signing.Key != now.Key || r.Alone {
+		t.Errorf("the key of the backup signs again; alone: %t", r.Alone)
+	}
+	if r.Kept != 3 || !slices.Equal(keys, []string{v.PublicKey}) || len(agents) != 2 || agents[0].Revoked == nil {
 		t.Errorf("kept %d: %v are revoked, agents %+v", r.Kept, keys, agents)
 	}
 	// Those of another hub are another's: its keys are not in this backup.
 	check(t, os.Remove(filepath.Join(cfg.Data, registryName, "keys.json")))
 	_, err = registry.Open(filepath.Join(cfg.Data, registryName))
 	check(t, err)
-	if r, err = Restore(t.Context(), cfg, to, true, quiet()); err != nil || r.Kept != 0 {
+	if r, err = Restore(t.Context(), cfg, to, true, quiet()); err != nil || r.Kept != 0 || !r.Alone {
 		t.Errorf("kept %d of another hub, %v", r.Kept, err)
 	}
 }

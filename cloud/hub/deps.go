@@ -21,7 +21,7 @@ func (h *hub) deps() porthttp.Deps {
 		Rows: h.store, Out: h.store, Readers: map[string]porthttp.Rows{},
 		End: h.store.End, BadCursor: func(err error) bool { return errors.Is(err, store.ErrCursor) || errors.Is(err, runner.ErrCursor) },
 		Sources: func(ctx context.Context, product string) (out []porthttp.SourceEnd, err error) {
-			ends, err := runner.Ends(ctx, h.store, product, h.site)
+			ends, err := runner.Ends(ctx, h.store, product, h.site())
 			for _, e := range ends {
 				out = append(out, porthttp.SourceEnd(e))
 			}
@@ -30,7 +30,7 @@ func (h *hub) deps() porthttp.Deps {
 		Stands: func(ctx context.Context, product string) (mesh.Nanos, error) {
 			return runner.Stands(ctx, h.store, product)
 		},
-		Site: h.view, PlantNow: h.now, Changed: h.store.ChangedOut, Agents: h.agents,
+		Site: h.view, Plans: h.plans, PlantNow: h.now, Changed: h.store.ChangedOut, Agents: h.agents,
 		PlantSpeed: func() float64 {
 			if p := h.plant(); p.Machine != 0 && (p.Stop == 0 || h.now() < p.Stop) {
 				return p.Speed
@@ -43,7 +43,7 @@ func (h *hub) deps() porthttp.Deps {
 		},
 	}
 	for _, def := range h.defs {
-		p := porthttp.Product{ID: def.ID, Title: def.Title, Description: def.Description, Version: def.Version, Domain: h.site.Domain, ODPS: def.ODPS, ODCS: def.ODCS, Columns: def.Columns, View: def.Fold == product.FoldSamples}
+		p := porthttp.Product{ID: def.ID, Title: def.Title, Description: def.Description, Version: def.Version, Domain: h.site().Domain, ODPS: def.ODPS, ODCS: def.ODCS, Columns: def.Columns, View: def.Fold == product.FoldSamples}
 		for _, c := range def.Types {
 			if def.Fold == product.FoldSamples && c.Name == "value" { // the contract's text is for JSON
 				c.Type = parquet.Any
@@ -63,25 +63,36 @@ func (h *hub) deps() porthttp.Deps {
 
 // view is what readers of rows must know of the site.
 func (h *hub) view() porthttp.SiteView {
-	v := porthttp.SiteView{Site: h.site.Name, Zone: h.site.Calendar.Zone().String(), Reasons: map[string]string{}}
+	site := h.site()
+	v := porthttp.SiteView{Site: site.Name, Zone: site.Calendar.Zone().String(), Reasons: map[string]string{}, Version: site.Registered}
 	lines := map[string]int{}
-	for _, e := range h.site.Equipment {
+	for _, e := range site.Equipment {
 		i, ok := lines[e.Line]
 		if !ok {
 			i = len(v.Lines)
 			lines[e.Line] = i
 			v.Lines = append(v.Lines, porthttp.Line{ID: e.Line})
 		}
-		v.Lines[i].Machines = append(v.Lines[i].Machines, porthttp.Machine{ID: e.ID, Name: e.Name, Kind: e.Kind, Source: e.Source})
+		m := porthttp.Machine{ID: e.ID, Name: e.Name, Kind: e.Kind, Source: e.Source}
+		if c := site.CalendarOf(e.ID); c != &site.Calendar {
+			m.Breaks = breaks(c)
+		}
+		v.Lines[i].Machines = append(v.Lines[i].Machines, m)
 	}
-	for _, s := range h.site.Calendar.Shifts() {
-		v.Shifts = append(v.Shifts, porthttp.Shift{ID: s.ID, Start: s.Start, End: s.End})
+	for _, s := range site.Calendar.Shifts() {
+		v.Shifts = append(v.Shifts, porthttp.Shift{ID: s.ID, Start: s.Start, End: s.End, Days: s.Days})
 	}
-	for _, s := range h.site.Calendar.Breaks() {
-		v.Breaks = append(v.Breaks, porthttp.Shift{Start: s.Start, End: s.End})
-	}
-	for code, words := range h.site.Reasons {
+	v.Breaks = breaks(&site.Calendar)
+	for code, words := range site.Reasons {
 		v.Reasons[strconv.FormatInt(code, 10)] = words
 	}
 	return v
+}
+
+func breaks(c *product.Calendar) []porthttp.Shift {
+	out := []porthttp.Shift{}
+	for _, s := range c.Breaks() {
+		out = append(out, porthttp.Shift{Start: s.Start, End: s.End, Days: s.Days})
+	}
+	return out
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -58,12 +57,15 @@ func Export(ctx context.Context, cfg Config, r ExportRequest, log *slog.Logger) 
 	if days < 1 || days > exportDays {
 		return nil, fmt.Errorf("%w: from %s to %s are %d days; ask for 1 to %d", ErrUsage, r.From.Format(time.DateOnly), r.To.Format(time.DateOnly), days, exportDays)
 	}
-	src, err := os.ReadFile(cfg.SiteFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the site file: %w", err)
-	}
 	x := &export{ask: r, log: log}
-	if x.site, err = product.ParseSite(cfg.SiteFile, src); err != nil {
+	if x.store, err = store.OpenReading(ctx, filepath.Join(cfg.Data, databaseName), log); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrData, err)
+	}
+	defer func() { err = errors.Join(err, x.store.Close()) }()
+	if x.site, _, err = effectiveSite(ctx, cfg, x.store); err != nil {
+		return nil, err
+	}
+	if x.made, err = transformsOf(ctx, x.store); err != nil {
 		return nil, err
 	}
 	for _, id := range r.Equipment {
@@ -71,10 +73,6 @@ func Export(ctx context.Context, cfg Config, r ExportRequest, log *slog.Logger) 
 			return nil, fmt.Errorf("%w: the site has no equipment %q", ErrUsage, id)
 		}
 	}
-	if x.store, err = store.OpenReading(ctx, filepath.Join(cfg.Data, databaseName), log); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrData, err)
-	}
-	defer func() { err = errors.Join(err, x.store.Close()) }()
 	if x.dec, err = wire.NewDecoder(); err != nil {
 		return nil, err
 	}
@@ -102,6 +100,7 @@ type export struct {
 	site  *product.Site
 	store *store.Store
 	dec   *wire.Decoder
+	made  *transforms            // nil: no model has any
 	tags  []string               // of the day at hand, sorted
 	of    map[string][]string    // the sources of a tag
 	left  map[mesh.Position]bool // batches of the day that can't be read
@@ -154,7 +153,10 @@ func (x *export) list(ctx context.Context, span mesh.Span) error {
 				x.log.WarnContext(ctx, "a signal table is missing or can't be read: what it names is not in the file", "source", source, "table", hash.String())
 			}
 			for i := range table {
-				x.want(table[i].Name, source)
+				x.want(table[i].Name, table[i].Name, source)
+			}
+			for _, d := range x.made.within(source, hash, table, span) {
+				x.want(d.Name, d.From, source)
 			}
 		}
 	}
@@ -165,8 +167,9 @@ func (x *export) list(ctx context.Context, span mesh.Span) error {
 	return nil
 }
 
-func (x *export) want(tag, source string) {
-	if len(x.ask.Equipment) > 0 && !slices.Contains(x.ask.Equipment, x.equipment(tag, source)) {
+// want puts a tag on the list, where the equipment that has a signal is asked for.
+func (x *export) want(tag, signal, source string) {
+	if len(x.ask.Equipment) > 0 && !slices.Contains(x.ask.Equipment, x.equipment(signal, source)) {
 		return
 	}
 	if !slices.Contains(x.of[tag], source) {
@@ -190,7 +193,7 @@ func (x *export) table(ctx context.Context, hash mesh.Hash) ([]mesh.Signal, erro
 
 // equipment is whose signal this is; empty: nobody's.
 func (x *export) equipment(tag, source string) string {
-	if i, _ := x.site.Signal(tag); i >= 0 && x.site.Equipment[i].Source == source {
+	if i, _ := x.site.Signal(source, tag); i >= 0 {
 		return x.site.Equipment[i].ID
 	}
 	return ""
@@ -247,7 +250,7 @@ func (x *export) rows(ctx context.Context, tags []string, span mesh.Span) (rows 
 		}
 	}
 	for source, names := range bySource {
-		entries, err := x.store.Signals(ctx, source, span, names...)
+		entries, err := x.store.Signals(ctx, source, span, x.made.read(source, names)...)
 		if err != nil {
 			return nil, err
 		}
@@ -257,6 +260,7 @@ func (x *export) rows(ctx context.Context, tags []string, span mesh.Span) (rows 
 				return nil, err
 			}
 		}
+		readings = x.made.settled(readings)
 		readings = product.Collapse(readings)
 		for i := range readings {
 			rows = append(rows, x.row(source, &readings[i]))
@@ -297,8 +301,17 @@ func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry,
 		}
 	}
 	for i := range b.Samples {
-		if sig := wanted[b.Samples[i].Signal]; sig != nil && span.Has(b.Samples[i].Time) {
-			out = append(out, product.ReadingOf(sig, b.Samples[i], marks[uint32(i)]))
+		s := &b.Samples[i]
+		if !span.Has(s.Time) {
+			continue
+		}
+		if sig := wanted[s.Signal]; sig != nil {
+			out = append(out, product.ReadingOf(sig, *s, marks[uint32(i)]))
+		}
+		for _, d := range x.made.of(e, table, s) {
+			if slices.Contains(names, d.Name) {
+				out = append(out, d.Reading(product.ReadingOf(&table[d.Raw], *s, marks[uint32(i)])))
+			}
 		}
 	}
 	return out, nil
@@ -306,11 +319,15 @@ func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry,
 
 func (x *export) row(source string, r *product.Reading) parquet.Row {
 	s := &r.Sample
+	value := r.Shown()
 	row := parquet.Row{
-		Tag: r.Name, TS: int64(s.Time), Equipment: x.equipment(r.Name, source), Source: source, Type: s.Value.Type.String(), Unit: r.Unit, Words: r.Choices.Text(s.Value),
+		Tag: r.Name, TS: int64(s.Time), Equipment: x.equipment(r.Name, source), Source: source, Type: value.Type.String(), Unit: r.Unit, Words: r.Choices.Text(s.Value),
 		Status: uint32(s.Status), Flags: s.Flags, SourceTS: int64(s.Source), ServerTS: int64(s.Server), AgentTS: int64(s.Agent), DeviceSeq: s.Seq,
 	}
-	switch v := s.Value; v.Type {
+	if d := r.Derived; d != nil {
+		row.Equipment, row.DerivedFrom, row.DerivedBy = x.equipment(d.From, source), d.From, d.By.Model
+	}
+	switch v := value; v.Type {
 	case mesh.TypeBool:
 		row.Bool = new(v.Bits != 0)
 	case mesh.TypeInt:

@@ -176,7 +176,7 @@ func TestExport_Refuses(t *testing.T) {
 	day := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	out := t.TempDir()
 	for want, r := range map[error][]ExportRequest{
-		ErrUsage: {{From: day, To: day.AddDate(0, 0, -1), Out: out}, {From: day, To: day.AddDate(20, 0, 0), Out: out}, {From: day, To: day, Out: out, Equipment: []string{"nobody"}}},
+		ErrUsage: {{From: day, To: day.AddDate(0, 0, -1), Out: out}, {From: day, To: day.AddDate(20, 0, 0), Out: out}},
 		ErrData:  {{From: day, To: day, Out: out}},
 	} {
 		for i := range r {
@@ -190,5 +190,9 @@ func TestExport_Refuses(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Data, "hub.db")); err == nil {
 		t.Error("an export made a database")
+	}
+	newSpeaker(t, cfg)
+	if _, err := Export(t.Context(), cfg, ExportRequest{From: day, To: day, Out: out, Equipment: []string{"nobody"}}, quiet()); !errors.Is(err, ErrUsage) {
+		t.Errorf("a machine that the site has not: %v", err)
 	}
 }

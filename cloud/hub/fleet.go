@@ -16,6 +16,7 @@ import (
 	porthttp "plantmesh/cloud/port/http"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/report"
+	"plantmesh/proto/revision"
 	"plantmesh/proto/subject"
 )
 
@@ -144,12 +145,25 @@ func (h *hub) agents(ctx context.Context) (out []porthttp.Agent, err error) {
 			v.LastSeen = stamp(at)
 		}
 		h.fleet.fill(&v, log, a.PublicKey)
+		newest := h.wanted.of(log)
+		v.Desired, v.Sync = newest.Number, revision.Sync(newest, v.Configuration)
 		if a.Revoked != nil {
 			v.State, v.Since = "revoked", stamp(*a.Revoked)
 		}
 		out = append(out, v)
 	}
 	return out, nil
+}
+
+// configured is what an agent last said of its configuration, and when (RFC 3339); nil: nothing.
+func (f *fleet) configured(log string) (*revision.Reported, string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok := f.reports[log]
+	if !ok {
+		return nil, ""
+	}
+	return r.Configuration, stamp(r.at)
 }
 
 // fill adds what an agent said, and whether it is there.
@@ -167,7 +181,7 @@ func (f *fleet) fill(v *porthttp.Agent, log, key string) {
 	}
 	offset := r.Sent.Sub(r.at).Seconds()
 	v.Version, v.Clock, v.Pending, v.Lag, v.Lost, v.Autonomy = r.Version, &offset, &r.Pending, &r.LagSeconds, &r.Lost, r.AutonomyHours
-	v.Sources, v.Aside, v.Reported = &r.Sources, &r.Aside, stamp(r.at)
+	v.Sources, v.Aside, v.Reported, v.Configuration = &r.Sources, &r.Aside, stamp(r.at), r.Configuration
 	if r.BufferMax > 0 {
 		fill := float64(r.BufferBytes) / float64(r.BufferMax)
 		v.Fill = &fill

@@ -20,8 +20,7 @@ func TestFleet_OnlineLeftAndReported(t *testing.T) {
 	h := opened(t)
 	at := time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 	key := publicKey(t)
-	_, err := h.reg.Enroll("graz", "gw-9", key, 48*time.Hour, time.Now())
-	check(t, err)
+	enrolled(t, h, "gw-9", key, 48*time.Hour)
 	mine := func() porthttp.Agent {
 		t.Helper()
 		all, err := h.agents(t.Context())
@@ -56,8 +55,7 @@ func TestFleet_OnlineLeftAndReported(t *testing.T) {
 // A command beside the hub sees what it wrote, unless it is old.
 func TestFleet_BesideTheHub(t *testing.T) {
 	h := opened(t)
-	_, err := h.reg.Enroll("graz", "gw-9", publicKey(t), 48*time.Hour, time.Now())
-	check(t, err)
+	enrolled(t, h, "gw-9", publicKey(t), 48*time.Hour)
 	check(t, h.writeFleet(t.Context()))
 	if all, _, ok := Fleet(h.cfg, time.Now()); !ok || !slices.ContainsFunc(all, func(a porthttp.Agent) bool { return a.Name == "gw-9" && a.State == "offline" }) {
 		t.Errorf("%+v, %v", all, ok)

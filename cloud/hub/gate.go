@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,13 +77,14 @@ func (g *gate) run(ctx context.Context, nc *nats.Conn) error {
 
 func (g *gate) renew(m *nats.Msg, now time.Time) {
 	site, agent, err := subject.ParseRenew(m.Subject)
-	if err != nil || m.Reply == "" {
+	if err != nil || !subject.MayAnswer(agent, m.Reply) {
 		return
 	}
 	a, err := g.sign(site, agent, now)
 	if err != nil {
 		g.log.Warn("an agent's token is not renewed", "site", site, "agent", agent, "err", err)
-		return
+		// Without a word the agent would wait for one, and not know whom to ask about it.
+		a = enroll.Answer{State: enroll.Pending, Retry: 1, Why: "the hub can't read or write its registry now; its log says why"}
 	}
 	if b, err := json.Marshal(a); err == nil {
 		_ = m.Respond(b) // one that is lost is asked for again
@@ -168,12 +170,30 @@ func Carry(cfg Config, signed enroll.Signed, as, nats string, now time.Time) (a 
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
-	a.NATS = nats
-	if nats == "" {
-		host, _, _ := net.SplitHostPort(cfg.NATS.Listen)
-		a.NATS = callAt(cfg.NATS.Listen, host)
-	}
+	a.NATS = cmp.Or(nats, listensAt(cfg.NATS.Listen))
 	return a, nil
+}
+
+// listensAt is where agents call by what the hub's file says.
+func listensAt(listen string) string {
+	host, _, _ := net.SplitHostPort(listen)
+	return callAt(listen, host)
+}
+
+// authority is Authority for who calls by HTTP.
+func (g *gate) authority() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.reg.Authority()
+}
+
+// carry is Carry for who calls by HTTP.
+func (h *hub) carry(signed enroll.Signed, as, at string, by registry.Actor) (enroll.Answer, error) {
+	h.gate.mu.Lock()
+	defer h.gate.mu.Unlock()
+	a, err := h.reg.Carry(h.gate.rules, signed, as, by, time.Now())
+	a.NATS = cmp.Or(at, listensAt(h.cfg.NATS.Listen))
+	return a, err
 }
 
 // Invite makes a one-time key and tells its secret.
@@ -199,12 +219,12 @@ func Invites(cfg Config) ([]registry.Invite, error) {
 }
 
 // EndInvite ends a one-time key before its time.
-func EndInvite(cfg Config, id string, now time.Time) (registry.Invite, error) {
+func EndInvite(cfg Config, id, why string, now time.Time) (registry.Invite, error) {
 	reg, err := recording(cfg)
 	if err != nil {
 		return registry.Invite{}, err
 	}
-	i, err := reg.EndInvite(id, operator(), now)
+	i, err := reg.EndInvite(id, why, operator(), now)
 	if err != nil {
 		return i, fmt.Errorf("%w: %w", ErrUsage, err)
 	}

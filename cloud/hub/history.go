@@ -134,10 +134,10 @@ func (k *keeper) run(ctx context.Context) error {
 // look finds the newest samples once, before anybody asks for them: where much is
 // not compacted, as after a change of layout, the first answer would take long.
 func (k *keeper) look(ctx context.Context) {
-	if k.site == nil {
+	if k.sites == nil || k.sites.is.Load() == nil {
 		return
 	}
-	for _, source := range k.site.Sources() {
+	for _, source := range k.site().Sources() {
 		if _, err := k.store.Newest(ctx, source, k.now()); err != nil && ctx.Err() == nil {
 			k.log.WarnContext(ctx, "the newest samples of a source are not found yet", "source", source, "reason", err.Error())
 		}

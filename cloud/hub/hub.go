@@ -25,7 +25,6 @@ import (
 	"plantmesh/cloud/audit"
 	"plantmesh/cloud/ingest"
 	porthttp "plantmesh/cloud/port/http"
-	"plantmesh/cloud/port/stream"
 	"plantmesh/cloud/product"
 	"plantmesh/cloud/product/runner"
 	"plantmesh/cloud/registry"
@@ -38,6 +37,8 @@ import (
 var (
 	// ErrIdentity is returned when an agent can't be enrolled or revoked as asked.
 	ErrIdentity = errors.New("refused")
+	// ErrConfigure is returned when an agent can't be configured as asked.
+	ErrConfigure = errors.New("not configured")
 	// ErrData is returned when the data folder can't be used.
 	ErrData = errors.New("the hub's data folder can't be used")
 )
@@ -75,13 +76,14 @@ func Enroll(cfg Config, site, agent, publicKey string, lifetime time.Duration, n
 	return reg.File(token)
 }
 
-// Agents lists the enrolled agents.
-func Agents(cfg Config) ([]registry.Agent, error) {
+// Agents lists the enrolled agents; signer is the public key that signs tokens now.
+func Agents(cfg Config) (agents []registry.Agent, signer string, err error) {
 	reg, err := openRegistry(cfg)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return reg.Agents()
+	agents, err = reg.Agents()
+	return agents, reg.Trust.Signing.Key, err
 }
 
 // hub is everything that was opened.
@@ -95,12 +97,13 @@ type hub struct {
 	trail  *audit.Trail
 	gate   *gate
 	fleet  fleet
+	wanted wanted
 	nats   *server.Server
-	conn   *nats.Conn
+	conn   *nats.Conn // in the account of the edge
+	domain *nats.Conn // in that of the domain's products
 	store  *store.Store
 	ingest *ingest.Ingest
-	site   *product.Site
-	before []*product.Site // what it was, oldest first
+	sites  *siteLog // the site as it is, and was
 	defs   []*product.Definition
 	set    *runner.Set
 	keeper *keeper
@@ -160,14 +163,17 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	log.Info("hub is up", "page", h.pageAt(l.Addr().String()), "nats", h.nats.Addr().String(), "site", h.site.Name)
+	log.Info("hub is up", "page", h.pageAt(l.Addr().String()), "nats", h.nats.Addr().String(), "site", h.site().Name)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.ingest.Run(gctx, h.conn) })
 	g.Go(func() error { return h.set.Run(gctx, h.changed) })
 	g.Go(func() error { return h.revoke(gctx) })
+	g.Go(func() error { return h.readers(gctx) })
 	g.Go(func() error { return h.gate.run(gctx, h.conn) })
 	g.Go(func() error { return h.seals(gctx) })
+	g.Go(func() error { return h.local(gctx) })
 	g.Go(func() error { return h.follow(gctx) })
+	g.Go(func() error { return h.configure(gctx) })
 	g.Go(func() error { return h.keeper.run(gctx) })
 	g.Go(func() error { return port.Run(gctx, h.store.ChangedOut) })
 	g.Go(func() error { return web.Watch(gctx) })
@@ -218,6 +224,9 @@ func (h *hub) open(ctx context.Context) (err error) {
 		return err
 	}
 	h.reg.Record = recorder(h.trail)
+	if err = h.reg.MakeDomain(registry.Actor{Who: "hub", Via: string(audit.Hub)}); err != nil {
+		return err
+	}
 	if h.store, err = store.Open(ctx, filepath.Join(h.cfg.Data, databaseName), h.log); err != nil {
 		return err
 	}
@@ -226,19 +235,22 @@ func (h *hub) open(ctx context.Context) (err error) {
 		ReceiptEvery: time.Duration(h.cfg.Ingest.ReceiptEvery), PurgeEvery: time.Duration(h.cfg.Ingest.PurgeEvery), ForkAfter: time.Duration(h.cfg.Ingest.ForkAfter),
 		AssertEvery: time.Duration(h.cfg.Watch.Stream),
 	}, h.store, h.log)
-	site := &siteLog{store: h.store, ingest: h.ingest, now: h.now, trail: h.trail, log: h.log}
-	if h.site, h.before, err = site.load(ctx, h.cfg.SiteFile); err != nil {
+	h.sites = &siteLog{store: h.store, ingest: h.ingest, now: h.now, trail: h.trail, log: h.log, rules: h.rulebook()}
+	if _, _, err = h.sites.load(ctx, h.cfg.SiteFile); err != nil {
 		return err
 	}
 	if err = h.products(); err != nil {
 		return err
 	}
-	h.gate = &gate{reg: h.reg, rules: registry.Gate{Site: h.site.Name, Lifetime: time.Duration(h.cfg.Identity.Lifetime)}, log: h.log}
+	h.gate = &gate{reg: h.reg, rules: registry.Gate{Site: h.site().Name, Lifetime: time.Duration(h.cfg.Identity.Lifetime)}, log: h.log}
 	h.keeper = &keeper{hub: h}
 	if h.nats, err = startNATS(ctx, h.cfg, h.reg, h.accounts, h.log); err != nil {
 		return err
 	}
-	if h.conn, err = connect(h.nats, h.reg); err != nil {
+	if h.conn, err = connect(h.nats, h.reg.HubUser); err != nil {
+		return err
+	}
+	if h.domain, err = connect(h.nats, h.reg.DomainUser); err != nil {
 		return err
 	}
 	h.canary, err = h.newCanary()
@@ -257,8 +269,10 @@ func (h *hub) products() (err error) {
 
 // close closes what was opened, in the order of the walk.
 func (h *hub) close() (err error) {
-	if h.conn != nil {
-		h.conn.Close()
+	for _, conn := range []*nats.Conn{h.conn, h.domain} {
+		if conn != nil {
+			conn.Close()
+		}
 	}
 	if h.nats != nil {
 		h.nats.Shutdown()
@@ -270,25 +284,11 @@ func (h *hub) close() (err error) {
 	return err
 }
 
-// stream is the port that publishes changed rows on NATS.
-func (h *hub) stream(ctx context.Context) (*stream.Stream, error) {
-	js, err := stream.Open(ctx, h.conn, int64(h.cfg.NATS.MaxStore)/productShare)
-	if err != nil {
-		return nil, err
-	}
-	cfg := stream.Config{Domain: h.site.Domain, Site: h.site.Name, Zone: h.site.Calendar.Zone(), LineOf: h.lineOf}
-	for _, d := range h.defs {
-		if d.Fold != product.FoldSamples {
-			cfg.Products = append(cfg.Products, stream.Product{ID: d.ID, Version: d.Version, Columns: d.Columns})
-		}
-	}
-	return stream.New(cfg, h.store, h.store, js, h.log), nil
-}
-
 // lineOf is the line of an equipment, or of the first one a source serves; of
 // what the site has no more it is the last one it stood in.
 func (h *hub) lineOf(entity string) string {
-	for _, s := range slices.Backward(append(slices.Clip(h.before), h.site)) {
+	is := h.sites.current()
+	for _, s := range slices.Backward(append(slices.Clip(is.before), is.site)) {
 		for _, e := range s.Equipment {
 			if e.ID == entity || e.Source == entity {
 				return e.Line

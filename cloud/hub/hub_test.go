@@ -64,24 +64,46 @@ func testConfig(t *testing.T) Config {
 // opened is a hub whose ingest, products and revocations run; its page is not served.
 func opened(t *testing.T) *hub {
 	t.Helper()
-	h := &hub{cfg: testConfig(t), log: quiet(), counts: &tally{}, accounts: &server.MemAccResolver{}}
+	h := begun(t)
+	h.runs(t, func(ctx context.Context) error { return h.set.Run(ctx, h.store.Changed) })
+	return h
+}
+
+// begun is one whose products don't run.
+func begun(t *testing.T) *hub {
+	t.Helper()
+	return telling(t, quiet())
+}
+
+// telling is one that tells a log.
+func telling(t *testing.T, log *slog.Logger) *hub {
+	t.Helper()
+	h := &hub{cfg: testConfig(t), log: log, counts: &tally{}, accounts: &server.MemAccResolver{}}
 	t.Cleanup(func() { check(t, h.close()) })
 	check(t, h.open(t.Context()))
+	h.runs(t,
+		func(ctx context.Context) error { return h.gate.run(ctx, h.conn) },
+		func(ctx context.Context) error { return h.ingest.Run(ctx, h.conn) },
+		h.revoke)
+	return h
+}
+
+// runs has loops of a hub run until the test ends.
+func (h *hub) runs(t *testing.T, loops ...func(context.Context) error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 4)
-	go func() { done <- h.gate.run(ctx, h.conn) }()
-	go func() { done <- h.ingest.Run(ctx, h.conn) }()
-	go func() { done <- h.set.Run(ctx, h.store.Changed) }()
-	go func() { done <- h.revoke(ctx) }()
+	done := make(chan error, len(loops))
+	for _, loop := range loops {
+		go func() { done <- loop(ctx) }()
+	}
 	t.Cleanup(func() {
 		cancel()
-		for range cap(done) {
+		for range loops {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
 		}
 	})
-	return h
 }
 
 // key makes an agent's key.
@@ -100,9 +122,17 @@ func key(t *testing.T) (seed, pub string) {
 func enrol(t *testing.T, h *hub, name string) nats.Option {
 	t.Helper()
 	seed, pub := key(t)
-	token, err := h.reg.Enroll("graz", name, pub, time.Hour, time.Now())
+	return nats.UserJWTAndSeed(enrolled(t, h, name, pub, time.Hour), seed)
+}
+
+// enrolled is the token of an agent's key, for so long.
+func enrolled(t *testing.T, h *hub, name, pub string, life time.Duration) string {
+	t.Helper()
+	h.gate.mu.Lock() // the registry is the gate's while the hub runs
+	defer h.gate.mu.Unlock()
+	token, err := h.reg.Enroll("graz", name, pub, life, time.Now())
 	check(t, err)
-	return nats.UserJWTAndSeed(token, seed)
+	return token
 }
 
 func dial(h *hub, name string, as nats.Option, opts ...nats.Option) (*nats.Conn, error) {

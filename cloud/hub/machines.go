@@ -7,38 +7,27 @@ import (
 	"log/slog"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"plantmesh/cloud/product"
+	"plantmesh/cloud/registry/desk"
 	"plantmesh/cloud/store"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
 )
 
-// Machines says of each machine of the site file how far its products can be made, and
-// which signals no machine has, while a hub runs on the data folder or not.
-func Machines(ctx context.Context, cfg Config, log *slog.Logger) (ready []product.Readiness, inbox []product.Candidate, err error) {
-	src, err := os.ReadFile(cfg.SiteFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the site file: %w", err)
-	}
-	site, err := product.ParseSite(cfg.SiteFile, src)
-	if err != nil {
-		return nil, nil, err
-	}
+// Machines says what is registered, of each machine how far its products can be made, and
+// how its rules stand at its gateway, and which signals no machine has, while a hub runs on the data folder or not.
+func Machines(ctx context.Context, cfg Config, log *slog.Logger) (l desk.Look, err error) {
 	s, err := store.OpenReading(ctx, filepath.Join(cfg.Data, databaseName), log)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrData, err)
+		return l, fmt.Errorf("%w: %w", ErrData, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	heard, err := heardSignals(ctx, s)
-	if err != nil {
-		return nil, nil, err
-	}
-	return site.Readiness(heard), site.Unmapped(heard), nil
+	l, _, err = looked(ctx, cfg, s)
+	return l, err
 }
 
 // heardSignals are the signals of all samples that are kept, by source; of one that was

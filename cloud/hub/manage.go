@@ -44,7 +44,7 @@ func (h *hub) came() (said string, taken uint64, next <-chan struct{}) {
 // only when ctx has: opening the streams anew is no end.
 func (h *hub) manage(ctx, now context.Context) error {
 	m := &h.cfg.Manager
-	if err := m.Ready(fmt.Sprintf("hub of %s, page at %s", h.site.Name, h.cfg.HTTP.Address())); err != nil {
+	if err := m.Ready(fmt.Sprintf("hub of %s, page at %s", h.site().Name, h.cfg.HTTP.Address())); err != nil {
 		h.log.WarnContext(ctx, "the service manager doesn't know that the hub is up", "err", err)
 	}
 	h.assembling.Name, h.streaming.Name, h.probing.Name = "products", "streams", "canary"

@@ -45,12 +45,13 @@ func startNATS(ctx context.Context, c Config, reg *registry.Registry, resolver s
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	certifier, err := reg.Certifier(time.Now)
+	// By the names that readers call the hub, beside that by which agents know it.
+	certifier, err := reg.Certifier(time.Now, certified(&HTTPConfig{Names: c.HTTP.Names, Listen: c.NATS.Listen})...)
 	if err != nil {
 		return nil, err
 	}
 	trust := reg.Trust
-	for key, token := range map[string]string{trust.PlantKey: trust.PlantJWT, trust.SystemKey: trust.SystemJWT} {
+	for key, token := range map[string]string{trust.PlantKey: trust.PlantJWT, trust.DomainKey: trust.DomainJWT, trust.SystemKey: trust.SystemJWT} {
 		if err := resolver.Store(key, token); err != nil {
 			return nil, fmt.Errorf("load account %s: %w", key, err)
 		}
@@ -85,9 +86,10 @@ func free(ctx context.Context, listen string) error {
 	return nil
 }
 
-// connect joins the hub's own rooms to the embedded server without a socket.
-func connect(s *server.Server, reg *registry.Registry) (*nats.Conn, error) {
-	token, seed, err := reg.HubUser()
+// connect joins the hub's own rooms to the embedded server without a socket, as a user of
+// one of its accounts.
+func connect(s *server.Server, as func() (token, seed string, err error)) (*nats.Conn, error) {
+	token, seed, err := as()
 	if err != nil {
 		return nil, err
 	}

@@ -70,6 +70,11 @@ func Grants(cfg Config, texts []string) (out []access.Grant, err error) {
 	if err != nil {
 		return nil, err
 	}
+	return grantsAt(site, texts)
+}
+
+// grantsAt reads roles at locations of a site.
+func grantsAt(site string, texts []string) (out []access.Grant, err error) {
 	for _, text := range texts {
 		g, err := access.ParseGrant(text)
 		if err != nil {

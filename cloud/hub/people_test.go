@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"plantmesh/cloud/access"
+	"plantmesh/cloud/registry"
 )
 
 // Who was ended since the backup is not good again; where there is nothing else those of
@@ -122,6 +124,30 @@ func TestBounded(t *testing.T) {
 	check(t, srv.Close())
 	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 		t.Error(err)
+	}
+}
+
+// Its end is told 30, 7 and 1 days before, once each.
+func TestBrought_TellsItsEnd(t *testing.T) {
+	reg, err := registry.Open(t.TempDir())
+	check(t, err)
+	certifier, err := reg.Certifier(time.Now, "hub.example")
+	check(t, err)
+	pair, err := certifier.Config().GetCertificate(nil)
+	check(t, err)
+	dir := t.TempDir()
+	var said strings.Builder
+	var now time.Time
+	b := &brought{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), now: func() time.Time { return now }, log: slog.New(slog.NewTextHandler(&said, nil))}
+	writePair(t, b.cert, b.key, pair, false)
+	for _, c := range []struct{ days, told int }{{40, 0}, {31, 0}, {29, 1}, {20, 1}, {6, 2}, {5, 2}, {0, 3}, {-1, 3}} {
+		now = pair.Leaf.NotAfter.Add(-time.Duration(c.days)*24*time.Hour - time.Minute)
+		if _, err := b.certificate(nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(said.String(), "the certificate for https ends"); n != c.told {
+			t.Errorf("%d days before its end it was told %d times, want %d", c.days, n, c.told)
+		}
 	}
 }
 

@@ -99,7 +99,7 @@ func TestRun_EndsInWordsWhereAnotherHubWrites(t *testing.T) {
 	cfg.HTTP.Listen = freePort(t)
 	done := make(chan error, 1)
 	go func() { done <- Run(t.Context(), cfg, quiet()) }()
-	until(t, 20*time.Second, "the hub is up", func() bool { code, _ := ready(t, cfg); return code == http.StatusOK })
+	until(t, time.Minute, "the hub is up", func() bool { code, _ := ready(t, cfg); return code == http.StatusOK })
 	other, err := store.Open(t.Context(), filepath.Join(cfg.Data, databaseName), quiet())
 	check(t, err)
 	defer func() { check(t, other.Close()) }()
@@ -110,7 +110,7 @@ func TestRun_EndsInWordsWhereAnotherHubWrites(t *testing.T) {
 		if !errors.Is(err, ErrData) || !errors.Is(err, mesh.ErrMoved) || !strings.Contains(err.Error(), "another hub has opened the database in "+cfg.Data) {
 			t.Errorf("it ends with %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it goes on")
 	}
 	if tip, err := other.Tip(t.Context(), 0); err != nil || tip != o.End {

@@ -23,8 +23,11 @@ type Restored struct {
 
 	// Aside is where what was in the data folder lies now; empty: it was empty.
 	Aside string `json:"aside,omitempty"`
-	// Kept are agents and revocations made since the backup.
+	// Kept are agents, revocations and a signing key made since the backup.
 	Kept int `json:"kept"`
+	// Alone says that nothing was there of this hub: what was revoked or replaced since
+	// the backup nobody knows here.
+	Alone bool `json:"alone"`
 }
 
 // Restore puts a backup into the data folder, whose hub doesn't run. All of the
@@ -62,7 +65,7 @@ func Restore(ctx context.Context, cfg Config, from string, force bool, log *slog
 	if out.Kept, err = r.keepRegistry(); err != nil {
 		return out, errors.Join(err, os.RemoveAll(r.fresh))
 	}
-	if err := r.keepAccess(); err != nil {
+	if out.Alone, err = r.keepAccess(); err != nil {
 		return out, errors.Join(err, os.RemoveAll(r.fresh))
 	}
 	if err := r.keepTrail(ctx, from, &out.Manifest, log); err != nil {
@@ -140,16 +143,17 @@ func (r *restore) keepRegistry() (int, error) {
 	return kept, nil
 }
 
-// keepAccess keeps who may do what as it is now, where the hub is the same.
-func (r *restore) keepAccess() error {
+// keepAccess keeps who may do what as it is now, where the hub is the same; alone: it is
+// not.
+func (r *restore) keepAccess() (alone bool, err error) {
 	same, err := registry.Same(filepath.Join(r.data, registryName), filepath.Join(r.fresh, registryName), r.keyFile)
 	if err == nil && same {
 		_, err = access.TakeOver(filepath.Join(r.data, accessName), filepath.Join(r.fresh, accessName))
 	}
 	if err != nil {
-		return fmt.Errorf("%w: keep the users: %w", ErrData, err)
+		return false, fmt.Errorf("%w: keep the users: %w", ErrData, err)
 	}
-	return nil
+	return !same, nil
 }
 
 // swap moves what was aside and the backup to its place. A hub refuses to begin

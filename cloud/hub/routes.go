@@ -88,7 +88,7 @@ func (h *hub) web(port *porthttp.Port) (*http.Server, error) {
 		return nil, err
 	}
 	d, err := desk.New(desk.Config{
-		Access: h.access, Site: h.site.Name, Loopback: isLoopback(h.cfg.HTTP.Listen), Names: h.cfg.HTTP.Names,
+		Access: h.access, Site: h.site().Name, Loopback: isLoopback(h.cfg.HTTP.Listen), Names: h.cfg.HTTP.Names,
 	}, time.Now, h.log)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -82,6 +83,30 @@ func readable() map[string][]access.Role {
 
 // public are the patterns that look after themselves.
 func public() []string { return []string{"/livez", "/api/v1/enrollments"} }
+
+// What programs may call stands in openapi.json.
+func TestRoutes_StandInOpenAPI(t *testing.T) {
+	h := opened(t)
+	port := porthttp.New(porthttp.Config{AnyHost: true}, h.deps(), h.log)
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/openapi.json", http.NoBody)
+	port.ServeHTTP(w, r)
+	var doc struct {
+		Paths map[string]map[string]any `json:"paths"`
+	}
+	check(t, json.Unmarshal(w.Body.Bytes(), &doc))
+	decide, err := h.peopleRoutes()
+	check(t, err)
+	for _, r := range append(h.routes(nil, nil, nil), decide...) {
+		method, pattern, found := strings.Cut(r.Pattern, " ")
+		if !found {
+			method, pattern = "", r.Pattern
+		}
+		if said := doc.Paths[pattern]; strings.HasPrefix(pattern, "/api/v") && (said == nil || found && said[strings.ToLower(method)] == nil) {
+			t.Errorf("openapi.json lacks %s", r.Pattern)
+		}
+	}
+}
 
 // Every route by everybody: no access beyond the table, and none missing.
 func TestRoutes_AreForThoseOfTheTable(t *testing.T) {

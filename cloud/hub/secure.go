@@ -84,6 +84,25 @@ type brought struct {
 	pair   *tls.Certificate
 	looked time.Time
 	read   [2]string // what the files were
+	told   int       // the nearest of warnedDays that its end was told at; 0: none
+}
+
+// warnedDays before its end a certificate is told, the last first.
+func warnedDays() []int { return []int{1, 7, 30} }
+
+// ending tells that the certificate ends, once at each of those days.
+func (b *brought) ending(now time.Time) {
+	left := b.pair.Leaf.NotAfter.Sub(now)
+	for _, days := range warnedDays() {
+		if left > time.Duration(days)*24*time.Hour {
+			continue
+		}
+		if b.told == 0 || days < b.told {
+			b.told = days
+			b.log.Warn("the certificate for https ends: renew it; its files are read again by themselves", "file", b.cert, "until", b.pair.Leaf.NotAfter, "days_left", int(left.Hours()/24))
+		}
+		return
+	}
 }
 
 // certificate implements GetCertificate of tls.Config.
@@ -97,6 +116,7 @@ func (b *brought) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	b.looked = now
 	is, err := b.files()
 	if err == nil && b.pair != nil && is == b.read {
+		b.ending(now)
 		return b.pair, nil
 	}
 	var pair tls.Certificate
@@ -113,7 +133,8 @@ func (b *brought) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if b.pair != nil {
 		b.log.Info("the certificate for https is another", "file", b.cert, "until", pair.Leaf.NotAfter)
 	}
-	b.pair, b.read = &pair, is
+	b.pair, b.read, b.told = &pair, is, 0
+	b.ending(now)
 	return b.pair, nil
 }
 

@@ -277,7 +277,7 @@ func (g *Ingest) resume(ctx context.Context, nc *nats.Conn, m *nats.Msg) {
 		return
 	}
 	to := m.Reply
-	if to == "" {
+	if !subject.MayAnswer(agent, to) {
 		to = subject.Receipt(site, agent)
 	}
 	if err := nc.Publish(to, receipt); err != nil {

@@ -173,7 +173,15 @@ func TestIngest_OverJetStream(t *testing.T) {
 
 	// An agent that resumes, and one that nobody knows.
 	for name, want := range map[string]mesh.Position{"gw-1": f.at, "gw-9": {}} {
-		m, err := f.nc.Request(subject.Resume("graz", name), nil, 5*time.Second)
+		inbox := subject.Inbox(name) + ".x"
+		sub, err := f.nc.SubscribeSync(inbox)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.nc.PublishRequest(subject.Resume("graz", name), inbox, nil); err != nil {
+			t.Fatal(err)
+		}
+		m, err := sub.NextMsg(5 * time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,13 @@ type Calendar struct {
 	start   clockTime // of a production day
 	shifts  []shift
 	breaks  []shift
+	// weekly says that some shift is not of every day: then what lies in no shift is
+	// planned not to be worked.
+	weekly bool
+	// Planned stops that come once: production days by the date of their start, and
+	// stretches.
+	holidays map[date]bool
+	stops    []mesh.Span
 }
 
 // clockTime is a local time of day in minutes.
@@ -40,6 +47,7 @@ const wholeDay clockTime = 24 * 60
 type shift struct {
 	id       string
 	from, to clockTime // to before from: ends on the next date
+	days     weekdays  // by the date of the production day that it begins in
 }
 
 // length is how long it is by the clock.
@@ -179,7 +187,7 @@ func (c *Calendar) shiftAt(t mesh.Nanos) (w Window, ok bool) {
 	day := c.dayOf(t)
 	for _, d := range []date{day, day.next(-1), day.next(1)} {
 		for _, s := range c.shifts {
-			if span := c.span(d, s); span.Has(t) {
+			if span := c.span(d, s); span.Has(t) && s.days.on(d) {
 				return Window{Kind: WindowShift, Span: span, ShiftID: d.String() + "-" + s.id, Day: d.String()}, true
 			}
 		}
@@ -246,28 +254,49 @@ func (c *Calendar) cell(t mesh.Nanos) cell {
 			out.To = min(out.To, edge)
 		}
 	}
-	day := c.dayOf(t)
+	day, worked := c.dayOf(t), false
 	for _, d := range []date{day.next(-1), day, day.next(1)} {
 		cut(c.at(d, c.start))
 		for _, s := range c.shifts {
+			if !s.days.on(d) {
+				continue
+			}
 			span := c.span(d, s)
+			worked = worked || span.Has(t)
 			cut(span.From)
 			cut(span.To)
 		}
 	}
-	for _, d := range []date{day.next(-1), day, day.next(1)} {
-		for _, b := range c.breaks {
-			if part := c.span(d, b).Meet(out.Span); !part.Empty() {
-				out.breaks = append(out.breaks, part)
-			}
-		}
+	if c.weekly && !worked { // cells end where shifts begin, so it is so in all of this one
+		out.breaks = []mesh.Span{out.Span}
+		return out
 	}
-	slices.SortFunc(out.breaks, func(x, y mesh.Span) int { return int(x.From.Sub(y.From)) })
+	out.breaks = c.stopsIn(out.Span, day)
 	return out
 }
 
-// planned is how much of s lies in planned breaks; ParseSite refuses breaks that
-// overlap.
+// stopsIn is what of a stretch, which is no longer than an hour and lies at a production
+// day, is planned not to be worked, by breaks, holidays and stops.
+func (c *Calendar) stopsIn(s mesh.Span, day date) (out []mesh.Span) {
+	for _, d := range []date{day.next(-1), day, day.next(1)} {
+		for _, b := range c.breaks {
+			if part := c.span(d, b).Meet(s); !part.Empty() && b.days.on(d) {
+				out = append(out, part)
+			}
+		}
+		if part := c.daySpan(d).Meet(s); c.holidays[d] && !part.Empty() {
+			out = append(out, part)
+		}
+	}
+	for _, stop := range c.stops {
+		if part := stop.Meet(s); !part.Empty() {
+			out = append(out, part)
+		}
+	}
+	return mesh.Joined(out) // time that is planned twice not to be worked is so once
+}
+
+// planned is how much of s lies in planned breaks, which don't overlap.
 func (c *cell) planned(s mesh.Span) (ns int64) {
 	for _, b := range c.breaks {
 		ns += int64(b.Meet(s).Duration())

@@ -180,7 +180,7 @@ func (d *Definition) offered() ([]string, error) {
 	case d.Fold == FoldCoverage:
 		return []string{"source", "from", "to", "seconds", "cause", "count", "note"}, nil
 	case d.Fold == FoldSamples:
-		return []string{"signal", "equipment", "role", "time", "key", "value", "text", "type", "unit", "status", "quality", "flags", "marks"}, nil
+		return []string{"signal", "equipment", "role", "time", "key", "value", "text", "type", "unit", "status", "quality", "flags", "marks", "derived_from", "derived_by"}, nil
 	case d.Fold == FoldWindows && d.Measure == MeasureRate:
 		return append(window, "items_count", "rate_per_hour", "ideal_rate_per_hour", "ideal_rate_reason", "energy_kwh", "counter_resets_count", "flags"), nil
 	case d.Fold == FoldWindows && d.Measure == MeasureOEE:

@@ -117,7 +117,7 @@ func (c *caseFile) rows(t *testing.T, d *Definition, s *Site) map[string]map[str
 			}
 			readings = append(readings, r)
 		}
-		readings = Collapse(readings)
+		readings = Collapse(withDerived(s, readings))
 		for i := range readings {
 			keep(d.SignalDraft(s, &s.Equipment[0], &readings[i]))
 		}
@@ -257,8 +257,8 @@ func TestParseSite_RolesTakeEachOthersNames(t *testing.T) {
 			"l1.filler.rejects": {RoleScrap, "scrap"},
 			"l1.filler.mode":    {RoleMode, "mode"},
 		} {
-			if _, role := s.Signal(signal); role != c.role || s.RoleName(signal) != c.name {
-				t.Fatalf("%s is role %d, %s", signal, role, s.RoleName(signal))
+			if _, role := s.Signal("s1", signal); role != c.role || s.RoleName(&s.Equipment[0], signal) != c.name {
+				t.Fatalf("%s is role %d, %s", signal, role, s.RoleName(&s.Equipment[0], signal))
 			}
 		}
 	}

@@ -388,14 +388,14 @@ func TestSite_DemoLoads(t *testing.T) {
 	if len(s.Equipment) != 12 || len(s.Sources()) != 4 || s.Reasons[101] == "" {
 		t.Errorf("%d machines, %v", len(s.Equipment), s.Sources())
 	}
-	if e, r := s.Signal("line2.labeller.energy"); e != 6 || r != RoleEnergy {
+	if e, r := s.Signal("line2-opcua", "line2.labeller.energy"); e != 6 || r != RoleEnergy {
 		t.Errorf("got %d %v", e, r)
 	}
 }
 
 func TestFold_EnergyInKilojouleIsSummedAsIntegers(t *testing.T) {
 	s := site(t, testSite+"energy_unit: kJ\nroles: {energy: energy_kj}\n")
-	if e, r := s.Signal("l1.filler.energy_kj"); e != 0 || r != RoleEnergy || s.RoleName("l1.filler.energy_kj") != "energy" {
+	if e, r := s.Signal("s1", "l1.filler.energy_kj"); e != 0 || r != RoleEnergy || s.RoleName(&s.Equipment[0], "l1.filler.energy_kj") != "energy" {
 		t.Errorf("energy_kj is role %d of %d", r, e)
 	}
 	in := events(t, []sample{{"06:00", "state", 6}, {"06:00", "energy", 0}, {"06:10", "energy", 7}, {"06:20", "energy", 18}, {"06:30", "energy", 5}, {"06:40", "energy", 4}, {"06:50", "energy", 6}})

@@ -38,6 +38,6 @@ func (d *Definition) IntervalDraft(s *Site, e *Equipment, i Interval, open mesh.
 		b.integer("reason", t.Reason)
 	}
 	b.words("reason_text", s.Reasons[t.Reason])
-	b.text("mapping_version", s.MappingVersion)
+	b.text("mapping_version", s.Mapping(e))
 	return Draft{Key: TimeText(i.From), From: i.From, To: to, Body: b.bytes(), Shape: fmt.Sprint(t)}
 }

@@ -14,15 +14,26 @@ import (
 // Heard are the signals that sources have said to have, by source.
 type Heard map[string][]mesh.Signal
 
-// Readiness is what a machine of the site file is made of, and what lacks.
+// Readiness is what a machine of the site is made of, and what lacks.
 type Readiness struct {
 	Equipment string      `json:"equipment"`
 	Line      string      `json:"line"`
 	Source    string      `json:"source"`
 	Prefix    string      `json:"signals_prefix"`
-	Signals   int         `json:"signals_count"` // heard under its prefix
+	Signals   int         `json:"signals_count"` // heard of it
 	Roles     []RoleFound `json:"roles"`
 	Lacks     []Lack      `json:"lacks"`
+	// State is ready, lacking, or planned: nothing of it has been heard yet.
+	State    string            `json:"state"`
+	Checks   []Check           `json:"checks"`
+	Products map[string]string `json:"products"` // whole, partial or empty, by product
+}
+
+// Check is one line of a machine's readiness.
+type Check struct {
+	Check string `json:"check"`
+	OK    bool   `json:"ok"`
+	Says  string `json:"says"`
 }
 
 // RoleFound is a signal that fills a role.
@@ -52,6 +63,13 @@ type Candidate struct {
 	// Proposal is its line for the site file; empty where it has no role, and so is
 	// hardly a machine.
 	Proposal string `json:"proposal,omitempty"`
+	// ID, Line, Name and Kind are what the proposal calls it.
+	ID   string `json:"id"`
+	Line string `json:"line"`
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+	// Planned says that ID is a machine that was planned and waits for its signals.
+	Planned bool `json:"planned,omitempty"`
 }
 
 // needs are the roles with what stays empty without each, in the order of how much that is.
@@ -76,17 +94,19 @@ func needs() []struct {
 
 // Readiness says of each machine of the site how far its products can be made.
 func (s *Site) Readiness(heard Heard) []Readiness {
-	out := make([]Readiness, 0, len(s.Equipment))
+	out := make([]Readiness, 0, len(s.Equipment)+len(s.Planned))
 	for i := range s.Equipment {
 		e := &s.Equipment[i]
-		r := Readiness{Equipment: e.ID, Line: e.Line, Source: e.Source, Prefix: e.Prefix, Roles: []RoleFound{}, Lacks: []Lack{}}
+		r := Readiness{Equipment: e.ID, Line: e.Line, Source: e.Source, Prefix: e.Prefix, Roles: []RoleFound{}, State: StateLacking}
 		found := map[string]mesh.Signal{}
 		for _, sig := range heard[e.Source] {
-			if name, ok := strings.CutPrefix(sig.Name, e.Prefix); ok && !strings.Contains(name, ".") {
-				r.Signals++
-				if _, is := s.roles[name]; is {
-					found[s.RoleName(sig.Name)] = sig
-				}
+			of, role := s.Signal(e.Source, sig.Name)
+			if of != i {
+				continue
+			}
+			r.Signals++
+			if role != RoleOther {
+				found[s.RoleName(e, sig.Name)] = sig
 			}
 		}
 		for _, role := range slices.Sorted(maps.Keys(found)) {
@@ -94,10 +114,33 @@ func (s *Site) Readiness(heard Heard) []Readiness {
 			r.Roles = append(r.Roles, RoleFound{role, sig.Name, sig.Type.String(), sig.Unit})
 		}
 		r.Lacks = s.lacks(e, heard, found, r.Signals)
+		switch {
+		case len(r.Lacks) == 0:
+			r.State = StateReady
+		case len(heard[e.Source]) == 0, e.Revision > 0 && r.Signals == 0:
+			r.State = StatePlanned
+		}
+		r.Checks, r.Products = s.checks(e, found, &r), products(r.Lacks)
+		if s.derives && len(s.transforms(e)) > 0 {
+			r.Checks = append(r.Checks, s.transformsCheck(i, heard[e.Source]))
+		}
+		out = append(out, r)
+	}
+	for i := range s.Planned {
+		e := &s.Planned[i]
+		r := Readiness{Equipment: e.ID, Line: e.Line, Roles: []RoleFound{}, State: StatePlanned}
+		r.Lacks = []Lack{{"no source is known of it", everything(), "approve it from the inbox once its gateway has said what it reads"}}
+		r.Checks, r.Products = s.checks(e, nil, &r), products(r.Lacks)
 		out = append(out, r)
 	}
 	return out
 }
+
+// OfMachines are the products that are made of each machine.
+func OfMachines() []string { return everything() }
+
+// everything is what stays empty where nothing is heard.
+func everything() []string { return []string{"equipment-state", "production-rate", "oee", "signals"} }
 
 // lacks is what keeps products of a machine from being made.
 func (s *Site) lacks(e *Equipment, heard Heard, found map[string]mesh.Signal, signals int) (out []Lack) {
@@ -108,7 +151,13 @@ func (s *Site) lacks(e *Equipment, heard Heard, found map[string]mesh.Signal, si
 	for _, n := range needs() {
 		sig, ok := found[n.role]
 		if !ok {
-			out = append(out, Lack{"no signal is its " + n.role, n.empty, fmt.Sprintf("have the source read %s, or say in roles of the site file what it is called there", e.Prefix+s.suffix(n.role))})
+			fix := fmt.Sprintf("have the source read %s, or say in roles of the site file what it is called there", e.Prefix+s.suffix(n.role))
+			if name := e.Signals[n.role]; name != "" {
+				fix = fmt.Sprintf("have the source read %s, or name another signal as its %s", name, n.role)
+			} else if e.Revision > 0 {
+				fix = fmt.Sprintf("have the source read %s, or name the signal that it is: plantmesh machines add --change --signal %s=NAME %s", e.Prefix+s.suffix(n.role), n.role, e.ID)
+			}
+			out = append(out, Lack{"no signal is its " + n.role, n.empty, fix})
 			continue
 		}
 		if why := s.wrong(n.role, sig); why != "" {
@@ -116,10 +165,10 @@ func (s *Site) lacks(e *Equipment, heard Heard, found map[string]mesh.Signal, si
 		}
 	}
 	if len(e.Ideal) == 0 {
-		out = append(out, Lack{fmt.Sprintf("no ideal cycle for kind %q", e.Kind), []string{"production-rate.ideal_rate_per_hour", "oee.effectiveness_ratio", "oee.oee_ratio", "oee.nee_ratio"}, "write ideal_cycle_seconds of its kind, for each product, into the site file"})
+		out = append(out, Lack{fmt.Sprintf("no ideal cycle for kind %q", e.Kind), []string{"production-rate.ideal_rate_per_hour", "oee.effectiveness_ratio", "oee.oee_ratio", "oee.nee_ratio"}, "write ideal_cycle_seconds, for each product: of its kind into the site file, or of its model or itself into the register"})
 	}
-	if len(s.Calendar.shifts) == 0 {
-		out = append(out, Lack{"the site has no shifts", []string{"oee.shift_id", "production-rate.shift_id"}, "write shifts into the site file"})
+	if _, ok := s.calendarSays(e.ID); !ok {
+		out = append(out, s.noShifts(e.ID))
 	}
 	if e.Line == "" {
 		out = append(out, Lack{"it is on no line", []string{"oee.line", "production-rate.line", "equipment-state.line"}, "write its line into the site file"})
@@ -129,7 +178,7 @@ func (s *Site) lacks(e *Equipment, heard Heard, found map[string]mesh.Signal, si
 
 // unheard is why nothing at all is known of a machine.
 func (s *Site) unheard(e *Equipment, heard Heard, signals int) []Lack {
-	every := []string{"equipment-state", "production-rate", "oee", "signals"}
+	every := everything()
 	switch {
 	case len(heard[e.Source]) == 0:
 		fix := "start its agent, or name the source as the agent's file does"
@@ -140,11 +189,17 @@ func (s *Site) unheard(e *Equipment, heard Heard, signals int) []Lack {
 	case signals == 0:
 		var prefixes []string
 		for _, sig := range heard[e.Source] {
-			prefixes = append(prefixes, prefixOf(sig.Name))
+			// What another machine has is no proposal for one that was registered as like it.
+			if of, _ := s.Signal(e.Source, sig.Name); of < 0 || e.Revision == 0 {
+				prefixes = append(prefixes, prefixOf(sig.Name))
+			}
 		}
 		fix := "name the beginning that its signals have"
 		if near := strict.Nearest(e.Prefix, prefixes); near != "" {
 			fix = fmt.Sprintf("did you mean signals_prefix %q?", near)
+		}
+		if e.Prefix == "" {
+			return []Lack{{fmt.Sprintf("source %q has none of the signals that are named", e.Source), every, "name signals that the source has: plantmesh machines inbox lists those of nobody"}}
 		}
 		return []Lack{{fmt.Sprintf("source %q has no signal that begins with %q", e.Source, e.Prefix), every, fix}}
 	}
@@ -193,12 +248,12 @@ func prefixOf(name string) string { return name[:strings.LastIndexByte(name, '.'
 
 // Unmapped are the signals that no machine has and that could make one, the likeliest first.
 func (s *Site) Unmapped(heard Heard) []Candidate {
-	out := []Candidate{}
+	out, taken := []Candidate{}, map[string]bool{}
 	for _, source := range slices.Sorted(maps.Keys(heard)) {
 		by := map[string]*Candidate{}
 		for _, sig := range heard[source] {
 			prefix := prefixOf(sig.Name)
-			if i, _ := s.Signal(sig.Name); prefix == "" || i >= 0 && s.Equipment[i].Source == source {
+			if i, _ := s.Signal(source, sig.Name); prefix == "" || i >= 0 {
 				continue
 			}
 			c := by[prefix]
@@ -208,7 +263,7 @@ func (s *Site) Unmapped(heard Heard) []Candidate {
 			}
 			c.Signals++
 			if _, is := s.roles[sig.Name[len(prefix):]]; is {
-				c.Roles = append(c.Roles, s.RoleName(sig.Name))
+				c.Roles = append(c.Roles, s.RoleName(nil, sig.Name))
 			}
 		}
 		for _, prefix := range slices.Sorted(maps.Keys(by)) {
@@ -216,9 +271,7 @@ func (s *Site) Unmapped(heard Heard) []Candidate {
 			slices.Sort(c.Roles)
 			c.Roles = slices.Compact(c.Roles)
 			c.Score = float64(len(c.Roles)) / float64(len(roleNames()))
-			if len(c.Roles) > 0 {
-				c.Proposal = s.proposal(c)
-			}
+			s.propose(c, taken)
 			out = append(out, *c)
 		}
 	}
@@ -226,25 +279,43 @@ func (s *Site) Unmapped(heard Heard) []Candidate {
 	return out
 }
 
-// proposal is a line for the site file: the last part of the prefix is the machine, the one
-// before it its line.
-func (s *Site) proposal(c *Candidate) string {
+// propose says what a candidate may be called: the last part of the prefix is the machine,
+// the one before it its line.
+func (s *Site) propose(c *Candidate, taken map[string]bool) {
 	parts := strings.Split(strings.TrimSuffix(c.Prefix, "."), ".")
 	for i, part := range parts {
 		if text, ok := subject.Unescape(part); ok {
 			parts[i] = text
 		}
 	}
-	machine, line := subject.Token(parts[len(parts)-1]), ""
+	c.Name = parts[len(parts)-1]
+	c.Kind = subject.Token(c.Name)
+	id := c.Kind
 	if len(parts) > 1 {
-		line = subject.Token(parts[len(parts)-2])
+		c.Line = subject.Token(parts[len(parts)-2])
+		id = c.Line + "-" + c.Kind
 	}
-	id := machine
-	if line != "" {
-		id = line + "-" + machine
+	c.ID = id
+	for n := 2; s.Find(c.ID) != nil || taken[c.ID]; n++ {
+		c.ID = fmt.Sprintf("%s-%d", id, n)
 	}
-	for n := 2; s.Find(id) != nil; n++ {
-		id = fmt.Sprintf("%s-%s-%d", line, machine, n)
+	if i := s.awaited(c); i >= 0 && !taken[s.Planned[i].ID] {
+		p := &s.Planned[i]
+		c.ID, c.Line, c.Name, c.Planned = p.ID, p.Line, p.Name, true
+		if p.Kind != "" {
+			c.Kind = p.Kind
+		}
 	}
-	return fmt.Sprintf("- {id: %s, line: %s, name: %q, kind: %s, source: %q, signals_prefix: %q}", id, line, parts[len(parts)-1], machine, c.Source, c.Prefix)
+	taken[c.ID] = true
+	if len(c.Roles) > 0 && !c.Planned {
+		c.Proposal = fmt.Sprintf("- {id: %s, line: %s, name: %q, kind: %s, source: %q, signals_prefix: %q}", c.ID, c.Line, c.Name, c.Kind, c.Source, c.Prefix)
+	}
+}
+
+// awaited is the planned machine that a candidate is, by its id, or by line and name; -1
+// where none is.
+func (s *Site) awaited(c *Candidate) int {
+	return slices.IndexFunc(s.Planned, func(p Equipment) bool {
+		return p.ID == c.ID || p.Line != "" && subject.Token(p.Line) == c.Line && subject.Token(p.Name) == subject.Token(c.Name)
+	})
 }

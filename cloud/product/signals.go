@@ -19,6 +19,11 @@ type Reading struct {
 
 	Fields  []mesh.Field  // of a structure, an event or an array
 	Choices *mesh.Choices // what its numbers are called; nil: they have no names
+
+	// Derived says that Name is made of the signal whose sample this is; nil: it is that
+	// one's own. The sample is the raw one still: what tells it from others tells what is
+	// made of it.
+	Derived *Derivation
 }
 
 // ReadingOf is the reading of a sample of this signal.
@@ -30,18 +35,29 @@ func ReadingOf(sig *mesh.Signal, s mesh.Sample, marks []mesh.Mark) Reading {
 // are there, by the names in the signal table.
 func (r *Reading) Value() []byte { return r.appendValue(nil) }
 
-func (r *Reading) appendValue(b []byte) []byte { return appendValue(b, r.Sample.Value, r.Fields) }
+func (r *Reading) appendValue(b []byte) []byte { return appendValue(b, r.Shown(), r.Fields) }
+
+// Shown is the value that its row has.
+func (r *Reading) Shown() mesh.Value {
+	if r.Derived == nil {
+		return r.Sample.Value
+	}
+	return r.Derived.By.Value(r.Sample.Value, r.Sample.Status)
+}
 
 // compare is the order of folding, by the signal's name; of those that are one
 // sample the earliest heard comes first, whichever is read first.
 func (r *Reading) compare(o *Reading) int {
-	x, y := r.Sample, o.Sample
-	return cmp.Or(cmp.Compare(x.Time, y.Time), cmp.Compare(r.Name, o.Name), cmp.Compare(x.Seq, y.Seq),
+	x, y := &r.Sample, &o.Sample
+	if x.Time != y.Time { // nearly always, and all else needn't be looked at
+		return cmp.Compare(x.Time, y.Time)
+	}
+	return cmp.Or(cmp.Compare(r.Name, o.Name), cmp.Compare(x.Seq, y.Seq),
 		cmp.Compare(x.Status, y.Status), x.Value.Compare(y.Value), cmp.Compare(x.Server, y.Server), cmp.Compare(x.Agent, y.Agent), cmp.Compare(x.Source, y.Source))
 }
 
 func (r *Reading) same(o *Reading) bool {
-	x, y := r.Sample, o.Sample
+	x, y := &r.Sample, &o.Sample
 	return r.Name == o.Name && x.Time == y.Time && x.Seq == y.Seq && x.Status == y.Status && x.Value.Compare(y.Value) == 0
 }
 
@@ -87,16 +103,22 @@ func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 	x := &r.Sample
 	b.text("signal", r.Name)
 	b.text("equipment", e.ID)
-	b.text("role", s.RoleName(r.Name))
+	if d := r.Derived; d == nil {
+		b.text("role", s.RoleName(e, r.Name))
+	} else { // it fills none, and its row alone says of what it is
+		b.text("role", d.By.Name)
+		b.text("derived_from", d.From)
+		b.text("derived_by", d.By.Model)
+	}
 	b.instant("time", x.Time)
 	key := r.key()
 	b.text("key", key)
 	b.put("value", r.appendValue)
 	b.words("text", r.Choices.Text(x.Value))
-	b.text("type", x.Value.Type.String())
+	b.text("type", r.Shown().Type.String())
 	b.words("unit", r.Unit)
 	b.integer("status", int64(x.Status))
-	b.text("quality", quality(x.Status))
+	b.text("quality", x.Status.Severity())
 	b.list("flags", flagNames(x.Flags))
 	b.put("marks", func(buf []byte) []byte { return appendMarks(buf, r.Marks) })
 	return Draft{Key: TimeText(x.Time) + "/" + r.Name + "/" + key, From: x.Time, To: x.Time, Body: b.bytes()}
@@ -104,7 +126,8 @@ func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 
 // key tells samples of one signal and one time apart: two alarms of one cycle of a
 // controller, or two values under a coarse clock, are no revisions of each other. It
-// is a sum over what else makes a sample one, see same.
+// is a sum over what else makes a sample one, see same. What is made of a sample has the
+// sample's: by it and the time the two rows are found beside each other.
 func (r *Reading) key() string {
 	x := &r.Sample
 	b := make([]byte, 0, 64)
@@ -113,16 +136,6 @@ func (r *Reading) key() string {
 	b = binary.LittleEndian.AppendUint64(append(b, byte(x.Value.Type)), x.Value.Bits)
 	sum := sha256.Sum256(append(b, x.Value.Bytes...))
 	return hex.EncodeToString(sum[:8])
-}
-
-func quality(s mesh.Status) string {
-	switch {
-	case s.IsGood():
-		return "good"
-	case s.IsBad():
-		return "bad"
-	}
-	return "uncertain"
 }
 
 func flagNames(flags uint32) (out []string) {

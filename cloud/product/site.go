@@ -1,10 +1,10 @@
 package product
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,9 +15,15 @@ import (
 
 // siteFile is the site file. Its comments are the manual.
 type siteFile struct {
-	Site   string `yaml:"site"`   // a name for subjects and rows
-	Domain string `yaml:"domain"` // who owns the products; "production"
-	Zone   string `yaml:"zone"`   // IANA zone: shifts and production days are cut in it
+	Site string `yaml:"site"` // a name for subjects and rows
+	// Enterprise is what the site is of (ISA-95); it may be left out, as areas and
+	// lines may.
+	Enterprise string `yaml:"enterprise"`
+	Domain     string `yaml:"domain"` // who owns the products; "production"
+	// Zone is an IANA zone: shifts and production days are cut in it. With
+	// production_day_start, shifts, breaks, holidays and stops it is the site's calendar.
+	// All of it may be left out: a calendar can be registered at the hub (plantmesh calendars set).
+	Zone string `yaml:"zone"`
 	// MappingVersion names this revision of the mapping; rows carry it.
 	MappingVersion string `yaml:"mapping_version"`
 	// ValidFrom is the instant from which this file holds, as 2026-11-28T06:00:00Z.
@@ -30,9 +36,19 @@ type siteFile struct {
 	RetiredAgents []string `yaml:"retired_agents"`
 	// ProductionDayStart is local: a production day runs from here to the next
 	// one and has the local date of its start.
-	ProductionDayStart string      `yaml:"production_day_start"`
-	Shifts             []shiftFile `yaml:"shifts"` // daily, local
-	Breaks             []breakFile `yaml:"breaks"` // planned stops, daily, local, outside planned busy time
+	ProductionDayStart string `yaml:"production_day_start"`
+	// Shifts are local, of every day, or of those that days says: [mon-fri], [sat, sun]. The
+	// day is that of the production day that a shift begins in, so Friday's night shift is of
+	// Friday wherever it ends. Breaks are planned stops, outside planned busy time, and have
+	// days in the same way. Once some shift is not of every day, all time in no shift is a
+	// planned stop; else it is busy time.
+	Shifts []shiftFile `yaml:"shifts"`
+	Breaks []breakFile `yaml:"breaks"`
+	// Holidays are production days that are planned stops, by the date of their start:
+	// 2026-12-25. Stops are such stretches, by local date and clock: {from:
+	// 2026-12-24T14:00, to: 2026-12-27T06:00}.
+	Holidays []string   `yaml:"holidays"`
+	Stops    []stopFile `yaml:"stops"`
 	// MinCoverage is the share of a window that must be known before a ratio is
 	// given; below it the ratio is null and says why.
 	MinCoverage float64 `yaml:"min_coverage"`
@@ -44,61 +60,80 @@ type siteFile struct {
 	// EnergyUnit is "kWh" (a floating counter) or "kJ" (a whole counter).
 	EnergyUnit string           `yaml:"energy_unit"`
 	Equipment  []equipmentFile  `yaml:"equipment"` // in order of flow
+	Models     []modelFile      `yaml:"models"`    // that equipment names as id@version
 	Reasons    map[int64]string `yaml:"reasons"`   // words for stop reasons
-}
-
-type shiftFile struct {
-	ID    string `yaml:"id"`
-	Start string `yaml:"start"`
-	End   string `yaml:"end"`
-}
-
-type breakFile struct {
-	Start string `yaml:"start"`
-	End   string `yaml:"end"`
-}
-
-type equipmentFile struct {
-	ID            string `yaml:"id"`
-	Line          string `yaml:"line"`
-	Name          string `yaml:"name"`           // for people
-	Kind          string `yaml:"kind"`           // of machine, as in ideal_cycle_seconds
-	Source        string `yaml:"source"`         // whose proofs count for it
-	SignalsPrefix string `yaml:"signals_prefix"` // "line1.filler."; the role follows
-}
-
-// Equipment is one machine of a site.
-type Equipment struct {
-	ID, Line, Name, Kind, Source, Prefix string
-	Ideal                                map[string]float64 // seconds per item, by product
 }
 
 // Site is what the assembly must know of a place. It never changes once
 // parsed; another revision is another Site.
 type Site struct {
-	Name, Domain, MappingVersion string
-	Calendar                     Calendar
-	MinCoverage                  float64
-	EnergyInKJ                   bool
-	Equipment                    []Equipment
-	Reasons                      map[int64]string
-	ValidFrom                    mesh.Nanos // 0: the file doesn't say
-	RetiredAgents                []string
+	Name, Enterprise, Domain, MappingVersion string
+	Calendar                                 Calendar // of machines that have no other: see CalendarOf
+	MinCoverage                              float64
+	EnergyInKJ                               bool
+	Equipment                                []Equipment
+	// Planned are machines of the register that no source is known of yet: nothing is
+	// made of them.
+	Planned       []Equipment
+	Models        []Model
+	Reasons       map[int64]string
+	ValidFrom     mesh.Nanos // 0: the file doesn't say
+	RetiredAgents []string
+	Registered    int64 // the register's version; 0: none
 
-	roles    map[string]Role   // by the last part of a signal's name
-	names    map[string]string // the role's name by the last part, where it differs
-	prefixes map[string]int    // equipment by prefix
+	ideals   map[string]map[string]float64 // seconds per item, by kind and product
+	roles    map[string]Role               // by the last part of a signal's name
+	names    map[string]string             // the role's name by the last part, where it differs
+	prefixes map[place]int                 // equipment by source and prefix
+	signals  map[place]bound               // by source and whole name, of signals that are mapped one by one
+	wrote    wrote                         // of its calendar, in the file
+	// siteCalendar is the registered one that is the site's.
+	siteCalendar string
+	own          map[string]*named      // calendars by equipment, of those that have not the site's
+	foreign      map[int]*equipmentFile // of the file's equipment, by index: those whose model the file hasn't
+	derives      bool                   // some equipment's model has transforms
 }
 
-// ParseSite reads a site file. file is only a name for faults, which are all
-// *strict.Fault: file, line, what, nearest key.
+// ParseSite reads a site file, with what the hub wrote behind it. file is only a name for
+// faults, which are all *strict.Fault: file, line, what, nearest key.
 func ParseSite(file string, src []byte) (*Site, error) {
-	f := siteFile{Domain: "production", ProductionDayStart: "00:00", MappingVersion: "1.0.0", MinCoverage: 0.5, EnergyUnit: "kWh"}
+	var p Parser
+	return p.Parse(file, src)
+}
+
+// Parser is ParseSite for many revisions, of which most have the site file that the one
+// before has. Not safe for concurrent use.
+type Parser struct {
+	text []byte
+	base *Site
+}
+
+// Parse is ParseSite.
+func (p *Parser) Parse(file string, src []byte) (*Site, error) {
+	text, register := cutRegister(src)
+	if p.base == nil || !bytes.Equal(p.text, text) {
+		base, err := parseFile(file, text)
+		if err != nil {
+			return nil, err
+		}
+		p.text, p.base = text, base
+	}
+	if register == nil {
+		return p.base, nil
+	}
+	return p.base.with(file, register)
+}
+
+func parseFile(file string, src []byte) (*Site, error) {
+	f := siteFile{Domain: "production", MappingVersion: "1.0.0", MinCoverage: 0.5, EnergyUnit: "kWh"}
 	doc, err := strict.Parse(file, src, &f)
 	if err != nil {
 		return nil, err
 	}
-	s := &Site{Name: f.Site, Domain: f.Domain, MappingVersion: f.MappingVersion, MinCoverage: f.MinCoverage, Reasons: f.Reasons, RetiredAgents: f.RetiredAgents}
+	s := &Site{
+		Name: f.Site, Enterprise: f.Enterprise, Domain: f.Domain, MappingVersion: f.MappingVersion, MinCoverage: f.MinCoverage,
+		Reasons: f.Reasons, RetiredAgents: f.RetiredAgents, ideals: f.IdealCycleSeconds,
+	}
 	if f.Site == "" {
 		return nil, doc.Fault("$", "site has no name: write site: <name>")
 	}
@@ -119,63 +154,23 @@ func ParseSite(file string, src []byte) (*Site, error) {
 		}
 		s.ValidFrom = mesh.NanosOf(at)
 	}
-	if err := s.readCalendar(doc, f); err != nil {
+	if err := s.fileCalendar(doc.Fault, &f); err != nil {
 		return nil, err
 	}
 	if err := s.readRoles(doc, f); err != nil {
 		return nil, err
 	}
-	return s, s.readEquipment(doc, f)
-}
-
-func (s *Site) readCalendar(doc *strict.Doc, f siteFile) error {
-	zone, err := time.LoadLocation(f.Zone)
-	if err != nil || f.Zone == "" {
-		return doc.Fault("$.zone", "%q is no IANA time zone such as Europe/Vienna", f.Zone)
+	s.prefixes, s.signals = map[place]int{}, map[place]bound{}
+	if err := s.readModels(doc.Fault, "$.models", f.Models); err != nil {
+		return nil, err
 	}
-	c := Calendar{zone: zone, offsets: offsets(zone)}
-	if c.start, err = parseClock(f.ProductionDayStart); err != nil {
-		return doc.Fault("$.production_day_start", "%v", err)
-	}
-	for i, x := range f.Shifts {
-		path := fmt.Sprintf("$.shifts[%d]", i)
-		from, to, err := clocks(x.Start, x.End)
-		if err != nil || x.ID == "" {
-			return doc.Fault(path, "a shift needs an id, a start and an end such as 06:00")
-		}
-		if slices.ContainsFunc(c.shifts, func(o shift) bool { return o.id == x.ID }) {
-			return doc.Fault(path, "shift %q stands twice", x.ID)
-		}
-		if c.shifts, err = beside(c.shifts, shift{id: x.ID, from: from, to: to}); err != nil {
-			return doc.Fault(path, "%v", err)
+	for i := range f.Equipment {
+		if err := s.readMachine(doc.Fault, fmt.Sprintf("$.equipment[%d]", i), &f.Equipment[i], 0); err != nil {
+			return nil, err
 		}
 	}
-	for i, x := range f.Breaks {
-		path := fmt.Sprintf("$.breaks[%d]", i)
-		from, to, err := clocks(x.Start, x.End)
-		if err != nil {
-			return doc.Fault(path, "a break needs a start and an end such as 10:00")
-		}
-		if c.breaks, err = beside(c.breaks, shift{from: from, to: to}); err != nil {
-			return doc.Fault(path, "%v", err)
-		}
-	}
-	s.Calendar = c
-	return nil
-}
-
-// beside puts a stretch of the day to the others. Time belongs to one of them
-// at most, or sums would have it twice.
-func beside(others []shift, s shift) ([]shift, error) {
-	if s.from == s.to {
-		return nil, fmt.Errorf("%s starts and ends at %s: leave it out, or end it later", s, s.from)
-	}
-	for _, o := range others {
-		if (s.from-o.from+wholeDay)%wholeDay < o.length() || (o.from-s.from+wholeDay)%wholeDay < s.length() {
-			return nil, fmt.Errorf("%s, %s to %s, overlaps %s, %s to %s", s, s.from, s.to, o, o.from, o.to)
-		}
-	}
-	return append(others, s), nil
+	s.derives = s.haveTransforms()
+	return s, nil
 }
 
 func (s *Site) readRoles(doc *strict.Doc, f siteFile) error {
@@ -198,7 +193,7 @@ func (s *Site) readRoles(doc *strict.Doc, f siteFile) error {
 	for _, name := range given {
 		suffix := f.Roles[name]
 		if _, taken := s.roles[suffix]; taken {
-			return doc.Fault("$.roles."+name, "signal %q is role %q and role %q: give each its own", suffix, s.RoleName(suffix), name)
+			return doc.Fault("$.roles."+name, "signal %q is role %q and role %q: give each its own", suffix, s.RoleName(nil, suffix), name)
 		}
 		s.roles[suffix] = roleNames()[name]
 		if suffix != name {
@@ -206,75 +201,6 @@ func (s *Site) readRoles(doc *strict.Doc, f siteFile) error {
 		}
 	}
 	return nil
-}
-
-func (s *Site) readEquipment(doc *strict.Doc, f siteFile) error {
-	s.prefixes = map[string]int{}
-	ids := map[string]bool{}
-	for i, x := range f.Equipment {
-		path := fmt.Sprintf("$.equipment[%d]", i)
-		switch {
-		case x.ID == "" || x.Source == "" || x.SignalsPrefix == "":
-			return doc.Fault(path, "equipment needs an id, a source and a signals_prefix")
-		case ids[x.ID]:
-			return doc.Fault(path, "equipment %q stands twice", x.ID)
-		case !strings.HasSuffix(x.SignalsPrefix, "."):
-			return doc.Fault(path+".signals_prefix", "%q must end with a dot: the role follows it", x.SignalsPrefix)
-		}
-		if _, twice := s.prefixes[x.SignalsPrefix]; twice {
-			return doc.Fault(path+".signals_prefix", "%q stands twice", x.SignalsPrefix)
-		}
-		for p, c := range f.IdealCycleSeconds[x.Kind] {
-			if !(c > 0) || math.IsInf(c, 0) {
-				return doc.Fault(fmt.Sprintf("$.ideal_cycle_seconds.%s.%s", x.Kind, p), "%v seconds for %s on a %s is no cycle", c, p, x.Kind)
-			}
-		}
-		ids[x.ID], s.prefixes[x.SignalsPrefix] = true, i
-		s.Equipment = append(s.Equipment, Equipment{
-			ID: x.ID, Line: x.Line, Name: x.Name, Kind: x.Kind, Source: x.Source,
-			Prefix: x.SignalsPrefix, Ideal: f.IdealCycleSeconds[x.Kind],
-		})
-	}
-	return nil
-}
-
-// Signal says whose signal this is: the index of its equipment, or -1 where
-// the site has none of this name, and its role.
-func (s *Site) Signal(name string) (equipment int, role Role) {
-	dot := strings.LastIndexByte(name, '.') + 1
-	i, ok := s.prefixes[name[:dot]]
-	if !ok {
-		return -1, RoleOther
-	}
-	return i, s.roles[name[dot:]]
-}
-
-// RoleName is the role's name as rows of product signals write it.
-func (s *Site) RoleName(signal string) string {
-	suffix := signal[strings.LastIndexByte(signal, '.')+1:]
-	if name, ok := s.names[suffix]; ok {
-		return name
-	}
-	return suffix
-}
-
-// Find is the equipment with an id; nil where the site has none.
-func (s *Site) Find(id string) *Equipment {
-	for i := range s.Equipment {
-		if s.Equipment[i].ID == id {
-			return &s.Equipment[i]
-		}
-	}
-	return nil
-}
-
-// SameMapping reports whether the same samples fill the same registers of an
-// equipment of this site and one of another.
-func (s *Site) SameMapping(e *Equipment, o *Site, of *Equipment) bool {
-	if e == nil || of == nil {
-		return e == of
-	}
-	return e.Source == of.Source && e.Prefix == of.Prefix && s.EnergyInKJ == o.EnergyInKJ && maps.Equal(s.roles, o.roles)
 }
 
 // Sources are the sources of the site's equipment, sorted.

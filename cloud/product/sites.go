@@ -32,6 +32,9 @@ type Sites struct {
 	revisions []Revision // in time order, disjoint
 	reigns    []reign
 	gone      gone
+	several   bool // some equipment has a calendar of its own
+
+	transforms bool // some equipment's model has some
 }
 
 // gone are names of revisions that hold for no time any more. Their rows stand
@@ -50,6 +53,9 @@ type reign struct {
 func NewSites(s *Site) *Sites {
 	return newSites([]Revision{{mesh.Span{From: math.MinInt64, To: math.MaxInt64}, s, nil}}, gone{})
 }
+
+// Text is the site file of a revision, with what the hub wrote behind it.
+func (r *Revision) Text() []byte { return r.source }
 
 // With is what holds once src holds for the stretch. since is the first
 // instant at which something changes; ok is false where nothing does.
@@ -101,8 +107,20 @@ func (g gone) with(s *Site) gone {
 
 func newSites(revisions []Revision, g gone) *Sites {
 	s := &Sites{revisions: revisions, gone: g}
+	calendars := make([]*Calendar, len(revisions))
 	for i := range revisions {
-		c, from := &revisions[i].Site.Calendar, revisions[i].From
+		site := revisions[i].Site
+		calendars[i], s.several = &site.Calendar, s.several || len(site.own) > 0
+		s.transforms = s.transforms || site.derives
+	}
+	s.cut(calendars)
+	return s
+}
+
+// cut has one calendar reign after the other, by revision.
+func (s *Sites) cut(calendars []*Calendar) {
+	for i, c := range calendars {
+		from := s.revisions[i].From
 		if i == 0 {
 			s.reigns = []reign{{math.MinInt64, c, nil}}
 			continue
@@ -124,7 +142,41 @@ func newSites(revisions []Revision, g gone) *Sites {
 		}
 		s.reigns = append(s.reigns, next)
 	}
-	return s
+}
+
+// otherwise are the revisions as cut by other calendars than the site's.
+type otherwise struct {
+	calendars []*Calendar // by revision
+	sites     *Sites
+}
+
+// Cuts are the revisions as the calendars of single equipment cut time, by its id; what
+// isn't there has the site's.
+func (s *Sites) Cuts() map[string]*Sites {
+	if !s.several {
+		return nil
+	}
+	out := map[string]*Sites{}
+	var others []otherwise // machines of one line have the same ones
+	for _, id := range s.Equipment() {
+		calendars, other := make([]*Calendar, len(s.revisions)), false
+		for i := range s.revisions {
+			site := s.revisions[i].Site
+			calendars[i] = site.CalendarOf(id)
+			other = other || calendars[i] != &site.Calendar
+		}
+		if !other {
+			continue
+		}
+		k := slices.IndexFunc(others, func(o otherwise) bool { return slices.Equal(o.calendars, calendars) })
+		if k < 0 {
+			v := &Sites{revisions: s.revisions, gone: s.gone}
+			v.cut(calendars)
+			k, others = len(others), append(others, otherwise{calendars, v})
+		}
+		out[id] = others[k].sites
+	}
+	return out
 }
 
 func (s *Sites) reign(t mesh.Nanos) *reign {
@@ -219,6 +271,24 @@ func (s *Sites) cell(t mesh.Nanos) cell {
 	return out
 }
 
+// Stops are what of a stretch is planned not to be worked, in time order; none touches
+// another.
+func (s *Sites) Stops(span mesh.Span) (out []mesh.Span) {
+	for t := span.From; t < span.To; {
+		c := s.cell(t)
+		for _, b := range c.breaks {
+			if part := b.Meet(c.Span).Meet(span); !part.Empty() {
+				out = append(out, part)
+			}
+		}
+		t = c.To
+	}
+	return mesh.Joined(out)
+}
+
+// HourEnd is the end of the hour t lies in, where cells of all calendars end.
+func HourEnd(t mesh.Nanos) mesh.Nanos { return hourSpan(t).To }
+
 // CellEnd is the end of the cell t lies in: the next instant at which a state is
 // kept.
 func (s *Sites) CellEnd(t mesh.Nanos) mesh.Nanos { return s.cell(t).To }
@@ -284,8 +354,9 @@ func DecodeSites(b []byte) (*Sites, error) {
 		return nil, fmt.Errorf("decode the site: %w", err)
 	}
 	out := make([]Revision, 0, len(st.Revisions))
+	var p Parser
 	for _, r := range st.Revisions {
-		site, err := ParseSite("site", r.Source)
+		site, err := p.Parse("site", r.Source)
 		if err != nil {
 			return nil, err
 		}

@@ -66,29 +66,7 @@ func (v *Voices) Spans() []mesh.Span {
 	for _, k := range v.Of {
 		all = append(all, k.Spans()...)
 	}
-	return join(all)
-}
-
-// join is the instants that lie in any of the spans.
-func join(all []mesh.Span) []mesh.Span {
-	slices.SortFunc(all, func(x, y mesh.Span) int {
-		switch {
-		case x.From < y.From:
-			return -1
-		case x.From > y.From:
-			return 1
-		}
-		return 0
-	})
-	out := all[:0]
-	for _, s := range all {
-		if n := len(out); n > 0 && s.From <= out[n-1].To {
-			out[n-1].To = max(out[n-1].To, s.To)
-			continue
-		}
-		out = append(out, s)
-	}
-	return out
+	return mesh.Joined(all)
 }
 
 // cause is the last void that meets the gap: in one log the one with the

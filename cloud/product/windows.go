@@ -123,7 +123,7 @@ func (d *Definition) WindowDraft(s *Site, e *Equipment, w Window, cells []Cell, 
 	x.count(b, "produced_count", x.produced, heardProduced)
 	x.count(b, "good_count", x.produced-x.scrap, heardProduced|heardScrap)
 	x.count(b, "scrap_count", x.scrap, heardScrap)
-	b.text("mapping_version", s.MappingVersion)
+	b.text("mapping_version", s.Mapping(e))
 	if d.Measure == MeasureRate {
 		x.rate(b)
 	} else {

@@ -21,6 +21,13 @@ import (
 // is, a stranger is not told.
 var ErrInvite = errors.New("this one-time key is not accepted: it is not one of this hub, is used up, has ended, or is for other names")
 
+// ErrKey is returned for a one-time key that is not made as asked, ErrNoKey for one that is
+// not there.
+var (
+	ErrKey   = errors.New("no such one-time key is made")
+	ErrNoKey = errors.New("no key has this id")
+)
+
 // Bounds of one-time keys.
 const (
 	MaxUses   = 1000
@@ -58,9 +65,9 @@ type Claim struct {
 func (r *Registry) Invite(i Invite, by Actor) (made Invite, secret string, err error) {
 	switch life := i.Expires.Sub(i.Created); {
 	case i.Uses < 1 || i.Uses > MaxUses:
-		return i, "", fmt.Errorf("a key is for 1 to %d gateways, not %d", MaxUses, i.Uses)
+		return i, "", fmt.Errorf("%w: a key is for 1 to %d gateways, not %d", ErrKey, MaxUses, i.Uses)
 	case life <= 0 || life > MaxInvite:
-		return i, "", fmt.Errorf("a key is good for at most %d days, not %s", MaxInvite/(24*time.Hour), life)
+		return i, "", fmt.Errorf("%w: a key is good for at most %d days, not %s", ErrKey, MaxInvite/(24*time.Hour), life)
 	case i.Prefix != "" && !enroll.Name(i.Prefix):
 		return i, "", fmt.Errorf("the names' beginning %q: %w", i.Prefix, ErrName)
 	}
@@ -132,7 +139,7 @@ func (r *Registry) Invites() ([]Invite, error) {
 }
 
 // EndInvite ends a key before its time; who came by it stays.
-func (r *Registry) EndInvite(id string, by Actor, now time.Time) (Invite, error) {
+func (r *Registry) EndInvite(id, why string, by Actor, now time.Time) (Invite, error) {
 	files, err := os.ReadDir(filepath.Join(r.dir, invitesFolder))
 	if err != nil {
 		return Invite{}, fmt.Errorf("list the keys: %w", err)
@@ -146,7 +153,7 @@ func (r *Registry) EndInvite(id string, by Actor, now time.Time) (Invite, error)
 			return i, err
 		}
 		at := now.UTC()
-		err := r.change(Act{Actor: by, Action: "key.end", Object: id}, func() error {
+		err := r.change(Act{Actor: by, Action: "key.end", Object: id, Reason: why}, func() error {
 			_, err := createJSON(r.ended(hash), at)
 			return err
 		})
@@ -155,7 +162,7 @@ func (r *Registry) EndInvite(id string, by Actor, now time.Time) (Invite, error)
 		}
 		return r.readInvite(hash)
 	}
-	return Invite{}, fmt.Errorf("%q: no key has this id; plantmesh agents keys lists them", id)
+	return Invite{}, fmt.Errorf("%q: %w; plantmesh agents keys list shows them", id, ErrNoKey)
 }
 
 // readInvite reads a key with all that was done with it.

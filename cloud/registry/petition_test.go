@@ -240,7 +240,7 @@ func TestInvite_ThatLetsNobodyIn(t *testing.T) {
 		"ended": func(h *hall, _ *gateway) {
 			all, err := h.Invites()
 			check(h.t, err)
-			_, err = h.EndInvite(all[0].ID, anna(), h.now)
+			_, err = h.EndInvite(all[0].ID, "", anna(), h.now)
 			check(h.t, err)
 		},
 		"out of date": func(h *hall, _ *gateway) { h.now = h.now.Add(time.Hour) },

@@ -52,7 +52,7 @@ func TestRegistry_WhatIsNotRecordedIsNotDone(t *testing.T) {
 			return err
 		}},
 		{"agent.revoke", "graz/gw-4", func() error { _, err := h.Revoke("graz", "gw-4", "", anna(), h.now); return err }},
-		{"key.end", all[0].ID, func() error { _, err := h.EndInvite(all[0].ID, anna(), h.now); return err }},
+		{"key.end", all[0].ID, func() error { _, err := h.EndInvite(all[0].ID, "", anna(), h.now); return err }},
 	}
 	for _, s := range steps {
 		acts, full = nil, true

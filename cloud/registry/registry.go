@@ -46,6 +46,9 @@ const (
 	askedFolder   = "asked"   // gateways that ask to be let in, by their keys; the hub writes them
 	decidedFolder = "decided" // what was decided on them
 	invitesFolder = "invites" // one-time keys, and who used them
+	// revisionsFolder has a folder for each agent, site.name, and in it a file for each revision.
+	revisionsFolder = "revisions"
+	readersFolder   = "readers" // of the domain's products
 )
 
 // agentRole names the scoped signing key that can make agents and nothing else.
@@ -58,6 +61,8 @@ type Agent struct {
 	PublicKey string    `json:"public_key"`
 	Enrolled  time.Time `json:"enrolled"`
 	Expires   time.Time `json:"expires"`
+	// Signer is the public key that signed its token last; empty: the first one.
+	Signer string `json:"signer,omitempty"`
 	// Revoked is when the key was revoked; nil: it is good. It is not in this
 	// file but in the key's own.
 	Revoked *time.Time `json:"revoked,omitempty"`
@@ -68,8 +73,12 @@ type Trust struct {
 	OperatorJWT   string
 	SystemKey     string // public key of the system account
 	SystemJWT     string
-	PlantKey      string // public key of the plant's account
+	PlantKey      string // public key of the account of the edge
 	PlantJWT      string
+	DomainKey     string // public key of the account of the domain's products; see MakeDomain
+	DomainJWT     string
+	Signing       Signing  // the keys that sign agents' tokens, and
+	Signers       []string // those by which PlantJWT takes them
 	OperatorToken *jwt.OperatorClaims
 }
 
@@ -78,7 +87,10 @@ type keys struct {
 	Operator string `json:"operator_seed"`
 	System   string `json:"system_seed"`
 	Plant    string `json:"plant_seed"`
+	Domain   string `json:"domain_seed,omitempty"` // a hub of before has none
 	Agents   string `json:"agent_signing_seed"`
+	// Retired signed agents' tokens before; see rotate.go.
+	Retired []Retired `json:"agent_signing_keys_of_before,omitempty"`
 	// Authority signs what the hub's listeners show; both in PEM.
 	Authority    string `json:"authority"`
 	AuthorityKey string `json:"authority_key"`
@@ -87,10 +99,11 @@ type keys struct {
 // Registry is the identities in one folder. Safe for use by several processes
 // as far as the file system renames atomically; not safe for concurrent use.
 type Registry struct {
-	dir   string
-	keys  keys
-	crowd crowd
-	Trust Trust
+	dir     string
+	keyFile string // what keys.json is sealed with; empty: it is not
+	keys    keys
+	crowd   crowd
+	Trust   Trust
 	// Record is told of each change before it takes effect; its error keeps it from
 	// that. nil: nobody records.
 	Record func(Act) error
@@ -102,12 +115,12 @@ func Open(dir string) (*Registry, error) { return OpenSealed(dir, "") }
 // OpenSealed is Open of a registry whose keys are encrypted with the key in a file, which
 // is made at first use. Keys that are not encrypted yet are then.
 func OpenSealed(dir, keyFile string) (*Registry, error) {
-	for _, sub := range []string{agentsFolder, revokedFolder, askedFolder, decidedFolder, invitesFolder} {
+	for _, sub := range []string{agentsFolder, revokedFolder, askedFolder, decidedFolder, invitesFolder, revisionsFolder, readersFolder} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make the registry's folder: %w", err)
 		}
 	}
-	r := &Registry{dir: dir}
+	r := &Registry{dir: dir, keyFile: keyFile}
 	if err := r.open(filepath.Join(dir, keysFile), keyFile); err != nil {
 		return nil, err
 	}
@@ -119,7 +132,11 @@ func OpenSealed(dir, keyFile string) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Trust.PlantJWT, err = r.PlantAccount(revoked)
+	if r.Trust.Signing, err = r.keys.signing(); err != nil {
+		return nil, err
+	}
+	r.Trust.Signers = r.Trust.Signing.Good(time.Now())
+	r.Trust.PlantJWT, err = r.PlantAccount(revoked, r.Trust.Signers)
 	return r, err
 }
 
@@ -151,18 +168,24 @@ func newKeys() (k keys, err error) {
 	for _, want := range []struct {
 		seed *string
 		make func() (nkeys.KeyPair, error)
-	}{{&k.Operator, nkeys.CreateOperator}, {&k.System, nkeys.CreateAccount}, {&k.Plant, nkeys.CreateAccount}, {&k.Agents, nkeys.CreateAccount}} {
-		kp, err := want.make()
-		if err != nil {
-			return keys{}, fmt.Errorf("make a key: %w", err)
+	}{{&k.Operator, nkeys.CreateOperator}, {&k.System, nkeys.CreateAccount}, {&k.Plant, nkeys.CreateAccount}, {&k.Domain, nkeys.CreateAccount}, {&k.Agents, nkeys.CreateAccount}} {
+		if *want.seed, err = newSeed(want.make); err != nil {
+			return keys{}, err
 		}
-		seed, err := kp.Seed()
-		if err != nil {
-			return keys{}, fmt.Errorf("make a key: %w", err)
-		}
-		*want.seed = string(seed)
 	}
 	return k, nil
+}
+
+func newSeed(made func() (nkeys.KeyPair, error)) (string, error) {
+	kp, err := made()
+	if err != nil {
+		return "", fmt.Errorf("make a key: %w", err)
+	}
+	seed, err := kp.Seed()
+	if err != nil {
+		return "", fmt.Errorf("make a key: %w", err)
+	}
+	return string(seed), nil
 }
 
 // public is the key pair of a seed and its public key.
@@ -200,32 +223,43 @@ func trust(k keys) (t Trust, err error) {
 	if t.SystemJWT, err = system.Encode(operator); err != nil {
 		return t, fmt.Errorf("sign the system account: %w", err)
 	}
-	return t, nil
+	if k.Domain == "" {
+		return t, nil
+	}
+	t.DomainKey, t.DomainJWT, err = domainAccount(k.Domain, operator)
+	return t, err
 }
 
-// plantAccount is the account of streams and agents. The agents' permissions
-// live in the account, so a stolen signing key can make agents only.
-func plantAccount(key, agentsKey string) *jwt.AccountClaims {
+// plantAccount is the account of the edge: agents, their samples' stream and what they
+// are told. The agents' permissions live in the account, so a stolen signing key can make
+// agents only.
+func plantAccount(key string, signers []string) *jwt.AccountClaims {
 	a := jwt.NewAccountClaims(key)
 	a.Name = "PLANT"
-	a.Limits.JetStreamLimits = jwt.JetStreamLimits{
-		MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1, MaxAckPending: -1,
-		MemoryMaxStreamBytes: -1, DiskMaxStreamBytes: -1,
+	a.Limits.JetStreamLimits = ofStreams()
+	for _, signer := range signers {
+		a.SigningKeys.AddScopedSigner(agentScope(signer))
 	}
-	scope := jwt.NewUserScope()
-	scope.Key, scope.Role = agentsKey, agentRole
-	scope.Template.Pub.Allow.Add("ingest.v1.{{tag(site)}}.{{name()}}.*", "ctl.v1.{{tag(site)}}.{{name()}}.resume", "ctl.v1.{{tag(site)}}.{{name()}}.renew", "ctl.v1.{{tag(site)}}.{{name()}}.report")
-	scope.Template.Sub.Allow.Add("_INBOX.{{name()}}.>", "ctl.v1.{{tag(site)}}.{{name()}}.receipt")
-	// 16 subscriptions: receipts, replies, and room for control to come.
-	scope.Template.Subs = 16
-	scope.Template.Payload = wire.MaxFrame
-	a.SigningKeys.AddScopedSigner(scope)
 	return a
 }
 
-// HubUser makes the credentials of the hub itself inside the plant's account:
+// agentScope is what an agent may whose token a key has signed.
+func agentScope(signer string) *jwt.UserScope {
+	scope := jwt.NewUserScope()
+	scope.Key, scope.Role = signer, agentRole
+	scope.Template.Pub.Allow.Add("ingest.v1.{{tag(site)}}.{{name()}}.*", "ctl.v1.{{tag(site)}}.{{name()}}.resume", "ctl.v1.{{tag(site)}}.{{name()}}.renew", "ctl.v1.{{tag(site)}}.{{name()}}.report", "ctl.v1.{{tag(site)}}.{{name()}}.configuration")
+	scope.Template.Sub.Allow.Add("_INBOX.{{name()}}.>", "ctl.v1.{{tag(site)}}.{{name()}}.receipt", "ctl.v1.{{tag(site)}}.{{name()}}.refresh", "ctl.v1.{{tag(site)}}.{{name()}}.nudge")
+	// 16 subscriptions: receipts, replies, and room for control to come.
+	scope.Template.Subs = 16
+	scope.Template.Payload = wire.MaxFrame
+	return scope
+}
+
+// HubUser makes the credentials of the hub itself inside the account of the edge:
 // a fresh key each time, for this process only.
-func (r *Registry) HubUser() (token, seed string, err error) {
+func (r *Registry) HubUser() (token, seed string, err error) { return hubUser(r.keys.Plant) }
+
+func hubUser(account string) (token, seed string, err error) {
 	user, err := nkeys.CreateUser()
 	if err != nil {
 		return "", "", fmt.Errorf("make the hub's key: %w", err)
@@ -234,13 +268,13 @@ func (r *Registry) HubUser() (token, seed string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("make the hub's key: %w", err)
 	}
-	plant, _, err := public(r.keys.Plant)
+	signer, _, err := public(account)
 	if err != nil {
 		return "", "", err
 	}
 	c := jwt.NewUserClaims(pub)
 	c.Name = "hub"
-	if token, err = c.Encode(plant); err != nil {
+	if token, err = c.Encode(signer); err != nil {
 		return "", "", fmt.Errorf("sign the hub's user: %w", err)
 	}
 	b, err := user.Seed()
@@ -315,7 +349,7 @@ func (r *Registry) Enroll(site, name, publicKey string, lifetime time.Duration, 
 	if err := r.free(site, name, publicKey); err != nil {
 		return "", err
 	}
-	signer, _, err := public(r.keys.Agents)
+	signer, signerKey, err := public(r.keys.Agents)
 	if err != nil {
 		return "", err
 	}
@@ -328,7 +362,7 @@ func (r *Registry) Enroll(site, name, publicKey string, lifetime time.Duration, 
 		return "", fmt.Errorf("sign agent %s: %w", name, err)
 	}
 	path := filepath.Join(r.dir, agentsFolder, site+"."+name+".json")
-	return token, writeJSON(path, Agent{Site: site, Name: name, PublicKey: publicKey, Enrolled: now.UTC(), Expires: now.Add(lifetime).UTC()})
+	return token, writeJSON(path, Agent{Site: site, Name: name, PublicKey: publicKey, Enrolled: now.UTC(), Expires: now.Add(lifetime).UTC(), Signer: signerKey})
 }
 
 // Renew signs an agent's key again, whichever it is enrolled with.
@@ -400,7 +434,7 @@ func putJSON(path string, v any, put func(from, to string) error) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(err, leave(f, filepath.Dir(path)), f.Sync(), f.Close()); err == nil {
 		err = put(f.Name(), path)
 	}
 	_ = os.Remove(f.Name()) // it is in its place, or of no use

@@ -65,17 +65,14 @@ func (r *Registry) Revoked() ([]string, error) {
 	return out, nil
 }
 
-// PlantAccount signs the plant's account as it is without these keys.
-func (r *Registry) PlantAccount(revoked []string) (token string, err error) {
+// PlantAccount signs the plant's account as it is without the agents' keys that were
+// revoked, and with those that may sign agents' tokens.
+func (r *Registry) PlantAccount(revoked, signers []string) (token string, err error) {
 	operator, _, err := public(r.keys.Operator)
 	if err != nil {
 		return "", err
 	}
-	_, agentsKey, err := public(r.keys.Agents)
-	if err != nil {
-		return "", err
-	}
-	a := plantAccount(r.Trust.PlantKey, agentsKey)
+	a := plantAccount(r.Trust.PlantKey, signers)
 	for _, key := range revoked {
 		// For ever, and not up to now: the clock that signed may have been ahead.
 		a.RevokeAt(key, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))

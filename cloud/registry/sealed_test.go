@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -23,7 +24,7 @@ func TestOpenSealed(t *testing.T) {
 	for range 2 { // sealed, and opened
 		r, err := OpenSealed(dir, key)
 		check(t, err)
-		if r.keys != plain.keys {
+		if !reflect.DeepEqual(r.keys, plain.keys) {
 			t.Error("other keys")
 		}
 	}

@@ -2,12 +2,13 @@ package registry
 
 import (
 	"path/filepath"
+	"time"
 )
 
 // TakeOver puts into a registry that was read from a backup what the one at from
-// knows beside it: keys that were revoked since, and agents that were enrolled
-// since. It says how many. A registry of another hub, or none, gives nothing.
-// keyFile is as in OpenSealed.
+// knows beside it: keys that were revoked since, agents that were enrolled since,
+// revisions since, readers since, and the key that signs their tokens, where that is another since. It
+// says how many. A registry of another hub, or none, gives nothing. keyFile is as in OpenSealed.
 func TakeOver(from, into, keyFile string) (n int, err error) {
 	if same, err := Same(from, into, keyFile); err != nil || !same {
 		return 0, err
@@ -25,7 +26,21 @@ func TakeOver(from, into, keyFile string) (n int, err error) {
 		return agents, err
 	}
 	keys, err := r.takeRevoked(older)
-	return agents + keys, err
+	if err != nil {
+		return agents + keys, err
+	}
+	revisions, err := r.takeRevisions(older)
+	if err != nil {
+		return agents + keys + revisions, err
+	}
+	readers, err := r.takeReaders(older)
+	if err != nil {
+		return agents + keys + revisions + readers, err
+	}
+	if took, err := r.takeSigning(older, time.Now()); err != nil || !took {
+		return agents + keys + revisions + readers, err
+	}
+	return agents + keys + revisions + readers + 1, nil
 }
 
 // Same says whether two registries are of one hub.

@@ -192,7 +192,7 @@ func (s *Store) named(ctx context.Context, h *heldNewest) (out []mesh.Newest, er
 				continue
 			}
 			if was, ok := byName[sig.Name]; !ok || compareNewest(was.Sample, c.sample) < 0 {
-				byName[sig.Name] = mesh.Newest{Signal: sig, Sample: c.sample, Marks: c.said()}
+				byName[sig.Name] = mesh.Newest{Signal: sig, Sample: c.sample, Marks: c.said(), Table: all}
 			}
 		}
 	}

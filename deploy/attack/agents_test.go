@@ -53,7 +53,7 @@ func TestAttack_S01(t *testing.T) {
 	r := newRig(t)
 	_, used := r.invite(t, registry.Invite{})
 	ended, endedKey := r.invite(t, registry.Invite{})
-	_, err := hub.EndInvite(r.cfg, ended.ID, time.Now())
+	_, err := hub.EndInvite(r.cfg, ended.ID, "", time.Now())
 	check(t, err)
 	_, other := r.invite(t, registry.Invite{Prefix: "vienna-"})
 	end := time.Now().Add(50 * time.Millisecond)
@@ -178,7 +178,7 @@ func s04(t *testing.T, r *rig) {
 	for _, s := range []string{
 		subject.Ingest("graz", "s04-2", subject.Live), subject.Ingest("wien", "s04-1", subject.Live), subject.Ingest("graz", "s04-1", "other.deep"),
 		"$JS.API.STREAM.DELETE.INGEST", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.DELETE.INGEST", "$JS.ACK.INGEST.x.1.1.1.1.1", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING",
-		subject.Receipt("graz", "s04-1"), subject.Receipt("graz", "s04-2"), subject.Renew("graz", "s04-2"), subject.Resume("graz", "s04-2"), "_INBOX.s04-2.x", subject.Canary,
+		subject.Receipt("graz", "s04-1"), subject.Receipt("graz", "s04-2"), subject.Renew("graz", "s04-2"), subject.Resume("graz", "s04-2"), subject.Configuration("graz", "s04-2"), subject.Nudge("graz", "s04-1"), "_INBOX.s04-2.x", subject.Canary,
 		subject.Product("production", "oee", "1", "graz", "line1", "line1-press"), "gap.v1.graz.s04-1", "q.v1.graz", "plain",
 	} {
 		check(t, nc.Publish(s, []byte("x")))
@@ -186,7 +186,7 @@ func s04(t *testing.T, r *rig) {
 		until(t, "publishing "+s+" is refused", was(fmt.Sprintf("Publish to %q", s)))
 	}
 	for _, s := range []string{
-		">", "*", "ingest.v1.>", "ctl.v1.>", "ctl.v1.graz.*.receipt", subject.Receipt("graz", "s04-2"), subject.Ingest("graz", "s04-2", subject.Live),
+		">", "*", "ingest.v1.>", "ctl.v1.>", "ctl.v1.graz.*.receipt", subject.Receipt("graz", "s04-2"), subject.Nudge("graz", "s04-2"), subject.Ingest("graz", "s04-2", subject.Live),
 		"_INBOX.>", "_INBOX.s04-2.>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "dp.v1.>", "gap.v1.>", "q.v1.>",
 	} {
 		_, err := nc.SubscribeSync(s)

@@ -2,8 +2,8 @@ package attack
 
 import "testing"
 
-// TestAttack is the table of what is tried at one hub; S01, C04 and C08 have hubs of
-// their own, which they use up.
+// TestAttack is the table of what is tried at one hub; S01, S06 and S07 (two each), S12, C04 and C08 have
+// hubs of their own, which they use up.
 func TestAttack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -64,7 +64,7 @@ func withPrograms(run func() int) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := built.Into(context.Background(), dir, "plantmesh"); err != nil {
+	if err := built.Into(context.Background(), dir, "plantmesh", "plantmesh-edge"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -91,6 +91,8 @@ func until(t *testing.T, what string, ok func() bool) {
 // rig is a hub and what is known of it. Safe for use by tests beside each other.
 type rig struct {
 	cfg  hub.Config
+	yaml string
+	env  []string // of its process, beside this one's
 	reg  *registry.Registry
 	page string // https://host:port
 	nats string
@@ -123,34 +125,70 @@ func (s *said) String() string {
 	return s.all.String()
 }
 
-// newRig starts a hub that has an admin.
-func newRig(t *testing.T) *rig {
+// newRig starts a hub that has an admin, with more lines in its hub.yaml.
+func newRig(t *testing.T, more ...string) *rig {
+	t.Helper()
+	r := newHub(t, more...)
+	r.begins(t, more...)
+	return r
+}
+
+// newHub is one that does not run yet.
+func newHub(t *testing.T, more ...string) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "site.yaml"), []byte(site), 0o600))
-	yaml := filepath.Join(dir, "hub.yaml")
-	check(t, os.WriteFile(yaml, []byte("data: hub\nsite_file: site.yaml\nnats: {listen: \"127.0.0.1:0\"}\nhttp: {listen: \"127.0.0.1:0\", tls: true}\n"), 0o600))
-	cfg, err := hub.LoadConfig(yaml)
+	r := &rig{yaml: filepath.Join(dir, "hub.yaml"), said: &said{}, secrets: []string{password}}
+	r.writes(t, "127.0.0.1:0", "127.0.0.1:0", more...)
+	var err error
+	r.cfg, err = hub.LoadConfig(r.yaml)
 	check(t, err)
-	r := &rig{cfg: cfg, said: &said{}, secrets: []string{password}}
-	r.reg, err = registry.Open(filepath.Join(cfg.Data, "registry"))
+	r.reg, err = registry.Open(filepath.Join(r.cfg.Data, "registry"))
 	check(t, err)
-	r.cmd = exec.Command(filepath.Join(programs, "plantmesh"), "serve", "--config", yaml)
-	r.cmd.Stderr = r.said
-	check(t, r.cmd.Start())
 	t.Cleanup(func() {
-		_ = r.cmd.Process.Kill()
-		_ = r.cmd.Wait()
 		if t.Failed() {
 			t.Logf("the hub said:\n%.8000s", r.said)
 		}
 	})
-	up := regexp.MustCompile(`msg="hub is up" page=(\S+) nats=(\S+)`)
-	until(t, "the hub is up", func() bool { return up.MatchString(r.said.String()) })
-	m := up.FindStringSubmatch(r.said.String())
-	r.page, r.nats = m[1], "tls://"+m[2]
-	r.person(t, "admin")
 	return r
+}
+
+// begins starts it for the first time.
+func (r *rig) begins(t *testing.T, more ...string) {
+	t.Helper()
+	page, nc := r.starts(t)
+	r.writes(t, nc, strings.TrimPrefix(page, "https://"), more...) // where it is found when it starts again
+	r.page, r.nats = page, "tls://"+nc
+	r.person(t, "admin")
+}
+
+func (r *rig) writes(t *testing.T, nc, page string, more ...string) {
+	t.Helper()
+	check(t, os.WriteFile(r.yaml, fmt.Appendf(nil, "data: hub\nsite_file: site.yaml\nnats: {listen: %q}\nhttp: {listen: %q, tls: true}\n%s\n", nc, page, strings.Join(more, "\n")), 0o600))
+}
+
+// starts starts the hub's process, and says where it listens.
+func (r *rig) starts(t *testing.T) (page, nc string) {
+	t.Helper()
+	before := len(r.said.String())
+	r.cmd = exec.Command(filepath.Join(programs, "plantmesh"), "serve", "--config", r.yaml)
+	r.cmd.Stderr, r.cmd.Env = r.said, append(os.Environ(), r.env...)
+	check(t, r.cmd.Start())
+	t.Cleanup(func() {
+		_ = r.cmd.Process.Kill()
+		_ = r.cmd.Wait()
+	})
+	up := regexp.MustCompile(`msg="hub is up" page=(\S+) nats=(\S+)`)
+	until(t, "the hub is up", func() bool { return up.MatchString(r.said.String()[before:]) })
+	m := up.FindStringSubmatch(r.said.String()[before:])
+	return m[1], m[2]
+}
+
+// stops ends the hub's process.
+func (r *rig) stops(t *testing.T) {
+	t.Helper()
+	check(t, r.cmd.Process.Signal(os.Interrupt))
+	check(t, r.cmd.Wait())
 }
 
 // person makes an account with a role, a session and a token.

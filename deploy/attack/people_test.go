@@ -52,7 +52,7 @@ func c01(t *testing.T, r *rig) {
 	code := r.asked(t, "127.0.6.2", "c01-1")
 	targets := []string{
 		"/logout", "/account/password", "/account/tokens", "/account/tokens/x/end", "/account/sessions/x/end",
-		enroll.Page + code, "/api/v1/inbox/" + code + "/approve", "/api/v1/inbox/" + code + "/refuse", "/api/v1/agents/graz/c01-1/revoke",
+		enroll.Page + code, "/api/v1/inbox/" + code + "/approve", "/api/v1/inbox/" + code + "/refuse", "/api/v1/agents/graz/c01-1/revoke", "/api/v1/signing-key/rotate",
 	}
 	for _, target := range targets {
 		for name, change := range map[string]func(*http.Request){

@@ -1,6 +1,7 @@
 package house
 
 import (
+	"go/ast"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ func walk() []string {
 func sides() []string {
 	return []string{
 		"firmware-sim/opcua", "firmware-sim/mqtt", "firmware-sim/replay", "firmware-sim/ledger", "firmware-sim/fault",
-		"edge/status", "edge/check", "edge/host",
+		"edge/status", "edge/check", "edge/host", "edge/page", "edge/revision",
 		"cloud/access", "cloud/audit", "cloud/registry", "cloud/governance",
 	}
 }
@@ -55,10 +56,10 @@ func libraries() map[string][]string {
 		"go.etcd.io/bbolt":                      {"edge/buffer"},
 		"github.com/nats-io/nats.go":            {"edge/forward", "cloud/ingest", "cloud/port/stream", "cloud/hub", "deploy"},
 		"github.com/nats-io/nats-server":        {"cloud/hub", "edge/forward", "cloud/ingest", "cloud/port/stream", "deploy"}, // rooms: in tests only
-		"github.com/nats-io/jwt":                {"cloud/registry", "cloud/hub", "edge/agent"},
+		"github.com/nats-io/jwt":                {"cloud/registry", "cloud/hub", "edge/agent", "deploy/attack"},
 		"github.com/nats-io/nkeys":              {"cloud/registry", "cloud/hub", "edge/agent", "edge/forward", "deploy"},
 		"golang.org/x/crypto":                   {"cloud/access"},
-		"golang.org/x/time":                     {"cloud/registry/door", "cloud/hub"},
+		"golang.org/x/time":                     {"cloud/registry/door", "cloud/hub", "cloud/access/desk"},
 		"modernc.org/sqlite":                    {"cloud/store"},
 		"github.com/alecthomas/kong":            {"edge/cmd", "cloud/cmd", "firmware-sim/cmd"},
 		"github.com/goccy/go-yaml":              {"proto/strict"},
@@ -138,6 +139,19 @@ func TestDevicesKnowNothingOfTheMesh(t *testing.T) {
 		for _, imp := range p.imports(false) {
 			if rel, ours := strings.CutPrefix(imp, module); ours && strings.HasPrefix(rel, "proto/") && !slices.Contains(allowed, rel) {
 				t.Errorf("%s imports %s: a device does not know the mesh", p.rel, imp)
+			}
+		}
+	}
+}
+
+// mostLines is how long a file may be that people write.
+const mostLines = 500
+
+func TestFilesAreShort(t *testing.T) {
+	for _, p := range list(t) {
+		for _, f := range p.files {
+			if n := f.fset.File(f.ast.FileStart).LineCount() - 1; n > mostLines && !ast.IsGenerated(f.ast) {
+				t.Errorf("%s/%s has %d lines of %d: part of it is a thing of its own", p.rel, f.name, n, mostLines)
 			}
 		}
 	}

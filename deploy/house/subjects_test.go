@@ -28,13 +28,15 @@ func samples() map[string]string {
 		"Receipt": subject.Receipt("graz", "gw-1"),
 		"Resume":  subject.Resume("graz", "gw-1"), "ResumeAll": subject.ResumeAll,
 		"Renew": subject.Renew("graz", "gw-1"), "RenewAll": subject.RenewAll,
-		"Report": subject.Report("graz", "gw-1"), "ReportAll": subject.ReportAll,
+		"Refresh": subject.Refresh("graz", "gw-1"),
+		"Report":  subject.Report("graz", "gw-1"), "ReportAll": subject.ReportAll,
+		"Configuration": subject.Configuration("graz", "gw-1"), "ConfigurationAll": subject.ConfigurationAll, "Nudge": subject.Nudge("graz", "gw-1"),
 	}
 }
 
 // notSubjects are the other names: of streams, logs, tokens and roads.
 func notSubjects() []string {
-	return []string{"IngestStream", "ProductStream", "Inbox", "AgentLog", "ParseAgentLog", "Token", "Escape", "Unescape", "Rank", "Road", "Live", "Backlog"}
+	return []string{"IngestStream", "ProductStream", "Inbox", "MayAnswer", "Products", "ReaderAsks", "AgentLog", "ParseAgentLog", "Token", "Escape", "Unescape", "Rank", "Road", "Live", "Backlog"}
 }
 
 // TestSubjectRanksGrow reads in the code which subjects each room consumes and

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"plantmesh/proto/answer"
 )
 
 // What follows builds everything and installs it: `make release-test` runs it.
@@ -131,6 +133,7 @@ func holds(t *testing.T, dir string, p product, a arch) {
 	want := []string{
 		"/usr/bin/" + p.name + " 0755 root:root", "/usr/lib/systemd/system/" + p.name + ".service 0644 root:root",
 		p.config + " 0644 root:root", "/usr/share/doc/" + p.name + "/sbom.cdx.json 0644 root:root",
+		"/usr/share/doc/" + p.name + "/" + answer.Document + " 0644 root:root",
 	}
 	if p.folder == "edge" {
 		want = append(want, "/etc/plantmesh/credentials/ 0700 root:root", "/etc/plantmesh/sources.d/ 0755 root:root")

@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"plantmesh/proto/answer"
 )
 
 // Options say what to make.
@@ -45,6 +47,9 @@ type product struct {
 	page bool
 }
 
+// answers is what the programs' errors say where to look.
+const answers = "proto/answer/" + answer.Document
+
 func products() []product {
 	scripts := []string{"deploy/release/scripts/postinst", "deploy/release/scripts/prerm", "deploy/release/scripts/postrm"}
 	return []product{
@@ -52,12 +57,12 @@ func products() []product {
 			name: "plantmesh-edge", folder: "edge", main: "./edge/cmd/plantmesh-edge", config: "/etc/plantmesh/edge.yaml", scripts: scripts,
 			staged: []string{
 				"deploy/release/edge/plantmesh-edge.service", "deploy/release/edge/edge.yaml", "deploy/examples/gateway/sources.d/press.yaml",
-				"deploy/examples/gateway/sources.d/packer.yaml", "deploy/examples/gateway/rules.d/plant.yaml",
+				"deploy/examples/gateway/sources.d/packer.yaml", "deploy/examples/gateway/rules.d/plant.yaml", answers,
 			},
 		},
 		{
 			name: "plantmesh", folder: "hub", main: "./cloud/cmd/plantmesh", config: "/etc/plantmesh/hub.yaml", scripts: scripts, page: true,
-			staged: []string{"deploy/release/hub/plantmesh.service", "deploy/release/hub/hub.yaml", "deploy/examples/hub/site.yaml"},
+			staged: []string{"deploy/release/hub/plantmesh.service", "deploy/release/hub/hub.yaml", "deploy/examples/hub/site.yaml", answers},
 		},
 	}
 }

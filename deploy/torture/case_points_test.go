@@ -18,6 +18,7 @@ type point struct {
 	in   string // hub, agent or worker
 	hit  int    // at which passing, more by dice
 	text bool   // passed only when segments of the buffer fill
+	set  bool   // passed only when the hub wants another configuration
 }
 
 // points are all of proto/fault's in the code: TestPoints looks.
@@ -38,6 +39,10 @@ func points() []point {
 		{name: "forward.publish.before", in: "agent", hit: 2},
 		{name: "forward.publish.after", in: "agent", hit: 2},
 		{name: "receipt.taken", in: "agent", hit: 2},
+		{name: "revision.stage.partial", in: "agent", hit: 1, set: true},
+		{name: "revision.stage.before", in: "agent", hit: 1, set: true},
+		{name: "revision.write.before", in: "agent", hit: 1, set: true},
+		{name: "revision.state.after", in: "agent", hit: 1, set: true},
 		{name: "hub.fetched", in: "hub", hit: 2},
 		{name: "hub.t1.before", in: "hub", hit: 2},
 		{name: "hub.t1.partial", in: "hub", hit: 2},
@@ -80,9 +85,9 @@ func TestPoints(t *testing.T) {
 	}
 }
 
-// r02 kills at every point but those of segments.
+// r02 kills at every point but those of segments and configurations.
 func r02(x *trial) {
-	x.killAt(x.rig(options{faulty: true}), func(p point) bool { return !p.text })
+	x.killAt(x.rig(options{faulty: true}), func(p point) bool { return !p.text && !p.set })
 }
 
 // r02s kills where a segment of the buffer begins and where one goes: it needs

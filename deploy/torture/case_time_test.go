@@ -66,7 +66,7 @@ func t03(x *trial) {
 			x.Error(err)
 		}
 	}
-	if out, err := ask(r.edge.path, "status", "--json", "--config", r.path("edge/edge.yaml")); err != nil || !strings.Contains(out, `"unreadable"`) {
+	if out, err := asked(r.edge.path, "status", "--json", "--config", r.path("edge/edge.yaml")); err != nil || !strings.Contains(out, `"unreadable"`) {
 		x.Errorf("the agent says nothing of stamps it can't read: %v", err)
 	}
 }

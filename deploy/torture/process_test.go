@@ -159,6 +159,18 @@ func (c *child) tail(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
+// findings is the exit code of a command that found something: its answer is there.
+const findings = 7
+
+// asked is ask, of a command whose findings are an answer.
+func asked(path string, args ...string) (string, error) {
+	out, err := ask(path, args...)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == findings {
+		return out, nil
+	}
+	return out, err
+}
+
 // ask runs a program to its end and gives its stdout.
 func ask(path string, args ...string) (string, error) {
 	out, err := command(path, args...).Output()

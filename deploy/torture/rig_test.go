@@ -173,7 +173,7 @@ func (r *rig) edgeYAML() string {
 	timers, short := "", "window: {"+r.o.window+"}\n"
 	if !r.o.plain {
 		timers = ", ping: 1s, timeout: 2s"
-		short = "forward: {resend_after: 2s, resend_gap: 200ms, live_lag: 2s}\nwindow: {latency: 200ms}\n"
+		short = "forward: {resend_after: 2s, resend_gap: 200ms, live_lag: 2s}\nwindow: {latency: 200ms}\nrevisions: {confirm_within: 40s, settle: 300ms}\n"
 	}
 	return fmt.Sprintf("agent: %s\nsite: %s\ndata: %q\nstatus: %q\nhub: {url: \"nats://%s\", key: agent.nk, token: agent.jwt%s}\n%sbuffer: {%s}\n",
 		agent, site, r.edgeData, r.path("edge/status.sock"), r.link.Addr(), timers, short, r.o.buffer)

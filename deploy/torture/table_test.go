@@ -23,6 +23,7 @@ func cases() []torture {
 		{id: "R01", what: "kill -9 the agent, again and again", quick: 20, long: 200, run: r01},
 		{id: "R02", what: "killed at every point of the hand-over", quick: 1, long: 20, run: r02},
 		{id: "R02s", what: "killed where segments begin and go", quick: 1, long: 20, run: r02s},
+		{id: "R02c", what: "killed while a configuration of the hub is written", quick: 1, long: 20, run: r02c},
 		{id: "R03", what: "kill -9 the hub, again and again", quick: 5, long: 50, run: r03},
 		{id: "R04", what: "kill -9 both together", quick: 3, long: 50, run: r04},
 		{id: "R06", what: "power cut under the agent", quick: 3, long: 30, needs: []need{root, loop}, run: r06},

@@ -153,7 +153,7 @@ type source struct {
 
 // status asks the agent; false: it does not answer.
 func (r *rig) status() (s status, ok bool) {
-	out, err := ask(r.edge.path, "status", "--json", "--config", r.path("edge/edge.yaml"))
+	out, err := asked(r.edge.path, "status", "--json", "--config", r.path("edge/edge.yaml"))
 	if err != nil {
 		return s, false
 	}

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 
 	"plantmesh/edge/buffer"
 	"plantmesh/edge/forward"
+	"plantmesh/edge/page"
 	"plantmesh/edge/quality"
 	"plantmesh/edge/source"
 	"plantmesh/edge/status"
@@ -34,6 +36,8 @@ import (
 
 // Errors that have an exit code of their own.
 var (
+	// ErrNotAllowed is returned where this user may not use the status socket.
+	ErrNotAllowed = errors.New("this user may not ask the agent")
 	// ErrNotRunning is returned when no agent answers on the status socket.
 	ErrNotRunning = errors.New("the agent is not running")
 	// ErrNetwork is returned when the hub's address makes no sense.
@@ -65,10 +69,14 @@ type agent struct {
 	link    *forward.NATS
 	forward *forward.Forward
 	sources []*source.Supervisor
-	mu      sync.Mutex // protects cfg.Sources: one that is resumed is read anew
-	// undeclared: the log has no room to say which rules are active now. It
-	// belongs to keep.
+	crew    crew
+	rev     *reviser
+	mu      sync.Mutex // protects sources and cfg.Sources, applied and drift: a source may be read anew
+	// undeclared: the log has no room to say which rules are active now.
 	undeclared bool
+	declaring  sync.Mutex // protects it and cfg.Rules
+	taps       taps
+	page       *page.Page // nil: there is none
 	// What must turn for the agent to do its work, whatever the hub and the devices do.
 	sending, judging, keeping systemd.Loop
 }
@@ -86,16 +94,20 @@ func Run(ctx context.Context, cfg Config, self string, log *slog.Logger) (err er
 	}
 	log.Info("agent is up", "agent", cfg.Agent, "site", cfg.Site, "sources", len(a.sources), "log", a.buffer.End().String())
 	g, gctx := errgroup.WithContext(ctx)
-	for _, s := range a.sources {
-		g.Go(func() error { return s.Run(gctx) })
+	a.crew = crew{group: g, ends: map[string]func(){}}
+	for i, s := range a.sources {
+		a.crew.begin(gctx, a.cfg.Sources[i].ID(), s)
 	}
 	g.Go(func() error { return a.forward.Run(gctx) })
 	g.Go(func() error { return a.link.Run(gctx, a.forward) })
 	g.Go(func() error { return a.judgeOn(gctx) })
 	g.Go(func() error { return a.keep(gctx) })
 	g.Go(func() error { return a.renew(gctx) })
+	g.Go(func() error { return a.expire(gctx) })
 	g.Go(func() error { return a.reports(gctx) })
+	g.Go(func() error { return a.revise(gctx) })
 	g.Go(func() error { return a.answer(gctx) })
+	g.Go(func() error { return a.showPage(gctx) })
 	g.Go(func() error { return a.manage(gctx) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return err
@@ -109,7 +121,7 @@ func Run(ctx context.Context, cfg Config, self string, log *slog.Logger) (err er
 // is not there, works all the same.
 func (a *agent) manage(ctx context.Context) error {
 	m := &a.cfg.Manager
-	if err := m.Ready(fmt.Sprintf("agent %s at %s, %d sources", a.cfg.Agent, a.cfg.Site, len(a.sources))); err != nil {
+	if err := m.Ready(fmt.Sprintf("agent %s at %s, %d sources", a.cfg.Agent, a.cfg.Site, len(a.crewed()))); err != nil {
 		a.log.Warn("the service manager doesn't know that the agent is up", "err", err)
 	}
 	slowest := max(keepEvery, time.Duration(a.cfg.Hub.Timeout)) // a message waits so long for the hub
@@ -149,6 +161,7 @@ func (a *agent) open(ctx context.Context) (err error) {
 	if a.buffer, err = buffer.Open(a.cfg.Buffer, a.log); err != nil {
 		return err
 	}
+	a.taps.log, a.taps.now = a.buffer, time.Now
 	if a.judge, err = NewJudge(a.buffer); err != nil {
 		return err
 	}
@@ -174,16 +187,19 @@ func (a *agent) open(ctx context.Context) (err error) {
 	sending := a.cfg.Forward
 	sending.Quarantine = a.buffer.Quarantine
 	a.forward = forward.New(sending, turning{a.buffer, &a.sending}, a.link, a.judge.Verdict, time.Now, a.log)
+	if a.cfg.Page.Listen != "" {
+		if a.page, err = page.New(a.cfg.Page, &pager{a: a}, time.Now); err != nil {
+			return err
+		}
+	}
 	for _, s := range a.cfg.Sources {
-		orders, err := a.orders(s)
+		v, err := a.supervisor(s)
 		if err != nil {
 			return err
 		}
-		spawn := func(context.Context) (source.Process, error) {
-			return source.Exec(a.self, []string{"worker"}, nil, os.Stderr)
-		}
-		a.sources = append(a.sources, source.NewSupervisor(source.Config{ID: s.ID(), Worker: orders}, spawn, a.buffer, a.now, a.log))
+		a.sources = append(a.sources, v)
 	}
+	a.rev = newReviser(&a.cfg)
 	return nil
 }
 
@@ -252,9 +268,7 @@ func (a *agent) keep(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		if a.undeclared {
-			a.undeclared = Declare(ctx, a.cfg.Rules, a.buffer, a.now()) != nil
-		}
+		_ = a.declare(ctx, nil) // it was told when it began
 		a.judge.Forget(a.buffer.Accounted)
 		if err := a.judge.Keep(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("the rules' state is kept later", "err", err)
@@ -270,7 +284,10 @@ func (a *agent) answer(ctx context.Context) error {
 		a.log.Warn("no status: the socket's path is too long for this system, set status in edge.yaml", "path", a.cfg.Status)
 		return nil
 	}
-	if err := status.Serve(ctx, a.cfg.Status, a.snapshot, keeper{a.buffer}, resumer{a}, talker{a}); err != nil {
+	err := status.Serve(ctx, a.cfg.Status, status.Answers{
+		Snapshot: a.judged, Keeper: keeper{a.buffer}, Resumer: resumer{a}, Talker: talker{a}, Tapper: &a.taps, Aside: aside{a}, Replayer: replayer{a}, Inviter: inviter{a}, Commander: commander{a},
+	})
+	if err != nil {
 		a.log.Warn("no status", "err", err)
 	}
 	return nil
@@ -284,13 +301,28 @@ func (a *agent) snapshot() status.Snapshot {
 	}
 	s := status.Snapshot{
 		Agent: a.cfg.Agent, Site: a.cfg.Site, Since: stamp(a.began),
-		Hub:    status.Hub{URL: a.cfg.Hub.URL, Connected: f.Connected, LastError: f.LastError},
-		Buffer: a.filled(), DebugUntil: a.cfg.Verbosity.debugUntil(),
+		Hub:    status.Hub{URL: a.cfg.Hub.URL, Connected: f.Connected, LastError: f.LastError, Since: stampOf(f.Since)},
+		Buffer: a.filled(), DebugUntil: a.cfg.Verbosity.debugUntil(), Endings: a.endings(),
 	}
 	s.Disk = diskCosts(b.Commits, time.Now(), a.windows())
-	for _, src := range a.sources {
+	for _, src := range a.crewed() {
 		s.Sources = append(s.Sources, a.told(src.Status()))
 	}
+	if c := a.said(time.Now()); c.Number > 0 || c.Desired > 0 || c.Hold != nil {
+		s.Configuration = &c
+	}
+	return s
+}
+
+// judged is the snapshot with what was lost of late, and what needs somebody.
+func (a *agent) judged() status.Snapshot {
+	s := a.snapshot()
+	if n, err := a.buffer.CountQuarantined(); err == nil { // else quarantine list says why
+		s.Buffer.SetAside = n
+	}
+	now := time.Now()
+	s.Findings = s.Judge(now, a.cfg.path)
+	s.Findings = append(s.Findings, a.cfg.ended(now)...)
 	return s
 }
 
@@ -315,9 +347,20 @@ func Debug(ctx context.Context, cfg Config, d time.Duration) (status.Talk, error
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
+// stampOf is a stamp that may be none.
+func stampOf(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return stamp(t)
+}
+
 // Status asks the running agent how it is.
 func Status(ctx context.Context, cfg Config) (status.Snapshot, error) {
 	s, err := status.Ask(ctx, cfg.Status)
+	if errors.Is(err, fs.ErrPermission) {
+		return s, fmt.Errorf("%w: %w", ErrNotAllowed, err)
+	}
 	if err != nil {
 		return s, fmt.Errorf("%w (nobody answers at %s): %w", ErrNotRunning, filepath.Base(cfg.Status), err)
 	}

@@ -58,6 +58,7 @@ func Bundle(ctx context.Context, path string) ([]Piece, error) {
 	if err != nil {
 		return nil, err
 	}
+	config = append(config, up.ofRevision()...)
 	return append(append(out, config...), Piece{"log.txt", journal(ctx)}), nil
 }
 
@@ -66,7 +67,7 @@ const bundled = `What plantmesh-edge support-bundle has gathered for somebody wh
 version.json  which build this is
 check.json    what plantmesh-edge check finds
 status.json   what the running agent says of itself
-config/       edge.yaml, sources.d and rules.d; what looks like a secret is taken out
+config/       edge.yaml, sources.d and rules.d, and those of the hub; what looks like a secret is taken out
 log.txt       the service's log of the last 24 hours
 
 Not in it: values of signals, the buffer, keys, tokens, passwords. Names of machines,
@@ -114,6 +115,23 @@ func configured(path string) (out []Piece, err error) {
 		out = append(out, Piece{name, redacted(b)})
 	}
 	return out, nil
+}
+
+// ofRevision are the files of the hub's configuration, without secrets.
+func (c *Checkup) ofRevision() (out []Piece) {
+	if c.fault != nil || c.cfg.applied.IsZero() {
+		return nil
+	}
+	files, err := c.cfg.ConfigFiles(true)
+	if err != nil {
+		return nil // as the checks say
+	}
+	for _, f := range files {
+		if f.revision > 0 {
+			out = append(out, Piece{fmt.Sprintf("config/revision-%d/%s", f.revision, f.Name), []byte(f.Text + "\n")})
+		}
+	}
+	return out
 }
 
 // begins is a file's beginning.

@@ -27,6 +27,8 @@ import (
 const (
 	trips    = 5
 	slowTrip = 500 * time.Millisecond
+	// hubShort is what is left of a hub's certificate that it should have made anew.
+	hubShort = 7 * 24 * time.Hour
 )
 
 // paged is how the hub answers at its address for people and programs.
@@ -133,6 +135,9 @@ func (c *Checkup) netTLS(ctx context.Context, g *forward.Greeting) check.Result 
 		r.Why = "somebody between gateway and hub opens the connection, or another hub answers; the agent sends nothing there, and keeps everything"
 		r.Details = map[string]any{"issuer": g.Issuer, "subject": g.Subject, "reason": g.Stranger.Error()}
 		return r
+	}
+	if left := time.Until(g.Until); left < hubShort {
+		return check.Warn("look at the hub's log: a hub makes its certificate anew a month before", "the hub's certificate ends in %s: %s, issuer %s", rounded(left), g.Subject, g.Issuer)
 	}
 	r := check.Good("%s, %s, issuer %s, until %s", g.Version, g.Subject, g.Issuer, g.Until.UTC().Format(time.DateOnly))
 	r.Details = map[string]any{"issuer": g.Issuer, "subject": g.Subject, "version": g.Version, "not_after": g.Until}

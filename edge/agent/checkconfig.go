@@ -14,6 +14,7 @@ import (
 	"plantmesh/edge/host"
 	"plantmesh/edge/source/sparkplug"
 	"plantmesh/proto/answer"
+	"plantmesh/proto/revision"
 )
 
 // Days of a token that are left.
@@ -28,10 +29,12 @@ func (c *Checkup) ofConfiguration() []check.Check {
 		{ID: "cfg-parse", Run: plain(c.cfgParse)},
 		{ID: "cfg-sources", Needs: parsed, Run: plain(c.cfgSources)},
 		{ID: "cfg-rules", Needs: parsed, Run: plain(c.cfgRules)},
+		{ID: "cfg-rules-tests", Needs: []string{"cfg-parse", "cfg-rules"}, Run: plain(c.cfgRulesTests)},
 		{ID: "cfg-duplicates", Needs: parsed, Run: plain(c.cfgDuplicates)},
 		{ID: "cfg-proof", Needs: parsed, Run: plain(c.cfgProof)},
 		{ID: "cfg-secrets", Needs: parsed, Run: plain(c.cfgSecrets)},
 		{ID: "cfg-readonly", Needs: parsed, Run: plain(c.cfgReadonly)},
+		{ID: "cfg-revision", Needs: parsed, Run: plain(c.cfgRevision)},
 	}
 }
 
@@ -44,12 +47,16 @@ func (c *Checkup) cfgParse() check.Result {
 		}
 		return r
 	}
-	needed := []Part{Names, Data, Clock, Keeping}
+	needed := []Part{Names, Data, Clock, Keeping, Page}
 	if c.enrolled() {
-		needed = []Part{Names, Data, Sending, Clock, Keeping}
+		needed = append(needed, Sending)
 	}
 	if err := c.cfg.Need(needed...); err != nil {
-		return faulty(check.Fatal, err)
+		r := faulty(check.Fatal, err)
+		if c.cfg.Agent == "" || c.cfg.Site == "" { // enrolling fills them in
+			r.Fix = c.enroll()
+		}
+		return r
 	}
 	return check.Good("%s: agent %s at %s", c.path, c.cfg.Agent, c.cfg.Site)
 }
@@ -59,9 +66,12 @@ func (c *Checkup) cfgSources() check.Result {
 		return faulty(check.Error, err)
 	}
 	if len(c.cfg.Sources) == 0 {
-		r := check.Warn("add one: plantmesh-edge browse opc.tcp://host:4840 --propose, or plantmesh-edge source test mqtt://host:1883 --topic 'plant/#'", "there are no sources")
+		r := check.Warn("add one: plantmesh-edge source add --config edge.yaml opc.tcp://host:4840, or mqtt://host:1883 with --topic 'plant/#'", "there are no sources")
 		r.Why = "nothing is collected without one"
 		return r
+	}
+	if off, err := filepath.Glob(filepath.Join(c.cfg.SourcesDir(), "*"+disabledSuffix)); err == nil && len(off) > 0 {
+		return check.Good("%d sources, and %d that are disabled", len(c.cfg.Sources), len(off))
 	}
 	return check.Good("%d sources", len(c.cfg.Sources))
 }
@@ -193,6 +203,33 @@ func (c *Config) writes() (out []string) {
 		}
 	}
 	return out
+}
+
+// cfgRevision looks which configuration of the hub is in force.
+func (c *Checkup) cfgRevision() check.Result {
+	if c.cfg.Data == "" {
+		return check.None("where the hub's configurations lie says data")
+	}
+	h, err := c.cfg.ConfigHistory(time.Now())
+	if err != nil {
+		return check.Warn("run this command as the user of the service: sudo -u plantmesh-edge ...", "which configuration of the hub is in force can't be seen: %v", bare(c.cfg.unread))
+	}
+	diff := answer.Command("plantmesh-edge", "config", "diff", "--config", c.path)
+	switch {
+	case h.Desired == 0 && h.Number == 0 && h.Hold == nil:
+		return check.Good("the hub has none for this gateway: its own files count")
+	case h.State == revision.Reverted, h.State == revision.Rejected:
+		return check.Fail("mend it at the hub, and configure this gateway again; what it would change: "+diff, "revision %d of the hub is %s, and %s is in force: %s", h.Desired, h.State, h.Ref, h.Why)
+	case h.State == revision.Drift:
+		return check.Warn("see "+diff+"; take the file out of this gateway's folder and start the agent anew, or have the hub take it over", "%s", h.Why)
+	case h.Hold != nil:
+		return check.Warn(answer.Command("plantmesh-edge", "release", "--config", c.path), "no configuration of the hub comes into force: %s", h.Hold.Reason)
+	case h.State == revision.Trial:
+		return check.Warn("", "%s is being tried: it is kept or taken back within two minutes", h.Ref)
+	case h.State == revision.Pending:
+		return check.Warn(diff, "the hub wants revision %d, and %s is in force", h.Desired, h.Ref)
+	}
+	return check.Good("%s, as the hub wants", h.Ref)
 }
 
 func (c *Checkup) ofIdentity() []check.Check {

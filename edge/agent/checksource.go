@@ -194,13 +194,32 @@ func (c *Checkup) srcTrust(cfg *opcua.Config, l *finding) check.Result {
 	case s.Trusted != nil && !*s.Trusted:
 		return check.Fail("", "%s", strings.Join(s.Obstacles, "; "))
 	case s.NoLogin != nil: // then nobody tries to log in
-		return check.Good("this gateway trusts the server")
+		return c.lasting(cfg, "this gateway trusts the server")
 	}
 	_, err = l.trials()
 	if v, ok := errors.AsType[*opcua.VisitError](err); ok && v.Kind == opcua.OfOwnCertificate {
 		return refusedVisit(err)
 	}
-	return check.Good("this gateway trusts the server, and the server this gateway")
+	return c.lasting(cfg, "this gateway trusts the server, and the server this gateway")
+}
+
+// lasting is good, where no certificate of a connection ends soon.
+func (c *Checkup) lasting(cfg *opcua.Config, good string) check.Result {
+	var one Config
+	one.path, one.Agent, one.Site, one.Data = c.cfg.path, c.cfg.Agent, c.cfg.Site, c.cfg.Data
+	one.Sources = []SourceFile{{OPCUA: cfg}}
+	all := one.endings(time.Now())
+	if len(all) == 0 {
+		return check.Good("%s", good)
+	}
+	var said []string
+	for i := range all {
+		said = append(said, endingWords(&all[i]))
+	}
+	r := check.Warn(all[0].Fix, "%s; %s", good, strings.Join(said, "; "))
+	r.Why = "behind its end the connection is refused"
+	r.Details = map[string]any{"endings": all}
+	return r
 }
 
 func srcAuth(cfg *opcua.Config, l *finding) check.Result {

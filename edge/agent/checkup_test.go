@@ -94,6 +94,11 @@ func found(t *testing.T, path string, sections ...string) map[string]check.Outco
 	return out
 }
 
+const (
+	aRule = "revision: 1\nrules:\n  - {id: hot, kind: range, signal: \"*.*.temperature\", max: 120}\n"
+	aTest = "tests:\n  - {name: cool, signal: line1.press.temperature, samples: [{value: 121}]}\n"
+)
+
 func TestCheckup_Configuration(t *testing.T) {
 	twice := strings.NewReplacer("press\n", "filler\n", "10.21", "10.22").Replace(aYAML)
 	secret := strings.Replace(aYAML, "  signals", "  security: {user: anna, password_file: anna.pass}\n  signals", 1)
@@ -104,11 +109,14 @@ func TestCheckup_Configuration(t *testing.T) {
 		fix      string
 	}{
 		"two of a name":  {map[string]string{"sources.d/a.yaml": aYAML, "sources.d/b.yaml": twice}, "cfg-duplicates", "1 signals are read twice: line1.press.speed by press and filler", check.Warning, "rename"},
-		"none":           {nil, "cfg-sources", "there are no sources", check.Warning, "browse"},
+		"none":           {nil, "cfg-sources", "there are no sources", check.Warning, "plantmesh-edge source add"},
 		"a broken one":   {map[string]string{"sources.d/a.yaml": "opcua: {}\n"}, "cfg-sources", "a.yaml:1: id is missing", check.Error, "change that line"},
 		"a broken rule":  {map[string]string{"rules.d/a.yaml": "revision: one\n"}, "cfg-rules", "a.yaml:1: ", check.Error, "change that line"},
+		"a good test":    {map[string]string{"rules.d/a.yaml": aRule, "rules.d/a_test.yaml": strings.Replace(aTest, "121", "119", 1)}, "cfg-rules-tests", "1 tests pass", check.OK, ""},
+		"a failing test": {map[string]string{"rules.d/a.yaml": aRule, "rules.d/a_test.yaml": aTest}, "cfg-rules-tests", `1 of 1 tests fail: "cool" (`, check.Error, "plantmesh-edge rules test --config "},
+		"a lonely test":  {map[string]string{"rules.d/a_test.yaml": aTest}, "cfg-rules-tests", "there is no such file", check.Error, ""},
 		"a wrong key":    {map[string]string{"edge.yaml": edgeYAML + "bufer: {}\n"}, "cfg-parse", `unknown key "bufer"`, check.Fatal, `did you mean "buffer"?`},
-		"no file":        {map[string]string{"edge.yaml": ""}, "cfg-parse", "edge.yaml:1: agent is missing", check.Fatal, "change that line"},
+		"no file":        {map[string]string{"edge.yaml": ""}, "cfg-parse", "edge.yaml:1: agent is missing", check.Fatal, "plantmesh-edge enroll --config "},
 		"not let in":     {nil, "id-enrolled", "this gateway is not let in by a hub: ", check.Error, "plantmesh-edge enroll --config "},
 		"writes":         {map[string]string{"sources.d/b.yaml": bYAML}, "cfg-readonly", "capper asks nodes for their births", check.OK, ""},
 		"secrets of one": {map[string]string{"sources.d/a.yaml": secret, "sources.d/anna.pass": "x"}, "cfg-secrets", "1 files, none of them for everybody", check.OK, ""},

@@ -10,22 +10,27 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"plantmesh/edge/buffer"
 	"plantmesh/edge/forward"
+	"plantmesh/edge/page"
 	"plantmesh/edge/quality"
+	revisions "plantmesh/edge/revision"
 	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt"
 	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/sparkplug"
+	"plantmesh/proto/revision"
 	"plantmesh/proto/strict"
 	"plantmesh/proto/systemd"
 )
 
 // Config is edge.yaml. Its comments are the manual; zero fields mean the
 // defaults named here. Relative paths count from the file's own folder.
-// Sources stand in sources.d/*.yaml beside it, rules in rules.d/*.yaml. The
+// Sources stand in sources.d/*.yaml beside it, rules in rules.d/*.yaml, and what they
+// must find in rules.d/*_test.yaml (package quality, TestFile). The
 // environment goes first, see envPrefix.
 type Config struct {
 	// Agent is this gateway's name at the hub: lower case letters, digits, '-', '_'.
@@ -44,11 +49,16 @@ type Config struct {
 	// flash (4 s); latency, bytes and max_samples go before it, and a source's own
 	// window goes first. What each profile costs here `status` says.
 	Window source.Window `yaml:"window"`
+	// Revisions says how a configuration of the hub is tried before it is kept.
+	Revisions revisions.Config `yaml:"revisions"`
 	// PlantClock is the plant clock's file in a demo; empty: the wall clock.
 	PlantClock string `yaml:"plant_clock"`
 	// Status is the path of the local socket that answers `plantmesh-edge
 	// status`; empty: data/status.sock.
 	Status string `yaml:"status"`
+
+	// Page is this gateway's page for a browser; without it there is none.
+	Page page.Config `yaml:"page"`
 
 	// Sources and Rules come from the folders beside the file.
 	Sources []SourceFile   `yaml:"-"`
@@ -62,6 +72,13 @@ type Config struct {
 	doc    *strict.Doc
 	path   string
 	faults []partFault
+
+	// Of the hub's configuration: what is known of it, which revision stands here, which
+	// files of it give way to the gateway's own, and why it can't be read.
+	state   revisions.State
+	applied revision.Ref
+	drift   []string
+	unread  error
 }
 
 // HubConfig is the one address the agent calls.
@@ -100,7 +117,8 @@ type SourceFile struct {
 	File string `yaml:"-"`
 	Raw  []byte `yaml:"-"`
 
-	doc *strict.Doc
+	origin origin
+	doc    *strict.Doc
 }
 
 // Warning says in words what is allowed in a source and hardly meant; empty:
@@ -175,15 +193,11 @@ func address(hub string) error {
 	return nil
 }
 
-// loadSources reads a folder of sources: those that can be read by an agent, and
-// what is wrong with the others.
-func loadSources(dir string, window source.Window) (out []SourceFile, faults []error) {
-	files, err := yamlFiles(dir)
-	if err != nil {
-		return nil, []error{err}
-	}
+// loadSources reads files of sources: those that can be read by an agent, and what is
+// wrong with the others.
+func (c *Config) loadSources(files []origin) (out []SourceFile, faults []error) {
 	for _, f := range files {
-		s, err := loadSource(f, window, out)
+		s, err := c.loadSource(f, out)
 		if err != nil {
 			faults = append(faults, err)
 			continue
@@ -194,26 +208,31 @@ func loadSources(dir string, window source.Window) (out []SourceFile, faults []e
 }
 
 // loadSource reads one of them, beside those that were read before.
-func loadSource(file string, window source.Window, others []SourceFile) (s SourceFile, err error) {
-	raw, err := os.ReadFile(file)
+func (c *Config) loadSource(file origin, others []SourceFile) (s SourceFile, err error) {
+	raw, err := os.ReadFile(file.path)
 	if err != nil {
-		return s, &strict.Fault{File: file, What: strict.Unreadable(err)}
+		return s, &strict.Fault{File: file.path, What: strict.Unreadable(err)}
 	}
-	if s, err = ParseSource(file, raw, window); err != nil {
+	if s, err = c.parseSource(file, raw); err != nil {
 		return s, err
 	}
+	return s, s.beside(others)
+}
+
+// beside says why a source can't be read beside others; nil: it can.
+func (s *SourceFile) beside(others []SourceFile) error {
 	for _, o := range others {
 		if o.ID() == s.ID() {
-			return s, s.doc.Fault(s.section()+".id", "source %q stands in %s already", s.ID(), o.File)
+			return s.doc.Fault(s.section()+".id", "source %q stands in %s already", s.ID(), o.File)
 		}
 		if s.Listener != nil && o.Listener != nil && s.Listener.Listen == o.Listener.Listen {
-			return s, s.doc.Fault("$.mqtt_listener.listen", "%s is listened on by %s already", s.Listener.Listen, o.File)
+			return s.doc.Fault("$.mqtt_listener.listen", "%s is listened on by %s already", s.Listener.Listen, o.File)
 		}
 		if s.OPCUA != nil && o.OPCUA != nil && o.OPCUA.Server() == s.OPCUA.Server() {
-			return s, s.doc.Fault("$.opcua.endpoint", "endpoint %s is read by %s already: a server takes few sessions, put the signals into that file", s.OPCUA.Endpoint, o.File)
+			return s.doc.Fault("$.opcua.endpoint", "endpoint %s is read by %s already: a server takes few sessions, put the signals into that file", s.OPCUA.Endpoint, o.File)
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // yamlFiles lists a folder's *.yaml files. A file that only looks like one is
@@ -241,18 +260,24 @@ func yamlFiles(dir string) (out []string, err error) {
 // ParseSource reads and checks one file of sources.d. Where it says nothing of
 // when a commit closes, window does. Paths in it count from its own folder.
 func ParseSource(file string, raw []byte, window source.Window) (s SourceFile, err error) {
-	doc, err := strict.Parse(file, raw, &s)
+	c := Config{Window: window}
+	return c.parseSource(origin{path: file, base: filepath.Dir(file)}, raw)
+}
+
+// parseSource is ParseSource of a file that is the gateway's own, or of a revision.
+func (c *Config) parseSource(file origin, raw []byte) (s SourceFile, err error) {
+	doc, err := strict.Parse(file.path, raw, &s)
 	if err != nil {
 		return s, err
 	}
-	s.File, s.Raw, s.doc = file, raw, doc
+	s.File, s.Raw, s.doc, s.origin = file.path, raw, doc, file
 	all := s.sections()
 	if len(all) != 1 {
 		return s, doc.Fault("$", "a source file has exactly one section: opcua, mqtt, sparkplug or mqtt_listener")
 	}
 	one := all[0]
-	one.window.Default(window)
-	if err := s.files(one.key+one.under, filepath.Dir(file), one.files); err != nil {
+	one.window.Default(c.Window)
+	if err := c.locate(&s, one.key+one.under, one.files); err != nil {
 		return s, err
 	}
 	if err := one.validate(); err != nil {
@@ -264,15 +289,21 @@ func ParseSource(file string, raw []byte, window source.Window) (s SourceFile, e
 	return s, nil
 }
 
-// files makes the files that a section names absolute, and looks whether they
+// locate makes the files that a section names absolute, and looks whether they
 // are there: a worker that can't read them would only say so later.
-func (s *SourceFile) files(section, base string, named map[string]*string) error {
+func (c *Config) locate(s *SourceFile, section string, named map[string]*string) error {
 	for _, at := range slices.Sorted(maps.Keys(named)) {
 		path := named[at]
 		if *path == "" {
 			continue
 		}
-		*path = located(*path, base, filepath.Dir(base))
+		whole := located(*path, s.origin.base, filepath.Dir(s.origin.base))
+		if s.origin.revision > 0 {
+			if err := c.mayName(*path, whole); err != nil {
+				return s.doc.Fault("$."+section+"."+at, "%v", err)
+			}
+		}
+		*path = whole
 		if _, err := os.Stat(*path); err != nil {
 			return s.doc.Fault("$."+section+"."+at, "%s: %s", *path, strict.Unreadable(err))
 		}
@@ -280,18 +311,14 @@ func (s *SourceFile) files(section, base string, named map[string]*string) error
 	return nil
 }
 
-func loadRules(dir string) (*quality.Rules, error) {
+// loadRules reads files of rules; what stands beside them is for tests.
+func loadRules(files []origin) (*quality.Rules, error) {
 	var out []*quality.Rules
-	files, err := yamlFiles(dir)
-	if err != nil {
-		return nil, err
-	}
 	for _, f := range files {
-		src, err := os.ReadFile(f)
-		if err != nil {
-			return nil, &strict.Fault{File: f, What: strict.Unreadable(err)}
+		if strings.HasSuffix(f.path, testSuffix) {
+			continue
 		}
-		r, err := quality.Parse(f, src)
+		r, err := ruleFile(f.path)
 		if err != nil {
 			return nil, err
 		}

@@ -164,6 +164,12 @@ func unheard(hub string, err error) error {
 			Hint: "a hub that signs its own certificate: bring what plantmesh authority prints there, and say --ca with that file",
 		}
 	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return &answer.Error{
+			Code: answer.Network, Message: fmt.Sprintf("the certificate of the hub at %s is not valid now: it is from %s until %s", hub, invalid.Cert.NotBefore.UTC().Format(time.DateOnly), invalid.Cert.NotAfter.UTC().Format(time.DateOnly)),
+			Hint: "if this gateway's clock is wrong: timedatectl set-ntp true; else renew http.cert_file of hub.yaml: the hub reads it again by itself",
+		}
+	}
 	return &answer.Error{Code: answer.Network, Message: fmt.Sprintf("the hub at %s does not answer: %v", hub, err), Hint: "is it up, and the address the one of its page?"}
 }
 

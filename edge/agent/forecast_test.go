@@ -41,12 +41,12 @@ func TestCost(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- status.Serve(ctx, cfg.Status, func() status.Snapshot {
+		done <- status.Serve(ctx, cfg.Status, status.Answers{Snapshot: func() status.Snapshot {
 			return status.Snapshot{
 				Disk:   status.Disk{Since: "2026-03-02T06:00:00Z", ValuesPerSec: 100, WrittenPerDay: 100 * 86_400 * 30},
 				Buffer: status.Buffer{BytesPerHour: 100 * 3600 * 5},
 			}
-		}, nil, nil, nil)
+		}})
 	}()
 	for {
 		if _, err := status.Ask(ctx, cfg.Status); err == nil {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -53,10 +52,7 @@ func (j *Joining) Prepare() error {
 		}
 		*f.is = cmp.Or(*f.is, f.file)
 	}
-	if j.Agent == "" {
-		host, _ := os.Hostname() // a machine without a name has to be given one
-		j.Agent = strings.Trim(regexp.MustCompile(`[^a-z0-9_-]+`).ReplaceAllString(strings.ToLower(host), "-"), "-_")
-	}
+	j.Agent = cmp.Or(j.Agent, HostAgent())
 	if !enroll.Name(j.Agent) {
 		return &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is no name of an agent: say --agent with lower case letters, digits, '-' and '_', at most 63", j.Agent)}
 	}
@@ -83,9 +79,9 @@ func (j *Joining) Request(oneTime, version string) (enroll.Signed, enroll.Reques
 	return Sign(q, j.key)
 }
 
-// Complete takes what the hub answered: the token, and where no edge.yaml is yet the
-// file, so that nobody has to write one. It says what is still to be written into one
-// that is there.
+// Complete takes what the hub answered: the token, and edge.yaml, which is written where
+// there is none, and in which agent, site and hub.url are filled in where they are left
+// empty, so that nobody has to. It says what is still to be written into it.
 func (j *Joining) Complete(a enroll.Answer, now time.Time) (lacks []string, err error) {
 	if a.State != enroll.Approved {
 		return nil, &answer.Error{Code: answer.Rejected, Message: "the hub does not let this gateway in: " + cmp.Or(a.Why, string(a.State))}
@@ -93,10 +89,8 @@ func (j *Joining) Complete(a enroll.Answer, now time.Time) (lacks []string, err 
 	if err := Admit(a, j.key, j.token); err != nil {
 		return nil, err
 	}
-	if !j.written {
-		if err := j.write(a); err != nil {
-			return nil, err
-		}
+	if err := j.write(a); err != nil {
+		return nil, err
 	}
 	c, err := OpenConfig(j.Config)
 	if err != nil {
@@ -105,27 +99,22 @@ func (j *Joining) Complete(a enroll.Answer, now time.Time) (lacks []string, err 
 	return c.NotReady(now), nil
 }
 
-// write makes edge.yaml and the folders beside it.
+// write makes edge.yaml and the folders beside it; one that is there has what was left
+// empty in it filled in, and nothing else changed.
 func (j *Joining) write(a enroll.Answer) error {
-	for _, dir := range []string{"sources.d", "rules.d"} {
-		if err := os.MkdirAll(filepath.Join(filepath.Dir(j.Config), dir), 0o750); err != nil {
-			return &strict.Fault{File: dir, What: "can't be made: " + err.Error()}
-		}
+	page := strings.TrimSuffix(j.Hub, "/")
+	if !j.written {
+		return Initial{
+			Agent: a.Agent, Site: a.Site, Data: j.Data, Hub: a.NATS, Enroll: page, Key: filepath.Base(j.key), Token: filepath.Base(j.token),
+		}.Write(j.Config, false)
 	}
-	var b strings.Builder
-	b.WriteString("# The agent on this gateway, as plantmesh-edge enroll wrote it. Its machines stand in\n# sources.d/*.yaml beside this file, its quality rules in rules.d/*.yaml. Paths count from\n# this folder.\n")
-	fmt.Fprintf(&b, "agent: %s\nsite: %s\ndata: %q   # the buffer; it must survive power loss\nhub:\n  url: %q\n", a.Agent, a.Site, cmp.Or(j.Data, "data"), a.NATS)
-	if j.Hub != "" {
-		fmt.Fprintf(&b, "  enroll: %q\n", strings.TrimSuffix(j.Hub, "/"))
-	}
-	fmt.Fprintf(&b, "  key: %q   # never leaves this gateway\n  token: %q   # the agent renews it\n", filepath.Base(j.key), filepath.Base(j.token))
-	f, err := os.OpenFile(j.Config, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err == nil {
-		_, err = f.WriteString(b.String())
-		err = errors.Join(err, f.Sync(), f.Close())
-	}
+	was, err := os.ReadFile(j.Config)
 	if err != nil {
-		return &strict.Fault{File: j.Config, What: "can't be written: " + err.Error()}
+		return &strict.Fault{File: j.Config, What: strict.Unreadable(err)}
 	}
-	return nil
+	now := filledIn(string(was), a.Agent, a.Site, a.NATS, page)
+	if now == string(was) {
+		return nil
+	}
+	return replaceLike(j.Config, []byte(now))
 }

@@ -50,12 +50,13 @@ type JudgeLog interface {
 type Judge struct {
 	log JudgeLog
 
-	mu     sync.Mutex // protects the fields below
-	dec    *wire.Decoder
-	tables map[mesh.Hash][]mesh.Signal
-	now    view     // judged through here
-	found  verdicts // those with marks, sealed
-	stale  bool     // state on disk is older
+	mu      sync.Mutex // protects the fields below
+	dec     *wire.Decoder
+	tables  map[mesh.Hash][]mesh.Signal
+	now     view     // judged through here
+	found   verdicts // those with marks, sealed
+	stale   bool     // state on disk is older
+	counted findings
 }
 
 // kept is the judge's state as bytes.
@@ -240,6 +241,9 @@ func (j *Judge) one(v *view, r mesh.Record) (sealed []byte, err error) {
 	found := v.rules.Judge(r.At, b, table, &v.state)
 	if len(found.Marks) == 0 {
 		return nil, nil
+	}
+	if v == &j.now { // else it was counted the first time
+		j.counted.add(&b, table, found.Marks)
 	}
 	found.Marks = bounded(found.Marks)
 	return wire.SealVerdict(b.Source, found)

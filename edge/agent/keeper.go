@@ -38,6 +38,7 @@ func (k keeper) Compact(all bool) (status.Compacted, error) {
 func (a *agent) filled() status.Buffer {
 	b := a.buffer.Stats()
 	s := status.Buffer{Bytes: b.Bytes, MaxBytes: b.MaxBytes, Segments: b.Segments, End: b.End.String(), Pending: b.Pending, StateLost: b.StateLost, Damages: b.Damages}
+	s.Damaged = stampOf(b.Damaged)
 	if b.OldestPending != 0 {
 		s.OldestPending = b.OldestPending.Time().Format(time.RFC3339)
 	}

@@ -37,7 +37,8 @@ func Keygen(path string) (public string, err error) {
 	}
 	_, err = f.Write(seed)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("write the key: %w", err)
+		_ = os.Remove(path) // half a key is none, and would be in the way of the next try
+		return "", &strict.Fault{File: path, What: "the key can't be written: " + err.Error()}
 	}
 	return kp.PublicKey()
 }

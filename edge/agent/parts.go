@@ -25,11 +25,12 @@ const (
 	Sending             // hub and forward
 	Clock               // plant_clock
 	Keeping             // window and buffer
+	Page                // page
 	Sources             // sources.d
 	Rules               // rules.d
 )
 
-func parts() []Part { return []Part{Names, Data, Sending, Clock, Keeping, Sources, Rules} }
+func parts() []Part { return []Part{Names, Data, Sending, Clock, Keeping, Page, Sources, Rules} }
 
 // partFault is what is wrong with a part.
 type partFault struct {
@@ -62,11 +63,17 @@ func OpenConfig(path string, needed ...Part) (c Config, err error) {
 		c.fault(Clock, doc.Fault("$.plant_clock", "%v", err))
 	}
 	c.fault(Keeping, c.keeps())
-	var faults []error
-	c.Sources, faults = loadSources(filepath.Join(base, "sources.d"), c.Window)
-	c.fault(Sources, faults...)
-	c.Rules, err = loadRules(filepath.Join(base, "rules.d"))
-	c.fault(Rules, err)
+	if err := c.Page.Validate(); err != nil {
+		c.fault(Page, doc.Place("$.page", err))
+	}
+	if err := c.Revisions.Validate(); err != nil {
+		c.fault(Keeping, doc.Place("$.revisions", err))
+	}
+	if c.Data != "" {
+		// Who may not look into the agent's folder sees the gateway's own files alone.
+		c.state, c.unread = c.revisions().Load()
+	}
+	c.load(c.state.Current)
 	return c, c.Need(needed...)
 }
 
@@ -110,7 +117,7 @@ func (c *Config) named() error {
 	name := regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 	for _, f := range []struct{ at, value string }{{"agent", c.Agent}, {"site", c.Site}} {
 		if f.value == "" {
-			return c.doc.Fault("$."+f.at, "%s is missing", f.at)
+			return c.doc.Fault("$."+f.at, "%s is missing (plantmesh-edge enroll writes it)", f.at)
 		}
 		if !name.MatchString(f.value) {
 			return c.doc.Fault("$."+f.at, "%q is no name: use lower case letters, digits, '-' and '_', at most 63", f.value)
@@ -148,7 +155,7 @@ func (c *Config) exists(at, path string) error {
 func (c *Config) sends() error {
 	for _, f := range []struct{ at, value string }{{"hub.url", c.Hub.URL}, {"hub.key", c.Hub.Key}, {"hub.token", c.Hub.Token}} {
 		if f.value == "" {
-			return c.doc.Fault("$."+f.at, "%s is missing", f.at)
+			return c.doc.Fault("$."+f.at, "%s is missing (plantmesh-edge enroll writes it)", f.at)
 		}
 	}
 	if err := cmp.Or(c.exists("hub.key", c.Hub.Key), c.exists("hub.token", c.Hub.Token)); err != nil {

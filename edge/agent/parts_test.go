@@ -105,12 +105,12 @@ func TestCertificates_OfAnUnfinishedConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := Certificates(c); err == nil || !strings.Contains(err.Error(), " is missing: a protected connection needs this gateway's certificate") {
+		if _, _, err := Certificates(c); err == nil || !strings.Contains(err.Error(), ": a protected connection needs this gateway's certificate") {
 			t.Errorf("%v", err)
 		}
 		f["new.yaml"] = strings.Replace(f["sources.d/b.yaml"], "insecure: true", "", 1)
 		_, dir, _ = load(t, f)
-		if _, err := c.Test(t.Context(), dir+"/new.yaml", Stay{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), " is missing: a protected connection needs") {
+		if _, err := c.Test(t.Context(), dir+"/new.yaml", Stay{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), ": a protected connection needs") {
 			t.Errorf("%v", err)
 		}
 	}

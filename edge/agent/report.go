@@ -21,13 +21,18 @@ func (a *agent) reports(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
+		case <-a.rev.tell:
+			last = time.Time{}
 		}
 		switch now := time.Now(); {
 		case !a.link.Up():
 			last = time.Time{}
 		case now.Sub(last) >= report.Every:
 			s := a.snapshot()
-			b, err := json.Marshal(reportOf(&s, answer.Build().Version, a.began, now, a.now().Time()))
+			r := reportOf(&s, answer.Build().Version, a.began, now, a.now().Time())
+			c := a.said(now)
+			r.Configuration = &c
+			b, err := json.Marshal(r)
 			if err == nil {
 				err = a.link.Report(b)
 			}

@@ -20,7 +20,7 @@ var ErrNoSource = errors.New("no such source")
 
 // orders are those of a source's worker.
 func (a *agent) orders(s SourceFile) ([]byte, error) {
-	b, err := json.Marshal(job{File: s.File, Raw: s.Raw, Window: a.cfg.Window, PlantClock: a.cfg.PlantClock, Application: a.cfg.application()})
+	b, err := json.Marshal(job{File: s.File, Base: s.origin.base, Raw: s.Raw, Window: a.cfg.Window, PlantClock: a.cfg.PlantClock, Application: a.cfg.application()})
 	if err != nil {
 		return nil, fmt.Errorf("write a worker's orders: %w", err)
 	}
@@ -41,12 +41,11 @@ func (a *agent) windows() map[string]source.Window {
 // told is how a source is, as the status socket says it.
 func (a *agent) told(x source.Status) status.Source {
 	v := status.Source{Source: x.Source, State: x.State, Since: stamp(x.Since), Says: x.Told, Restarts: x.Restarts, LastError: x.LastError, Samples: x.Samples, Bytes: x.Bytes}
+	v.Down = stampOf(x.Down)
 	if x.Proof != 0 {
 		v.ProvenTo = x.Proof.String()
 	}
-	if !x.LastCommit.IsZero() {
-		v.LastCommit = stamp(x.LastCommit)
-	}
+	v.LastCommit = stampOf(x.LastCommit)
 	if d := x.Aside; d != nil {
 		v.Aside = &status.Aside{
 			Reason: d.Reason, Since: stamp(d.Since), Deaths: d.Deaths, Next: stamp(d.Next),
@@ -57,7 +56,7 @@ func (a *agent) told(x source.Status) status.Source {
 		if v.Voids == nil {
 			v.Voids = map[string]status.Voided{}
 		}
-		v.Voids[string(cause)] = status.Voided(w)
+		v.Voids[string(cause)] = status.Voided{Voids: w.Voids, Count: w.Count, Latest: w.Latest, Last: stampOf(w.Last)}
 	}
 	for _, t := range x.Troubles {
 		v.Troubles = append(v.Troubles, status.Trouble{Says: t.Says, Times: t.Times, First: stamp(t.First), Last: stamp(t.Last)})
@@ -72,15 +71,15 @@ type resumer struct{ a *agent }
 // need not start the agent anew, which would cost the other sources a gap.
 func (r resumer) Resume(id string) (out status.Resumed, err error) {
 	a := r.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	at := slices.IndexFunc(a.sources, func(s *source.Supervisor) bool { return s.Status().Source == id })
 	if at < 0 {
 		return out, fmt.Errorf("%w: %q", ErrNoSource, id)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	was := a.cfg.Sources[at]
 	others := slices.Delete(slices.Clone(a.cfg.Sources), at, at+1)
-	now, err := loadSource(was.File, a.cfg.Window, others)
+	now, err := a.cfg.loadSource(was.origin, others)
 	if err != nil {
 		return out, err
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 
+	"plantmesh/edge/status"
 	"plantmesh/proto/answer"
 	"plantmesh/proto/strict"
 )
@@ -53,6 +55,17 @@ func (c *Config) CheckToken(now time.Time) (t Token, err error) {
 		return t, &answer.Error{Code: answer.Expired, Message: fmt.Sprintf("%s expired on %s", from, t.Expires.Format(time.DateOnly)), Hint: again}
 	}
 	return t, nil
+}
+
+// ended says that the hub's token is out of date, where it is.
+func (c *Config) ended(now time.Time) []status.Finding {
+	_, err := c.CheckToken(now)
+	e, is := errors.AsType[*answer.Error](err)
+	if !is || e.Code != answer.Expired {
+		return nil // what else is wrong with it the connection says
+	}
+	fix := answer.Command("plantmesh-edge", "check", "--section", "identity", "--config", c.path)
+	return []status.Finding{{Code: answer.Degraded, What: e.Message + ": the hub takes nothing", Fix: fix}}
 }
 
 // renewedToken is where the token lies that counts: hub.token may be a credential, which

@@ -71,6 +71,9 @@ func TestCheckToken_SaysWhatTheHubWouldRefuse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if told := cfg.ended(now); (len(told) == 1) != strings.HasPrefix(name, "expire") {
+				t.Errorf("status finds %+v", told)
+			}
 			_, err = cfg.CheckToken(now)
 			if c.want == "" {
 				if err != nil {

@@ -25,6 +25,7 @@ import (
 // doesn't say, and the clock to read.
 type job struct {
 	File       string        `json:"file"`
+	Base       string        `json:"base"` // paths in it count from there
 	Raw        []byte        `json:"raw"`
 	Window     source.Window `json:"window"`
 	PlantClock string        `json:"plant_clock,omitempty"`
@@ -85,7 +86,8 @@ func Work(ctx context.Context, r io.Reader, w io.Writer, log *slog.Logger) error
 		if err := json.Unmarshal(config, &j); err != nil {
 			return nil, fmt.Errorf("read the agent's orders: %w", err)
 		}
-		s, err := ParseSource(j.File, j.Raw, j.Window)
+		c := Config{Window: j.Window}
+		s, err := c.parseSource(origin{path: j.File, base: j.Base}, j.Raw)
 		if err != nil {
 			return nil, err
 		}

@@ -7,7 +7,7 @@
 //	dir/<number>-<index>.seg     records, and all that was known when they were written
 //	dir/catalogue.jsonl          what is known without opening a segment
 //	dir/reserve                  space held back for what must be said on a full disk
-//	dir/quarantine/              raw bytes of records nobody could read
+//	dir/quarantine/              raw bytes of records nobody could read or take, and why
 //
 // Next: edge/quality
 package buffer
@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
@@ -74,8 +75,9 @@ type Buffer struct {
 	meter   meter
 	closed  bool
 
-	stateLost []string // sources that started anew because their state was damaged
-	damages   int      // segments and records that could not be read, in this run
+	stateLost []string  // sources that started anew because their state was damaged
+	damages   int       // segments and records that could not be read, in this run
+	damagedAt time.Time // when the last of them was found
 }
 
 // piece is a segment as the buffer knows it.
@@ -288,6 +290,7 @@ type Stats struct {
 	Pending         uint64        // records the reader has not accounted for
 	StateLost       []string      // sources that started anew because their state was damaged
 	Damages         int           // segments and records that could not be read, in this run
+	Damaged         time.Time     // when the last of them was found; zero: none
 	OldestPending   mesh.Nanos    // event time at which the oldest segment with such records begins; 0: none
 	Commits         Commits
 }
@@ -296,7 +299,7 @@ type Stats struct {
 func (b *Buffer) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Stats{MaxBytes: int64(b.cfg.MaxBytes), Segments: len(b.pieces), End: b.chain.at(b.end), Oldest: b.chain.at(b.oldest()), StateLost: slices.Clone(b.stateLost), Damages: b.damages, Commits: b.meter.before.plus(b.meter.now)}
+	s := Stats{MaxBytes: int64(b.cfg.MaxBytes), Segments: len(b.pieces), End: b.chain.at(b.end), Oldest: b.chain.at(b.oldest()), StateLost: slices.Clone(b.stateLost), Damages: b.damages, Damaged: b.damagedAt, Commits: b.meter.before.plus(b.meter.now)}
 	for _, p := range b.pieces {
 		s.Bytes += p.bytes
 		var open uint64
@@ -317,6 +320,7 @@ func (b *Buffer) Stats() Stats {
 func (b *Buffer) damaged() string {
 	b.mu.Lock()
 	b.damages++
+	b.damagedAt = time.Now()
 	b.mu.Unlock()
 	return "is the disk failing? look at its SMART values and the kernel's log; what was lost is named in gaps"
 }

@@ -225,3 +225,21 @@ func (b *Buffer) Compact(all bool) (freed, kept int64, err error) {
 	}
 	return before - b.bytes(), kept, nil
 }
+
+// Through is the position up to which the reader has everything; zero: nothing yet, as
+// far as its receipts said.
+func (b *Buffer) Through() mesh.Position {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.chain.at(min(b.received(), b.end))
+}
+
+// Back is the position n records before the last one; zero where there are fewer.
+func (b *Buffer) Back(n uint64) mesh.Position {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n >= b.end {
+		return mesh.Position{}
+	}
+	return b.chain.at(b.end - n)
+}

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"plantmesh/proto/mesh"
@@ -255,8 +253,7 @@ func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
 	if r, err := parse(raw); err == nil {
 		h, err := wire.ParseHeader(r.Sealed)
 		if err == nil && h.About != "" {
-			t := tally{From: h.Times.From, To: h.Times.To}.plus(tally{From: h.Proven.From, To: h.Proven.To})
-			v.Parts = []mesh.Part{{Source: h.About, Times: mesh.Span{From: t.From, To: t.To}, Count: uint64(h.Count)}}
+			v.Parts = []mesh.Part{{Source: h.About, Times: reach(h), Count: uint64(h.Count)}}
 		}
 		silenced = err != nil || h.Kind == mesh.KindVoid
 	} else {
@@ -265,7 +262,7 @@ func (b *Buffer) quarantine(i uint64, why string, cause mesh.Cause) error {
 	if silenced {
 		v.Lost = b.unsaid(i)
 	}
-	if err := b.keepRaw(at, raw); err != nil {
+	if err := b.keepRaw(at, raw, reason{cause, why}); err != nil {
 		b.log.Warn("raw bytes not kept", "at", at.String(), "err", err)
 	}
 	pl := &plan{skips: []uint64{i}}
@@ -322,25 +319,4 @@ func (b *Buffer) raw(p *piece, i uint64) (out []byte) {
 		return nil
 	}
 	return out
-}
-
-// Bounds of the quarantine folder.
-const (
-	maxQuarantined = 1000
-	maxRawBytes    = 1 << 20 // of one file
-)
-
-func (b *Buffer) keepRaw(at mesh.Position, raw []byte) error {
-	if len(raw) == 0 || len(raw) > maxRawBytes {
-		return nil
-	}
-	dir := b.quarantineDir()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) >= maxQuarantined {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%x-%d.frame", at.Epoch, at.Seq)), raw, 0o600)
 }

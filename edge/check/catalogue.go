@@ -79,10 +79,12 @@ func ofConfiguration() []Entry {
 		{ID: "cfg-parse", Section: configuration, Looks: "edge.yaml: that it can be read, with no key that nobody knows", Why: "the agent does not start with it", Fix: "change that line"},
 		{ID: "cfg-sources", Section: configuration, Looks: "the files of sources.d, likewise", Why: "the agent does not start with it", Fix: "change that line; plantmesh-edge source test FILE tries the file"},
 		{ID: "cfg-rules", Section: configuration, Looks: "the files of rules.d, likewise", Why: "the agent does not start with it", Fix: "change that line"},
+		{ID: "cfg-rules-tests", Section: configuration, Looks: "whether the rules find what the tests beside them say (rules.d/NAME_test.yaml)", Why: "a rule that finds something else than was meant marks good values, or lets bad ones pass", Fix: "plantmesh-edge rules test --config edge.yaml says which; change the rule, or the test"},
 		{ID: "cfg-duplicates", Section: configuration, Looks: "whether two sources have a signal of the same name", Why: "whoever reads that name at the hub gets values of two devices", Fix: "rename one of them, or take it out"},
 		{ID: "cfg-proof", Section: configuration, Looks: "whether sources declare how their silence is told from their death", Why: "values are stored, but nothing counts as known: products stay empty", Fix: "declare heartbeat.topic, or max_silence of a signal that is always sent"},
 		{ID: "cfg-secrets", Section: configuration, Looks: "whether others on this machine can read the files with passwords and keys", Why: "whoever has them is this gateway, or that user", Fix: "chmod 600 FILE"},
 		{ID: "cfg-readonly", Section: configuration, Looks: "what the agent writes to devices", Why: "an agent reads; what it may say to a device you should know"},
+		{ID: "cfg-revision", Section: configuration, Looks: "whether the configuration that the hub wants is in force, and which files of this gateway go before it", Why: "what was changed at the hub, or by hand here, is otherwise not what runs", Fix: "plantmesh-edge config diff --config edge.yaml"},
 	}
 }
 

@@ -155,7 +155,7 @@ Cloud
   · net-tls            net-tcp comes first
 Source press
   - src-tcp            no device
-2 ok · 1 warning · 1 error · 1 skipped · 1 not applicable          4.1 s
+2 ok · 1 warning · 1 error · 1 skipped · 1 not applicable · 4.1 s
 `
 
 func TestReport(t *testing.T) {

@@ -100,16 +100,17 @@ func (r *Report) Print(w io.Writer, brief bool) error {
 			}
 		}
 	}
-	b.WriteString(r.line() + "\n")
+	b.WriteString(r.Line() + "\n")
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
 }
 
-func (r *Report) line() string {
+// Line is the result in one line.
+func (r *Report) Line() string {
 	s := r.Summary
-	return fmt.Sprintf("%d ok · %s · %s · %d skipped · %d not applicable          %.1f s", s.OK, counted(s.Warnings, "warning"), counted(s.Errors, "error"), s.Skipped, s.Ignored, r.Seconds)
+	return fmt.Sprintf("%d ok · %s · %s · %d skipped · %d not applicable · %.1f s", s.OK, counted(s.Warnings, "warning"), counted(s.Errors, "error"), s.Skipped, s.Ignored, r.Seconds)
 }
 
 func counted(n int, what string) string {

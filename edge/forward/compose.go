@@ -15,12 +15,13 @@ import (
 
 // message is one publish. Without data it only moves on over what the hub has.
 type message struct {
-	road  *road
-	data  []byte
-	runs  []mesh.Range
-	descs []mesh.Hash
-	tries int
-	done  func() // after it was published
+	road    *road
+	data    []byte
+	runs    []mesh.Range
+	descs   []mesh.Hash
+	tries   int
+	samples int    // in it
+	done    func() // after it was published
 }
 
 // compose makes the next message; nil if there is nothing to send.
@@ -99,9 +100,11 @@ func (f *Forward) composeOn(ctx context.Context, r *road, now time.Time) (m *mes
 		m, err = f.composeLive(ctx, r, now)
 	case r.name == subject.Live:
 	case len(f.again) > 0:
-		m, err = f.composeJob(ctx, r, &f.again)
+		m, err = f.composeJob(ctx, r, &f.again, now)
 	case len(f.jobs) > 0 && !full && (f.limits.BacklogShare == 0 || int(f.limits.BacklogShare) < f.cfg.BacklogShare):
-		m, err = f.composeJob(ctx, r, &f.jobs)
+		m, err = f.composeJob(ctx, r, &f.jobs, now)
+	case f.replaysNow(now) && !full && (f.limits.BacklogShare == 0 || int(f.limits.BacklogShare) < f.cfg.BacklogShare):
+		m, err = f.composeJob(ctx, r, &f.replays, now)
 	}
 	if errors.Is(err, ErrLater) {
 		return nil, nil
@@ -149,7 +152,7 @@ func (f *Forward) composeLive(ctx context.Context, r *road, now time.Time) (*mes
 		f.add(job{after: f.live, until: end})
 		f.live, f.liveAt = end, now
 	}
-	m, last, err := f.pack(ctx, r, f.live, mesh.Position{})
+	m, last, err := f.pack(ctx, r, &job{after: f.live})
 	if err != nil {
 		return nil, err
 	}
@@ -168,10 +171,13 @@ func (f *Forward) composeLive(ctx context.Context, r *road, now time.Time) (*mes
 }
 
 // composeJob takes records of the first job of a list.
-func (f *Forward) composeJob(ctx context.Context, r *road, list *[]job) (*message, error) {
+func (f *Forward) composeJob(ctx context.Context, r *road, list *[]job, now time.Time) (*message, error) {
 	j := &(*list)[0]
 	drop := func() { *list = (*list)[1:] }
-	m, last, err := f.pack(ctx, r, j.after, j.until)
+	m, last, err := f.pack(ctx, r, j)
+	if errors.Is(err, mesh.ErrGone) && j.takes != nil { // the log was cut: nobody waits for it
+		return &message{road: r, done: drop}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +186,7 @@ func (f *Forward) composeJob(ctx context.Context, r *road, list *[]job) (*messag
 	}
 	m.tries = j.tries
 	m.done = func() {
+		j.paid(m.samples, now)
 		j.after = last
 		if f.compare(last, j.until) >= 0 {
 			drop()
@@ -188,25 +195,28 @@ func (f *Forward) composeJob(ctx context.Context, r *road, list *[]job) (*messag
 	return m, nil
 }
 
-// pack puts records behind after, with what they need and what the rules say,
-// into one message; up to until if that is not zero. last is the last record
-// looked at. nil: there is none.
-func (f *Forward) pack(ctx context.Context, r *road, after, until mesh.Position) (m *message, last mesh.Position, err error) {
-	records, err := f.queue.Peek(after, f.max())
+// pack puts records of a job, with what they need and what the rules say, into one
+// message; without an end if until is zero. last is the last record looked at. nil:
+// there is none.
+func (f *Forward) pack(ctx context.Context, r *road, j *job) (m *message, last mesh.Position, err error) {
+	records, err := f.queue.Peek(j.after, f.max())
 	if err != nil {
-		return nil, last, fmt.Errorf("read the log behind %s: %w", after, err)
+		return nil, last, fmt.Errorf("read the log behind %s: %w", j.after, err)
 	}
 	m = &message{road: r}
 	for _, rec := range records {
 		if err := f.learn(rec.At.Epoch); err != nil {
 			return nil, last, err
 		}
-		if f.beyond(rec.At, until) {
+		if f.beyond(rec.At, j.until) {
 			break
 		}
-		if !until.IsZero() && f.account.Has(rec.At) {
+		if f.passed(j, rec) {
 			last = rec.At
 			continue
+		}
+		if j.enough(m) {
+			return m, last, nil
 		}
 		p, err := f.frames(ctx, r, m, rec)
 		if err != nil {
@@ -221,12 +231,13 @@ func (f *Forward) pack(ctx context.Context, r *road, after, until mesh.Position)
 			last = rec.At
 			continue
 		case len(m.data) == 0 && len(p.ahead) > 0 && n > f.most(): // together they are too much
-			return &message{road: r, data: p.ahead[:p.first], descs: p.hashes[:1]}, cmp.Or(last, after), nil
+			return &message{road: r, data: p.ahead[:p.first], descs: p.hashes[:1]}, cmp.Or(last, j.after), nil
 		case len(m.data) > 0 && len(m.data)+n > f.max():
 			return m, last, nil
 		}
 		m.data = append(append(m.data, p.ahead...), p.body...)
 		m.descs, m.runs, last = append(m.descs, p.hashes...), extend(m.runs, rec.At), rec.At
+		m.samples += p.samples
 	}
 	if last.IsZero() {
 		return nil, last, nil
@@ -258,12 +269,13 @@ func (f *Forward) learn(e mesh.Epoch) error {
 
 // parts are the bytes of one record on the wire.
 type parts struct {
-	ahead  []byte      // descriptors it names that did not go on this road yet
-	first  int         // length of the first of them
-	hashes []mesh.Hash // of them
-	body   []byte      // itself, and its first verdict
-	never  string      // why it can never pass; empty: it can
-	about  mesh.Hash   // the descriptor that is to blame; zero: none
+	ahead   []byte      // descriptors it names that did not go on this road yet
+	first   int         // length of the first of them
+	hashes  []mesh.Hash // of them
+	body    []byte      // itself, and its first verdict
+	never   string      // why it can never pass; empty: it can
+	about   mesh.Hash   // the descriptor that is to blame; zero: none
+	samples int         // of the record
 }
 
 // frames takes a record to pieces that fit.
@@ -303,7 +315,7 @@ func (f *Forward) frames(ctx context.Context, r *road, m *message, rec mesh.Reco
 			p.first = len(p.ahead)
 		}
 	}
-	p.body = wire.AppendRecord(nil, rec)
+	p.body, p.samples = wire.AppendRecord(nil, rec), int(h.Count)
 	if verdict != nil {
 		p.body = wire.AppendVerdict(p.body, verdict)
 	}

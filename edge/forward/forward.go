@@ -169,6 +169,7 @@ type Forward struct {
 	liveAt   time.Time          // when the live road last was at the end
 	jobs     []job              // backlog, oldest first
 	again    []job              // resends, before the backlog
+	replays  []job              // what somebody wants sent again, behind the backlog
 	roads    map[subject.Road]*road
 	turn     subject.Road // which road goes next
 	hold     time.Time    // nothing is published before
@@ -180,6 +181,9 @@ type Forward struct {
 type job struct {
 	after, until mesh.Position // until included
 	tries        int
+	takes        func(sealed []byte) bool // of what is sent again though the hub has it; else nil
+	rate         int                      // samples a second that go at most; 0: as many as the hub takes
+	free         time.Time                // with a rate: nothing of it goes before
 }
 
 // road is what was sent on one.
@@ -204,7 +208,8 @@ type flight struct {
 // event is what came from outside since the last step.
 type event struct {
 	receipt *mesh.Receipt
-	up      bool // without a receipt: the connection came, or went
+	replay  *job
+	up      bool // without one of them: the connection came, or went
 }
 
 // maxEvents bounds the receipts that wait for Step; the oldest give way, as
@@ -216,7 +221,7 @@ func New(cfg Config, q Queue, link Link, judge Judge, now func() time.Time, log 
 	cfg.fill()
 	f := &Forward{cfg: cfg, queue: q, link: link, judge: judge, now: now, log: log, wake: make(chan struct{}, 1), turn: subject.Live, told: map[mesh.Hash]bool{}}
 	f.forget()
-	f.account = &mesh.Account{}
+	f.account, f.status.Since = &mesh.Account{}, now()
 	return f
 }
 
@@ -231,6 +236,7 @@ func (f *Forward) forget() {
 // Status is a snapshot for people.
 type Status struct {
 	Connected   bool
+	Since       time.Time // when it came, or went; without a connection yet when this began
 	Flights     int       // messages the hub has not accounted for
 	Backlog     bool      // older records are still being sent
 	LastReceipt time.Time // zero: none yet
@@ -238,6 +244,7 @@ type Status struct {
 	Waits       string    // why what could be sent is not, without an error; empty: nothing waits
 	Never       string    // why a record was set aside, the newest
 	SetAside    uint64    // records that can never pass
+	Replays     int       // stretches that are sent again because somebody wants it
 	Sent        uint64    // messages
 	Resent      uint64    // of those, again
 }
@@ -384,7 +391,11 @@ func (f *Forward) next() (e event, ok bool) {
 func (f *Forward) report() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.status.Connected != f.up {
+		f.status.Since = f.now()
+	}
 	f.status.Connected, f.status.Backlog = f.up, len(f.jobs)+len(f.again) > 0
+	f.status.Replays = len(f.replays)
 	f.status.Waits = ""
 	if share := int(f.limits.BacklogShare); f.up && len(f.jobs) > 0 && share >= f.cfg.BacklogShare {
 		f.status.Waits = fmt.Sprintf("older data waits: the hub's stream is %d %% full, below %d %% it is sent", share, f.cfg.BacklogShare)
@@ -417,6 +428,9 @@ func (f *Forward) handle(e event) error {
 	switch {
 	case e.receipt != nil:
 		return f.received(*e.receipt)
+	case e.replay != nil:
+		f.replays = append(f.replays, *e.replay)
+		return nil
 	case e.up:
 		return f.connected()
 	}
@@ -448,51 +462,4 @@ func (f *Forward) add(j job) {
 	if f.compare(j.after, j.until) < 0 {
 		f.jobs = append(f.jobs, j)
 	}
-}
-
-// refresh learns the log's chain and what goes first.
-func (f *Forward) refresh() (end mesh.Position, err error) {
-	descs, openings, end, err := f.queue.Outset()
-	if err != nil {
-		return end, fmt.Errorf("ask the log for its chain: %w", err)
-	}
-	chain := make([]mesh.Link, 0, len(openings))
-	for _, r := range openings {
-		o, err := wire.OpenOpening(r.Sealed)
-		if err != nil {
-			return end, fmt.Errorf("read the opening %s: %w", r.At, err)
-		}
-		if n := len(chain); n > 0 {
-			chain[n-1].End = o.Parent.Seq
-		}
-		chain = append(chain, mesh.Link{Epoch: r.At.Epoch, Parent: o.Parent})
-	}
-	f.chain, f.outset, f.descs = chain, openings, descs
-	f.account.Chain = chain
-	return end, nil
-}
-
-// rank is an epoch's place on the chain; -1 before all, also for one that is not on it.
-func (f *Forward) rank(e mesh.Epoch) int {
-	return slices.IndexFunc(f.chain, func(l mesh.Link) bool { return l.Epoch == e })
-}
-
-// compare orders positions along the chain.
-func (f *Forward) compare(p, q mesh.Position) int {
-	i, j := f.rank(p.Epoch), f.rank(q.Epoch)
-	switch {
-	case i < j || i == j && p.Seq < q.Seq:
-		return -1
-	case i == j && p.Seq == q.Seq:
-		return 0
-	}
-	return 1
-}
-
-// through is the hub's contiguous end on our chain; zero where it has none.
-func (f *Forward) through() mesh.Position {
-	if t := f.account.Set.Through; f.rank(t.Epoch) >= 0 {
-		return t
-	}
-	return mesh.Position{}
 }

@@ -93,6 +93,9 @@ func TestForward_LiveGoesFirstAfterAnOutage(t *testing.T) {
 	r.settle(3)
 	r.f.Disconnected()
 	check(t, r.steps())
+	if s := r.f.Status(); s.Connected || !s.Since.Equal(r.now) {
+		t.Errorf("it is away since %s, want %s", s.Since, r.now)
+	}
 	r.log.batches(500)
 	if n := len(r.s.messages); r.steps() != nil || len(r.s.messages) != n {
 		t.Fatal("something was published without a connection")

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 
 	"plantmesh/proto/enroll"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/revision"
 	"plantmesh/proto/subject"
 )
 
@@ -54,9 +56,13 @@ type NATS struct {
 	nc    *nats.Conn
 	js    jetstream.JetStream
 	moved chan struct{} // the connection came or went
+	asked chan time.Duration
+	nudge chan struct{} // the hub wants to be asked for a configuration
 
-	mu      sync.Mutex
-	trouble string // why the hub was not reached last; empty: it was
+	mu      sync.Mutex // protects what follows
+	trouble string     // why the hub was not reached last; empty: it was
+	refused bool       // because it does not take this agent's token
+	nudged  bool       // nudges are heard
 }
 
 // Receiver is who hears of the connection. Safe for concurrent use.
@@ -71,7 +77,7 @@ type Receiver interface {
 func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
 	setDefault(&cfg.Ping, defaultPing)
 	setDefault(&cfg.Timeout, defaultTimeout)
-	n := &NATS{cfg: cfg, log: log, moved: make(chan struct{}, 1)}
+	n := &NATS{cfg: cfg, log: log, moved: make(chan struct{}, 1), asked: make(chan time.Duration, 1), nudge: make(chan struct{}, 1)}
 	opts := []nats.Option{
 		nats.Name("plantmesh-edge " + cfg.Agent),
 		nats.CustomInboxPrefix(subject.Inbox(cfg.Agent)),
@@ -140,7 +146,7 @@ func (n *NATS) Trouble() string {
 
 func (n *NATS) reached(state string) {
 	n.mu.Lock()
-	n.trouble = ""
+	n.trouble, n.refused = "", false
 	n.mu.Unlock()
 	n.move(state, nil)
 }
@@ -148,13 +154,16 @@ func (n *NATS) reached(state string) {
 // erred is told of what the server says: that it refuses this agent, at each try, and
 // what it takes no message for.
 func (n *NATS) erred(err error) {
-	for _, refused := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked} {
-		if errors.Is(err, refused) {
-			n.unreached(err)
-			return
-		}
+	if isRefusal(err) {
+		n.unreached(err)
+		return
 	}
 	n.log.Warn("connection to the hub", "err", err)
+}
+
+// isRefusal says whether the hub answers, and does not take this agent's token.
+func isRefusal(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked)
 }
 
 // unreached tells each reason once, however often it is tried.
@@ -162,7 +171,7 @@ func (n *NATS) unreached(err error) {
 	why := reason(err)
 	n.mu.Lock()
 	same := why == n.trouble
-	n.trouble = why
+	n.trouble, n.refused = why, isRefusal(err)
 	n.mu.Unlock()
 	if !same {
 		n.log.Warn("the hub is not reached; everything is kept and sent later", "url", n.cfg.URL, "why", why)
@@ -175,8 +184,8 @@ func reason(err error) string {
 	switch {
 	case err == nil:
 		return "the connection was lost"
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
-		return fmt.Sprintf("the hub refuses this agent (%v): enrol its key again at this hub and put the new token in place", err)
+	case isRefusal(err):
+		return fmt.Sprintf("the hub refuses this agent (%v): it asks at hub.enroll of edge.yaml for another token; where that is not set, enrol its key again at this hub and put the new token in place", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("nobody listens there (%v): is the hub up, and hub.url right?", err)
 	case errors.As(err, new(*tls.CertificateVerificationError)):
@@ -247,12 +256,16 @@ func (n *NATS) Run(ctx context.Context, f Receiver) error {
 	if err != nil {
 		return fmt.Errorf("listen for receipts: %w", err)
 	}
+	refresh, err := n.nc.Subscribe(subject.Refresh(n.cfg.Site, n.cfg.Agent), func(m *nats.Msg) { n.refresh(m.Data) })
+	if err != nil {
+		return fmt.Errorf("listen for the hub asking to renew: %w", err)
+	}
 	n.move("calling", nil)
 	up, reconnects := false, uint64(0)
 	for {
 		select {
 		case <-ctx.Done():
-			if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+			if err := errors.Join(sub.Unsubscribe(), refresh.Unsubscribe()); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 				n.log.Debug("unsubscribe", "err", err)
 			}
 			return nil
@@ -301,6 +314,32 @@ func (n *NATS) ask(ctx context.Context) (*nats.Msg, error) {
 // Up reports whether there is a connection.
 func (n *NATS) Up() bool { return n.nc.IsConnected() }
 
+// Refused reports whether there is none because the hub does not take this agent's token.
+func (n *NATS) Refused() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.refused
+}
+
+// Asked tells when the hub wants this agent's token renewed before that is due, and within
+// what time.
+func (n *NATS) Asked() <-chan time.Duration { return n.asked }
+
+// maxRefresh bounds the time that the hub gives to renew in.
+const maxRefresh = time.Minute
+
+// refresh takes the time in milliseconds. A hub of another mind is asked at once.
+func (n *NATS) refresh(data []byte) {
+	ms, err := strconv.ParseInt(string(data), 10, 32)
+	if err != nil || ms < 0 {
+		ms = 0
+	}
+	select {
+	case n.asked <- min(time.Duration(ms)*time.Millisecond, maxRefresh):
+	default: // it is known
+	}
+}
+
 // Renew asks the hub for a new token for this agent's key.
 func (n *NATS) Renew(ctx context.Context) (a enroll.Answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
@@ -317,6 +356,42 @@ func (n *NATS) Renew(ctx context.Context) (a enroll.Answer, err error) {
 	}
 	return a, nil
 }
+
+// Configuration asks the hub which configuration it wants of this agent. Once it has
+// answered, its nudges are heard: an older hub lets nobody hear any.
+func (n *NATS) Configuration(ctx context.Context, ask revision.Ask) (a revision.Answer, err error) {
+	b, err := json.Marshal(ask)
+	if err != nil {
+		return a, fmt.Errorf("ask the hub for a configuration: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
+	defer cancel()
+	m, err := n.nc.RequestWithContext(ctx, subject.Configuration(n.cfg.Site, n.cfg.Agent), b)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, context.DeadlineExceeded):
+		return a, errors.New("the hub gives no configurations: it is just starting, or older than this agent")
+	case err != nil:
+		return a, fmt.Errorf("ask the hub for a configuration: %w", err)
+	}
+	if a, err = revision.ReadAnswer(m.Data); err != nil {
+		return a, fmt.Errorf("read the hub's configuration: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.nudged {
+		_, err = n.nc.Subscribe(subject.Nudge(n.cfg.Site, n.cfg.Agent), func(*nats.Msg) {
+			select {
+			case n.nudge <- struct{}{}:
+			default:
+			}
+		})
+		n.nudged = err == nil // without them it is asked each minute
+	}
+	return a, nil
+}
+
+// Nudged receives when the hub wants to be asked for a configuration.
+func (n *NATS) Nudged() <-chan struct{} { return n.nudge }
 
 // Report says how this agent is. One that does not arrive is not said again.
 func (n *NATS) Report(b []byte) error {

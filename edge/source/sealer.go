@@ -439,15 +439,7 @@ func (s *Sealer) dropHoles() {
 // merge sorts spans and joins those that touch. Of more than maxHoles the
 // farthest are one: what lies between them is not claimed either.
 func merge(spans []mesh.Span) []mesh.Span {
-	slices.SortFunc(spans, func(a, b mesh.Span) int { return cmp.Compare(a.From, b.From) })
-	out := spans[:0]
-	for _, h := range spans {
-		if n := len(out); n > 0 && h.From <= out[n-1].To {
-			out[n-1].To = max(out[n-1].To, h.To)
-			continue
-		}
-		out = append(out, h)
-	}
+	out := mesh.Joined(spans)
 	if n := len(out); n > maxHoles {
 		out[maxHoles-1].To = out[n-1].To
 		out = out[:maxHoles]

@@ -25,6 +25,7 @@ type Status struct {
 	Source     string
 	State      string
 	Since      time.Time // of the state
+	Down       time.Time // since when it is not read; zero: it is
 	Told       string    // the reader's own latest word, such as "connected"; empty while it has none
 	Restarts   int       // since the agent started
 	LastError  string
@@ -39,6 +40,9 @@ type Status struct {
 	// the newest last: one that comes and goes is gone from Told when somebody looks.
 	Troubles []Trouble
 }
+
+// Up says whether the source is read: its worker runs, and its device is not known to be away.
+func (s Status) Up() bool { return s.State == StateRunning && !strings.HasPrefix(s.Told, away) }
 
 // Trouble is one reason why a device was not connected.
 type Trouble struct {
@@ -72,9 +76,10 @@ func (s *Supervisor) trouble(says string) {
 
 // Voided is what one cause has taken from a source.
 type Voided struct {
-	Voids  uint64 // records of it
-	Count  uint64 // values they speak of; a void of unknown extent counts none
-	Latest string // the newest one's note: the reason, and a few bytes of what was unreadable
+	Voids  uint64    // records of it
+	Count  uint64    // values they speak of; a void of unknown extent counts none
+	Latest string    // the newest one's note: the reason, and a few bytes of what was unreadable
+	Last   time.Time // when values were last written off, by the machine's clock; zero: only voids of unknown extent
 }
 
 // Status is the source's state now. Safe for concurrent use.
@@ -102,8 +107,12 @@ func (s *Supervisor) writtenOff(voids ...mesh.Void) {
 		was := s.status.Voids[v.Cause]
 		was.Voids++
 		was.Latest = v.Note
+		before := was.Count
 		for _, p := range v.Parts {
 			was.Count += p.Count
+		}
+		if was.Count > before {
+			was.Last = time.Now()
 		}
 		s.status.Voids[v.Cause] = was
 	}
@@ -131,6 +140,17 @@ func (s *Supervisor) told(text string) {
 	if s.status.State == StateStarting {
 		s.enter(StateRunning)
 	}
+	s.timed()
+}
+
+// timed notes since when the source is not read; mu is held.
+func (s *Supervisor) timed() {
+	switch {
+	case s.status.Up():
+		s.status.Down = time.Time{}
+	case s.status.Down.IsZero():
+		s.status.Down = time.Now()
+	}
 }
 
 // enter changes the state; mu is held.
@@ -138,6 +158,7 @@ func (s *Supervisor) enter(state string) {
 	if s.status.State != state {
 		s.status.State, s.status.Since = state, time.Now()
 	}
+	s.timed()
 	switch state {
 	case StateRestarting, StateQuarantined: // of another cause, or something came through
 		s.status.Aside = nil

@@ -110,7 +110,7 @@ type Supervisor struct {
 // process that calls Work; now is the plant clock.
 func NewSupervisor(cfg Config, spawn func(ctx context.Context) (Process, error), buffer Buffer, now func() mesh.Nanos, log *slog.Logger) *Supervisor {
 	s := &Supervisor{cfg: cfg, spawn: spawn, buffer: buffer, now: now, log: log.With("source", cfg.ID), wake: make(chan struct{}, 1)}
-	s.status = Status{Source: cfg.ID, State: StateStopped, Since: time.Now()}
+	s.status = Status{Source: cfg.ID, State: StateStopped, Since: time.Now(), Down: time.Now()}
 	return s
 }
 
@@ -341,7 +341,7 @@ func (s *Supervisor) over(sum *sum) ([]mesh.Offer, error) {
 	}
 	var out []mesh.Offer
 	if d.From > 0 && !s.doubted && !d.Empty() {
-		v := mesh.Void{Cause: d.cause, Parts: []mesh.Part{{Source: s.cfg.ID, Times: d.Span}}, Note: lostNote}
+		v := mesh.Void{Cause: d.cause, Parts: []mesh.Part{{Source: s.cfg.ID, Times: d.Span}}, Note: mesh.NoteSaidAgain}
 		sealed, err := wire.SealVoid(v)
 		if err != nil {
 			return nil, fmt.Errorf("seal the void of what is lost: %w", err)

@@ -63,6 +63,7 @@ type Keeper interface {
 	Verify(ctx context.Context, tell func(Segment) error) error
 	Export(ctx context.Context, to io.Writer, source string) (records uint64, err error)
 	Compact(all bool) (Compacted, error)
+	Peek(ctx context.Context, q PeekQuery) ([]Peeked, error)
 }
 
 const (

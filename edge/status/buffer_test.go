@@ -29,6 +29,10 @@ func (k kept) Export(_ context.Context, to io.Writer, source string) (uint64, er
 	return 7, errors.Join(err, k.err)
 }
 
+func (k kept) Peek(_ context.Context, q PeekQuery) ([]Peeked, error) {
+	return []Peeked{{At: q.Source, Count: uint32(q.Limit), Bytes: q.Samples, Waiting: q.Last}}, k.err
+}
+
 func (k kept) Compact(all bool) (Compacted, error) {
 	if all {
 		return Compacted{Freed: 5}, k.err
@@ -43,7 +47,9 @@ func TestBuffer_AnswersAndSaysWhatWentWrong(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "s.sock")
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- Serve(ctx, path, func() Snapshot { return Snapshot{} }, kept{want}, nil, nil) }()
+		go func() {
+			done <- Serve(ctx, path, Answers{Snapshot: func() Snapshot { return Snapshot{} }, Keeper: kept{want}})
+		}()
 		for {
 			if _, err := Ask(ctx, path); err == nil {
 				break
@@ -65,6 +71,12 @@ func TestBuffer_AnswersAndSaysWhatWentWrong(t *testing.T) {
 		}
 		if c, err := Compact(ctx, path, false); wrong(err) || want == nil && c != (Compacted{Kept: 5}) {
 			t.Errorf("compact: %v, %+v", err, c)
+		}
+		if got, err := Peek(ctx, path, PeekQuery{Last: true, Source: "line 1", Limit: 3, Samples: 2}); wrong(err) || want == nil && (got[0].At != "line 1" || got[0].Count != 3 || got[0].Bytes != 2 || !got[0].Waiting) {
+			t.Errorf("peek: %v, %+v", err, got)
+		}
+		if _, err := Peek(ctx, path, PeekQuery{Limit: MaxPeeked + 1}); err == nil {
+			t.Error("more was peeked at than may be")
 		}
 		cancel()
 		if err := <-done; err != nil {

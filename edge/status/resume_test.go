@@ -23,7 +23,9 @@ func TestResume(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.sock")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, path, func() Snapshot { return Snapshot{} }, nil, resumes{}, nil) }()
+	go func() {
+		done <- Serve(ctx, path, Answers{Snapshot: func() Snapshot { return Snapshot{} }, Resumer: resumes{}})
+	}()
 	for {
 		if _, err := Ask(ctx, path); err == nil {
 			break

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"plantmesh/proto/revision"
 	"plantmesh/proto/strict"
 )
 
@@ -34,6 +35,20 @@ type Snapshot struct {
 	Buffer     Buffer   `json:"buffer"`
 	Disk       Disk     `json:"disk"`
 	Sources    []Source `json:"sources"`
+	// Endings are certificates that end soon, or have.
+	Endings []Ending `json:"endings,omitempty"`
+	// Configuration is how the hub's stands; absent: it has none for this gateway.
+	Configuration *revision.Reported `json:"configuration,omitempty"`
+	// Findings are what was lost of late, and what needs somebody; empty: all is well.
+	Findings []Finding `json:"findings,omitempty"`
+}
+
+// Ending is a certificate that ends soon, or has.
+type Ending struct {
+	What  string `json:"what"`
+	Until string `json:"until"`
+	Days  int    `json:"days_left"` // whole days; negative: it has ended
+	Fix   string `json:"fix"`
 }
 
 // Hub is the link to the hub.
@@ -41,6 +56,7 @@ type Hub struct {
 	URL       string `json:"url"`
 	Connected bool   `json:"connected"`
 	LastError string `json:"last_error,omitempty"`
+	Since     string `json:"since,omitempty"` // when the connection came, or went
 }
 
 // Buffer is what waits on this gateway's disk.
@@ -61,6 +77,10 @@ type Buffer struct {
 	StateLost []string `json:"state_lost,omitempty"`
 	// Damages are segments and records that could not be read in this run.
 	Damages int `json:"damages,omitempty"`
+	// Damaged is when the last of them was found.
+	Damaged string `json:"damaged_at,omitempty"`
+	// SetAside are the records that wait in quarantine for somebody to release or drop them.
+	SetAside int `json:"set_aside,omitempty"`
 }
 
 // Source is one device.
@@ -68,7 +88,8 @@ type Source struct {
 	Source     string `json:"source"`
 	State      string `json:"state"` // in plain words
 	Since      string `json:"since"`
-	Says       string `json:"says,omitempty"` // the reader's own latest word, as "not connected: connection refused"
+	Down       string `json:"down_since,omitempty"` // since when it is not read; empty: it is
+	Says       string `json:"says,omitempty"`       // the reader's own latest word, as "not connected: connection refused"
 	Restarts   int    `json:"restarts"`
 	LastError  string `json:"last_error,omitempty"`
 	Samples    uint64 `json:"samples"`
@@ -105,6 +126,7 @@ type Voided struct {
 	Voids  uint64 `json:"voids"`            // records that say so
 	Count  uint64 `json:"count"`            // values they speak of, where known
 	Latest string `json:"latest,omitempty"` // the newest reason, with a few bytes of what came
+	Last   string `json:"last,omitempty"`   // when values were last written off; empty: their number is not known
 }
 
 // Print writes the snapshot for a person.
@@ -131,8 +153,23 @@ func (s Snapshot) Print(w io.Writer) error {
 	if err := s.Disk.print(w); err != nil {
 		return err
 	}
+	if s.Configuration != nil {
+		if err := PrintConfiguration(w, s.Configuration); err != nil {
+			return err
+		}
+	}
 	for _, src := range s.Sources {
 		if err := src.print(w); err != nil {
+			return err
+		}
+	}
+	for _, e := range s.Endings {
+		if _, err := fmt.Fprintf(w, "ends     %s, at %s, %d days left: %s\n", e.What, e.Until, e.Days, e.Fix); err != nil {
+			return err
+		}
+	}
+	for _, f := range s.Findings {
+		if _, err := fmt.Fprintf(w, "%-8s %s; what helps: %s\n", f.word(), f.What, f.Fix); err != nil {
 			return err
 		}
 	}
@@ -174,9 +211,24 @@ func Check(path string) error {
 	return nil
 }
 
+// Answers are what a running agent can be asked for. Those that are nil are asked for by
+// nobody.
+type Answers struct {
+	Snapshot func() Snapshot
+	Keeper   Keeper
+	Resumer  Resumer
+	Talker   Talker
+	Tapper   Tapper
+	Aside    Quarantiner
+	Replayer Replayer
+	Inviter  Inviter
+
+	Commander Commander
+}
+
 // Serve answers on the socket at path until ctx ends. A socket left behind by
 // a killed agent is replaced; nothing else is.
-func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Keeper, resumer Resumer, talker Talker) error {
+func Serve(ctx context.Context, path string, of Answers) error {
 	if err := replace(ctx, path); err != nil {
 		return fmt.Errorf("open the status socket: %w", err)
 	}
@@ -190,11 +242,17 @@ func Serve(ctx context.Context, path string, snapshot func() Snapshot, keeper Ke
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(snapshot()) // the asker went away: nobody to tell
+		_ = json.NewEncoder(w).Encode(of.Snapshot()) // the asker went away: nobody to tell
 	})
-	serveBuffer(mux, keeper)
-	serveResume(mux, resumer)
-	serveTalk(mux, talker)
+	serveBuffer(mux, of.Keeper)
+	servePeek(mux, of.Keeper)
+	serveResume(mux, of.Resumer)
+	serveTalk(mux, of.Talker)
+	serveTap(mux, of.Tapper)
+	serveQuarantine(mux, of.Aside)
+	serveReplay(mux, of.Replayer)
+	serveInvite(mux, of.Inviter)
+	serveCommands(mux, of.Commander)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: headWithin}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

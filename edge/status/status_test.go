@@ -34,13 +34,13 @@ func TestServe_RemovesNothingButADeadSocket(t *testing.T) {
 	if err := Check(file); !errors.As(err, &fault) {
 		t.Errorf("the check says %v, want a fault of the configuration", err)
 	}
-	if err := Serve(t.Context(), file, nil, nil, nil, nil); !errors.As(err, &fault) {
+	if err := Serve(t.Context(), file, Answers{}); !errors.As(err, &fault) {
 		t.Errorf("a plain file in the way gives %v", err)
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "agent: gw-1" {
 		t.Errorf("the file in the way holds %q, %v", b, err)
 	}
-	if err := Serve(t.Context(), dir, nil, nil, nil, nil); !errors.As(err, &fault) {
+	if err := Serve(t.Context(), dir, Answers{}); !errors.As(err, &fault) {
 		t.Errorf("a folder in the way gives %v", err)
 	}
 	alive := filepath.Join(dir, "alive.sock")
@@ -49,7 +49,7 @@ func TestServe_RemovesNothingButADeadSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if err := Serve(t.Context(), alive, nil, nil, nil, nil); err == nil {
+	if err := Serve(t.Context(), alive, Answers{}); err == nil {
 		t.Error("a socket another program answers on was taken over")
 	}
 	if _, err := os.Lstat(alive); err != nil {
@@ -62,7 +62,9 @@ func TestServe_AnswersAndReplacesAStaleSocket(t *testing.T) {
 	leave(t, path)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, path, func() Snapshot { return Snapshot{Agent: "gw-1"} }, nil, nil, nil) }()
+	go func() {
+		done <- Serve(ctx, path, Answers{Snapshot: func() Snapshot { return Snapshot{Agent: "gw-1"} }})
+	}()
 	for {
 		s, err := Ask(t.Context(), path)
 		if err == nil {

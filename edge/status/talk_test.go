@@ -22,7 +22,9 @@ func TestDebug(t *testing.T) {
 	path, talker := filepath.Join(t.TempDir(), "s.sock"), make(talks, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, path, func() Snapshot { return Snapshot{} }, nil, nil, talker) }()
+	go func() {
+		done <- Serve(ctx, path, Answers{Snapshot: func() Snapshot { return Snapshot{} }, Talker: talker})
+	}()
 	for {
 		if _, err := Ask(ctx, path); err == nil {
 			break

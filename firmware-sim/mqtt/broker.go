@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -16,7 +17,7 @@ import (
 
 // broker is the own broker: mochi speaks the protocol, the courier keeps the
 // messages. It feeds one persistent session, the listener; a second one is
-// refused. Anybody may connect: it is a simulator on loopback.
+// refused, and who has none may look on. Anybody may connect: it is a simulator on loopback.
 type broker struct {
 	mochi.HookBase
 
@@ -29,6 +30,9 @@ type broker struct {
 	listener string     // client id of the persistent session; empty: none yet
 	filters  []string
 	attached *subscriber
+
+	onlookers map[*mochi.Client][]string // filters of who only looks on
+	looks     atomic.Int32               // so many of them: nothing is kept for nobody
 }
 
 // subscriber is a connection to the listener.
@@ -44,7 +48,7 @@ func listen(address string, s *Server) (*broker, error) {
 	caps.ReceiveMaximum = math.MaxUint16
 	caps.MaximumSessionExpiryInterval = uint32(sessionExpiry / time.Second)
 	caps.MaximumMessageExpiryInterval = 0
-	b := &broker{server: s}
+	b := &broker{server: s, onlookers: map[*mochi.Client][]string{}}
 	b.mqtt = mochi.New(&mochi.Options{
 		Capabilities:           caps,
 		Logger:                 slog.New(slog.DiscardHandler), // one line per packet; what matters is logged here
@@ -87,11 +91,11 @@ func (b *broker) Provides(event byte) bool {
 // OnConnectAuthenticate lets everybody in.
 func (b *broker) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
 
-// OnACLCheck lets everybody publish and one persistent session subscribe.
+// OnACLCheck lets everybody publish and look on, and one persistent session subscribe.
 func (b *broker) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if write || b.listener == cl.ID || b.listener == "" && persistent(cl) {
+	if write || b.listener == cl.ID || b.listener == "" || !persistent(cl) {
 		return true
 	}
 	b.server.log.Warn("subscriber refused: this broker feeds one persistent session",
@@ -125,21 +129,29 @@ func (b *broker) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 	}
 }
 
-// OnSubscribed makes the first persistent subscriber the listener.
+// OnSubscribed makes the first persistent subscriber the listener, and others onlookers.
 func (b *broker) OnSubscribed(cl *mochi.Client, pk packets.Packet, reasons []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, sub := range pk.Filters {
-		if i >= len(reasons) || reasons[i] != packets.CodeGrantedQos1.Code && reasons[i] != packets.CodeGrantedQos2.Code {
-			continue
+		switch {
+		case i >= len(reasons) || reasons[i] > packets.CodeGrantedQos2.Code:
+		case !persistent(cl):
+			b.look(cl, sub.Filter)
+		case reasons[i] != packets.CodeGrantedQos0.Code:
+			b.listen(cl, sub.Filter)
 		}
-		if b.listener == "" {
-			b.listener = cl.ID
-			b.server.log.Info("subscriber came", "client", cl.ID)
-		}
-		if b.listener == cl.ID && !slices.Contains(b.filters, sub.Filter) {
-			b.filters = append(b.filters, sub.Filter)
-		}
+	}
+}
+
+// listen makes a client the listener, or gives it one filter more. The caller holds mu.
+func (b *broker) listen(cl *mochi.Client, filter string) {
+	if b.listener == "" {
+		b.listener = cl.ID
+		b.server.log.Info("subscriber came", "client", cl.ID)
+	}
+	if b.listener == cl.ID && !slices.Contains(b.filters, filter) {
+		b.filters = append(b.filters, filter)
 	}
 }
 
@@ -160,6 +172,9 @@ func (b *broker) OnPacketSent(cl *mochi.Client, pk packets.Packet, _ []byte) {
 func (b *broker) OnUnsubscribed(cl *mochi.Client, pk packets.Packet) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, sub := range pk.Filters {
+		b.unlook(cl, sub.Filter)
+	}
 	if b.listener != cl.ID || cl.IsTakenOver() || cl.Closed() {
 		return
 	}
@@ -173,6 +188,8 @@ func (b *broker) OnUnsubscribed(cl *mochi.Client, pk packets.Packet) {
 func (b *broker) OnDisconnect(cl *mochi.Client, _ error, expire bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	delete(b.onlookers, cl)
+	b.looks.Store(int32(len(b.onlookers)))
 	if b.attached != nil && b.attached.c == cl {
 		b.server.detach(b.attached)
 		b.attached = nil

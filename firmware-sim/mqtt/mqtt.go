@@ -60,6 +60,7 @@ type Server struct {
 	broker   *broker // nil where another broker is given
 	wake     chan struct{}
 	report   chan struct{}
+	shown    chan struct{} // there is something for onlookers
 	failed   chan error
 	once     sync.Once
 
@@ -69,7 +70,8 @@ type Server struct {
 
 	mu   sync.Mutex // protects the fields below
 	out  courier
-	link link // nil: nobody to send to
+	said []client.Message // to be shown to onlookers
+	link link             // nil: nobody to send to
 	open []*bundle
 	done []uint64 // emissions acknowledged and not yet reported
 
@@ -93,7 +95,7 @@ type link interface {
 func Serve(cfg Config, signals []plant.Signal, received plant.Received, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		cfg: cfg, received: received, log: log.With("source", cfg.Source),
-		wake: make(chan struct{}, 1), report: make(chan struct{}, 1), failed: make(chan error, 1),
+		wake: make(chan struct{}, 1), report: make(chan struct{}, 1), shown: make(chan struct{}, 1), failed: make(chan error, 1),
 		url: cfg.Broker, toldAt: time.Now(), subscribed: make(chan struct{}, 1),
 	}
 	s.out.window = maxUnacknowledged
@@ -134,7 +136,9 @@ func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.deliver(ctx) })
 	g.Go(func() error { return s.tell(ctx) })
-	if s.broker == nil {
+	if s.broker != nil {
+		g.Go(func() error { return s.show(ctx) })
+	} else {
 		g.Go(func() error { return s.dial(ctx) })
 		g.Go(func() error { return s.warnUnseen(ctx) })
 	}
@@ -253,6 +257,10 @@ func (s *Server) beat(timer bool) {
 
 func (s *Server) send(m *message) {
 	s.out.queue = append(s.out.queue, m)
+	if s.broker != nil && s.broker.looks.Load() > 0 && len(s.said) < mostShown {
+		s.said = append(s.said, client.Message{Topic: m.topic, Payload: m.payload})
+		poke(s.shown)
+	}
 	poke(s.wake)
 }
 

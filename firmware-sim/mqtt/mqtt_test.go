@@ -110,6 +110,11 @@ type heard struct {
 
 func connect(t *testing.T, s *Server, client string, window uint16, clean bool) *listener {
 	t.Helper()
+	return join(t, s, client, window, clean, 3600)
+}
+
+func join(t *testing.T, s *Server, client string, window uint16, clean bool, expiry uint32) *listener {
+	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL(), "mqtt://"))
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +125,7 @@ func connect(t *testing.T, s *Server, client string, window uint16, clean bool) 
 	p.FixedHeader.Type = packets.Connect
 	p.Connect.ProtocolName, p.Connect.ClientIdentifier = []byte("MQTT"), client
 	p.Connect.Keepalive, p.Connect.Clean = 60, clean
-	p.Properties.SessionExpiryInterval, p.Properties.SessionExpiryIntervalFlag = 3600, true
+	p.Properties.SessionExpiryInterval, p.Properties.SessionExpiryIntervalFlag = expiry, true
 	p.Properties.ReceiveMaximum = window
 	l.send(p.ConnectEncode)
 	_, body, err := l.frame()

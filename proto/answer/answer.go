@@ -6,6 +6,7 @@ package answer
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,13 +70,15 @@ func (p *Printer) Done() error {
 
 // Fail prints err, which rules give a slug, and returns its exit code.
 func (p *Printer) Fail(err error, rules []Rule) int {
-	e := of(err, rules)
-	if p.JSON {
-		_ = p.write(envelope{Data: e.Data, Error: e}) // nowhere else to tell but the line below
-	}
+	e := *of(err, rules)
+	e.Doc = e.Code.doc()
 	line := e.Message
 	if e.Hint != "" {
 		line += "; " + e.Hint
+	}
+	if p.JSON {
+		e.Hint = cmp.Or(e.Hint, e.Code.entry().Helps)
+		_ = p.write(envelope{Data: e.Data, Error: &e}) // nowhere else to tell but the line below
 	}
 	_, _ = fmt.Fprintf(p.Err, "%s: %s [%s]\n", p.Program, line, e.Code)
 	if !p.JSON {
@@ -113,8 +116,9 @@ func (p *Printer) write(e envelope) error {
 type Error struct {
 	Code    Code     `json:"code"`
 	Message string   `json:"message"`         // what, in one line
-	Hint    string   `json:"hint,omitempty"`  // what was probably meant
+	Hint    string   `json:"hint,omitempty"`  // what was probably meant, or what helps; without one --json says what helps in general
 	Fix     string   `json:"fix,omitempty"`   // the command that helps
+	Doc     string   `json:"doc,omitempty"`   // where its slug is explained; Fail writes it
 	Cause   []string `json:"cause,omitempty"` // where several things went wrong, each
 
 	Data any `json:"-"` // what was found all the same: data of the envelope
@@ -125,6 +129,10 @@ func (e *Error) Error() string { return e.Message }
 // Misused is an error of a command line.
 func Misused(err error, program string) *Error {
 	message, _ := oneLine(err)
+	if flag, _, ended := strings.Cut(message, ` value but got "EOL"`); ended { // as the library says it
+		flag, _, _ = strings.Cut(flag, ":")
+		message = flag + " wants a value behind it"
+	}
 	return &Error{Code: Usage, Message: message, Hint: program + " --help lists the commands"}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 
 	"plantmesh/proto/strict"
@@ -21,27 +22,27 @@ func TestPrinter_Fail(t *testing.T) {
 		"by a rule": {
 			fmt.Errorf("ask: %w", errAway), 6,
 			"x: ask: nobody answers [daemon.not_running]\nNext:  plantmesh-edge run --config 'my edge.yaml'\n",
-			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"daemon.not_running","message":"ask: nobody answers","fix":"plantmesh-edge run --config 'my edge.yaml'"}}`,
+			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"daemon.not_running","message":"ask: nobody answers","hint":"start the agent or the hub, or name the --config that it was started with","fix":"plantmesh-edge run --config 'my edge.yaml'","doc":"answers.md#daemon.not_running"}}`,
 		},
 		"in a file": {
 			fmt.Errorf("load: %w", &strict.Fault{File: "a.yaml", Line: 3, What: `unknown key "sit"`, Nearest: "site", Allowed: []string{"data", "site"}}), 3,
 			"x: a.yaml:3: unknown key \"sit\"; did you mean \"site\"? [config.unknown_key]\n",
-			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"config.unknown_key","message":"a.yaml:3: unknown key \"sit\"","hint":"did you mean \"site\"?"}}`,
+			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"config.unknown_key","message":"a.yaml:3: unknown key \"sit\"","hint":"did you mean \"site\"?","doc":"answers.md#config.unknown_key"}}`,
 		},
 		"its own": {
 			&Error{Code: Expired, Message: "the token expired", Hint: "enrol again"}, 5,
 			"x: the token expired; enrol again [enroll.expired]\n",
-			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"enroll.expired","message":"the token expired","hint":"enrol again"}}`,
+			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"enroll.expired","message":"the token expired","hint":"enrol again","doc":"answers.md#enroll.expired"}}`,
 		},
 		"with what was found": {
 			&Error{Code: SourceFindings, Message: "1 of 2", Data: []int{1}}, 7,
 			"x: 1 of 2 [source.findings]\n",
-			`{"ok":false,"schema":"x/agents-list/v1","data":[1],"error":{"code":"source.findings","message":"1 of 2"}}`,
+			`{"ok":false,"schema":"x/agents-list/v1","data":[1],"error":{"code":"source.findings","message":"1 of 2","hint":"` + SourceFindings.entry().Helps + `","doc":"answers.md#source.findings"}}`,
 		},
 		"several, unforeseen": {
 			errors.Join(errors.New("a"), errors.New("b")), 1,
 			"x: a; b [internal]\n",
-			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"internal","message":"a; b","cause":["a","b"]}}`,
+			`{"ok":false,"schema":"x/agents-list/v1","error":{"code":"internal","message":"a; b","hint":"` + Internal.entry().Helps + `","doc":"answers.md#internal","cause":["a","b"]}}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,16 +83,41 @@ func TestPrinter_Print(t *testing.T) {
 
 func TestCodes_AreAContract(t *testing.T) {
 	want := map[Code]int{
-		"internal": 1, "usage": 2, "config.invalid": 3, "config.unknown_key": 3, "net.unreachable": 4, "net.listen": 4, "net.in_use": 4,
-		"enroll.rejected": 5, "enroll.expired": 5, "enroll.pending": 8, "access.refused": 5, "access.no_users": 6, "daemon.not_running": 6, "buffer.locked": 6, "data.unusable": 6, "file.exists": 6, "demo.mismatch": 7, "file.damaged": 7, "audit.broken": 7, "opcua.cert_unknown": 5, "opcua.cert_not_renewed": 6, "opcua.cert_untrusted": 5, "opcua.own_cert_refused": 5, "opcua.user_denied": 5, "opcua.no_machine": 7, "source.findings": 7, "check.failed": 7,
+		"internal": 1, "usage": 2, "config.invalid": 3, "config.unknown_key": 3, "config.refused": 6, "net.unreachable": 4, "net.listen": 4, "net.in_use": 4,
+		"enroll.rejected": 5, "enroll.expired": 5, "enroll.pending": 8, "access.refused": 5, "access.no_users": 6, "daemon.not_running": 6, "daemon.not_allowed": 6, "interrupted": 8, "buffer.locked": 6, "data.unusable": 6, "file.exists": 6, "demo.mismatch": 7, "file.damaged": 7, "audit.broken": 7, "register.refused": 7, "opcua.cert_unknown": 5, "opcua.cert_not_renewed": 6, "opcua.cert_untrusted": 5, "opcua.own_cert_refused": 5, "opcua.user_denied": 5, "opcua.no_machine": 7, "source.findings": 7, "check.failed": 7, "data.lost": 7, "status.degraded": 7,
+		"confirmation_required": 2, "quarantine.not_released": 6, "rules.test_failed": 7, "page.off": 6,
 	}
 	for _, e := range Codes() {
-		if want[e.Code] != e.Exit || e.Code.Exit() != e.Exit || e.Says == "" {
+		if want[e.Code] != e.Exit || e.Code.Exit() != e.Exit || e.Says == "" || e.Helps == "" {
 			t.Errorf("%+v, want exit code %d", e, want[e.Code])
 		}
 		delete(want, e.Code)
 	}
 	if len(want) > 0 {
 		t.Errorf("slugs that were taken away: %v", want)
+	}
+}
+
+// The document of the slugs is what the table says: PLANTMESH_UPDATE=1 writes it anew.
+func TestDocument_IsOfTheTable(t *testing.T) {
+	if os.Getenv("PLANTMESH_UPDATE") != "" {
+		if err := os.WriteFile(Document, []byte(Written()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := os.ReadFile(Document); err != nil || string(b) != Written() {
+		t.Errorf("%s is not what the table says (%v)", Document, err)
+	}
+}
+
+// What the library says of a flag without its value is said in words.
+func TestMisused(t *testing.T) {
+	for said, want := range map[string]string{
+		`--trust: expected string value but got "EOL" (<EOL>)`: "--trust wants a value behind it",
+		"unknown flag --frob": "unknown flag --frob",
+	} {
+		if e := Misused(errors.New(said), "plantmesh-edge"); e.Message != want || e.Code != Usage {
+			t.Errorf("%q is said as %q", said, e.Message)
+		}
 	}
 }

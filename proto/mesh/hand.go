@@ -134,4 +134,5 @@ type Newest struct {
 	Signal Signal
 	Sample Sample
 	Marks  []Mark
+	Table  []Signal // that Signal stands in; it is not to be changed
 }

@@ -138,6 +138,11 @@ const (
 	CauseDisconnected Cause = "disconnected" // the source could not be reached and cannot replay
 )
 
+// NoteSaidAgain is the note of a void that adds nothing: what a log lost of a source is
+// said again behind a proof that reaches over it. Who puts the lost record back undoes
+// these with the void that was the first to say so.
+const NoteSaidAgain = "the agent's disk lost what it had of this source, and what was proven since reaches over it"
+
 // Header is what can be read of a record without decompressing its body.
 type Header struct {
 	Kind     Kind

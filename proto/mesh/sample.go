@@ -46,6 +46,17 @@ func (s Status) IsGood() bool { return s&0xC0000000 == 0 }
 // IsBad reports whether the severity bits say Bad.
 func (s Status) IsBad() bool { return s&0x80000000 != 0 }
 
+// Severity is what the severity bits say in a word: good, uncertain or bad.
+func (s Status) Severity() string {
+	switch {
+	case s.IsGood():
+		return "good"
+	case s.IsBad():
+		return "bad"
+	}
+	return "uncertain"
+}
+
 // Flag bits of a sample.
 const (
 	FlagInitial    uint32 = 1 << 0 // sent because a subscription began, not because it changed

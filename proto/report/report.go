@@ -11,13 +11,15 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"plantmesh/proto/revision"
 )
 
 const (
 	// Every is how often an agent reports; also at once when it is connected.
 	Every = time.Minute
 	// MaxBytes bounds a report.
-	MaxBytes = 1 << 10
+	MaxBytes = 8 << 10
 	maxText  = 100
 )
 
@@ -41,6 +43,8 @@ type Report struct {
 	Lost    uint64 `json:"lost_values"`
 	Sources int    `json:"sources"`
 	Aside   int    `json:"sources_aside"` // set aside after errors
+	// Configuration is what it says of its revisions; absent: it knows of none.
+	Configuration *revision.Reported `json:"configuration,omitempty"`
 }
 
 // Parse reads and bounds a report.
@@ -54,6 +58,11 @@ func Parse(b []byte) (r Report, err error) {
 	odd := len(r.Version) > maxText || strings.ContainsFunc(r.Version, func(c rune) bool { return !unicode.IsPrint(c) })
 	if odd || r.Sent.IsZero() || r.BufferBytes < 0 || r.BufferMax < 0 || r.Sources < 0 || r.Aside < 0 || r.LagSeconds < 0 || r.AutonomyHours != nil && (*r.AutonomyHours < 0 || math.IsInf(*r.AutonomyHours, 0)) {
 		return r, fmt.Errorf("%w: a field makes no sense", ErrReport)
+	}
+	if c := r.Configuration; c != nil {
+		if err := c.Check(); err != nil {
+			return r, fmt.Errorf("%w: %w", ErrReport, err)
+		}
 	}
 	return r, nil
 }

@@ -20,6 +20,9 @@ func (d *Doc) Fault(path, format string, args ...any) error {
 	return &Fault{File: d.File, Line: d.line(path), What: what}
 }
 
+// Line is the line of the innermost key on a path that exists; at least 1.
+func (d *Doc) Line(path string) int { return d.line(path) }
+
 // keyError is a fault below a place its finder does not know.
 type keyError struct {
 	key string

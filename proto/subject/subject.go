@@ -80,6 +80,9 @@ const RenewAll = "ctl.v1.*.*.renew"
 // ParseRenew takes apart what Renew made.
 func ParseRenew(s string) (site, agent string, err error) { return parseControl(s, "renew") }
 
+// Refresh is where the hub asks an agent to have its token renewed before that is due.
+func Refresh(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.refresh", site, agent) }
+
 // Report is where an agent says now and then how it is.
 func Report(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.report", site, agent) }
 
@@ -89,13 +92,59 @@ const ReportAll = "ctl.v1.*.*.report"
 // ParseReport takes apart what Report made.
 func ParseReport(s string) (site, agent string, err error) { return parseControl(s, "report") }
 
+// Configuration is where an agent asks which configuration its hub wants.
+func Configuration(site, agent string) string {
+	return fmt.Sprintf("ctl.v1.%s.%s.configuration", site, agent)
+}
+
+// ConfigurationAll is what the hub listens to for Configuration.
+const ConfigurationAll = "ctl.v1.*.*.configuration"
+
+// ParseConfiguration takes apart what Configuration made.
+func ParseConfiguration(s string) (site, agent string, err error) {
+	return parseControl(s, "configuration")
+}
+
+// Nudge is where the hub has an agent ask at once. It says nothing.
+func Nudge(site, agent string) string { return fmt.Sprintf("ctl.v1.%s.%s.nudge", site, agent) }
+
 // Inbox is the prefix of an agent's replies; with a shared one agents could
 // read each other's.
 func Inbox(agent string) string { return "_INBOX." + agent }
 
+// MayAnswer says whether an agent that asks may have its answer there: whoever asks names
+// any subject, and the hub may publish on all.
+func MayAnswer(agent, reply string) bool { return strings.HasPrefix(reply, Inbox(agent)+".") }
+
 // Product is where rows of one entity of a product are published.
 func Product(domain, product, major, site, line, equipment string) string {
 	return strings.Join([]string{"dp", "v1", Token(domain), Token(product), Token(major), Token(site), Token(line), Token(equipment)}, ".")
+}
+
+// Products is the pattern of what a domain publishes: of one product, or of all where that
+// is empty.
+func Products(domain, product string) string {
+	p := strings.Join([]string{"dp", "v1", Token(domain)}, ".")
+	if product != "" {
+		p += "." + Token(product)
+	}
+	return p + ".>"
+}
+
+// ReaderAsks are the patterns on which a reader of products asks for the next rows, and
+// says which it has: those of its own consumer, which has its name. From an account
+// without streams they are asked for as those of a JetStream domain, which every client
+// can name: an empty domain is the account of the stream itself.
+func ReaderAsks(domain, name string) []string {
+	api := "$JS.API."
+	if domain != "" {
+		api = "$JS." + Token(domain) + ".API."
+	}
+	return []string{
+		api + "CONSUMER.INFO." + ProductStream + "." + name,
+		api + "CONSUMER.MSG.NEXT." + ProductStream + "." + name,
+		"$JS.ACK." + ProductStream + "." + name + ".>",
+	}
 }
 
 // AgentLog is the log of an agent.

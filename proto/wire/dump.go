@@ -28,7 +28,7 @@ func Dump(to io.Writer, from io.Reader) error {
 	p.enc.SetEscapeHTML(false)
 	var failed error
 	for at := 0; ; {
-		kind, frame, err := nextOf(r)
+		kind, frame, err := ReadFrame(r)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -44,8 +44,8 @@ func Dump(to io.Writer, from io.Reader) error {
 	return errors.Join(failed, w.Flush())
 }
 
-// nextOf reads one frame; io.EOF says that there is none.
-func nextOf(r *bufio.Reader) (FrameKind, []byte, error) {
+// ReadFrame reads one frame; io.EOF says that there is none.
+func ReadFrame(r *bufio.Reader) (FrameKind, []byte, error) {
 	head, err := r.Peek(frameHead)
 	if len(head) == 0 {
 		return 0, nil, err

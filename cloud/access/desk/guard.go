@@ -325,21 +325,25 @@ func (d *Desk) forbid(w http.ResponseWriter, r *http.Request, route Route, who a
 
 // deny is an answer that says what is wrong: a problem as RFC 9457 has it.
 func (d *Desk) deny(w http.ResponseWriter, r *http.Request, status int, slug, detail string) {
+	if err := say(w, status, slug, detail); err != nil {
+		d.log.ErrorContext(r.Context(), "encode a problem", "err", err)
+	}
+}
+
+func say(w http.ResponseWriter, status int, slug, detail string) error {
 	b, err := json.Marshal(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
 	}{"urn:plantmesh:problem:" + slug, http.StatusText(status), status, detail})
-	if err != nil {
-		d.log.ErrorContext(r.Context(), "encode a problem", "err", err)
-	}
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = w.Write(b) // who went away misses nothing
+	return err
 }
 
 // addressOf is where a request comes from. Headers of proxies are not believed: anybody

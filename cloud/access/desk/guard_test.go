@@ -198,7 +198,7 @@ func TestGuard_Forgery(t *testing.T) {
 			t.Errorf("%s: %s", name, r.Status)
 		}
 	}
-	_, bearer, err := s.access.CreateToken(access.Caller{}, "anna", []access.Grant{{Role: access.Operator}}, time.Hour, "")
+	_, bearer, err := s.access.CreateToken(access.Caller{Via: access.ViaCLI}, "anna", []access.Grant{{Role: access.Operator}}, time.Hour, "")
 	check(t, err)
 	if r := s.ask(http.MethodPost, "/api/change", nil, func(r *http.Request) { // a program has no page
 		r.Header = http.Header{"Authorization": {"Bearer " + bearer}}
@@ -273,7 +273,7 @@ func TestLocal(t *testing.T) {
 // From the link to the end, by the pages alone.
 func TestPages_FromTheLinkToTheEnd(t *testing.T) {
 	s := open(t, "admin")
-	_, link, err := s.access.AddUser(access.Caller{}, "bert", []access.Grant{{Role: access.Operator, Location: "graz"}}, "")
+	_, link, err := s.access.AddUser(access.Caller{Via: access.ViaCLI}, "bert", []access.Grant{{Role: access.Operator, Location: "graz"}}, "")
 	check(t, err)
 	at := FirstPath(link)
 	for range 2 { // to look at it uses nothing up
@@ -364,7 +364,7 @@ func TestPages_FromTheLinkToTheEnd(t *testing.T) {
 func TestGuard_LongAnswersEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, "operator")
-		_, token, err := s.access.CreateToken(access.Caller{}, "anna", []access.Grant{{Role: access.Viewer}}, time.Hour, "")
+		_, token, err := s.access.CreateToken(access.Caller{Via: access.ViaCLI}, "anna", []access.Grant{{Role: access.Viewer}}, time.Hour, "")
 		check(t, err)
 		tokens, err := s.access.Tokens()
 		check(t, err)
@@ -377,13 +377,13 @@ func TestGuard_LongAnswersEnd(t *testing.T) {
 			t.Fatalf("it ends by itself: %s", said)
 		case <-time.After(30 * time.Minute):
 		}
-		_, err = s.access.EndToken(access.Caller{}, tokens[0].ID, "", "")
+		_, err = s.access.EndToken(access.Caller{Via: access.ViaCLI}, tokens[0].ID, "", "")
 		check(t, err)
 		select {
 		case <-done:
 		case <-time.After(2 * lookEvery):
 			t.Error("a token that ended goes on reading")
-			_, err := s.access.End(access.Caller{}, "anna", "")
+			_, err := s.access.End(access.Caller{Via: access.ViaCLI}, "anna", "")
 			check(t, err)
 			<-done
 		}

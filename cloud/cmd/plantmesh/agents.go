@@ -10,6 +10,7 @@ import (
 	porthttp "plantmesh/cloud/port/http"
 	"plantmesh/cloud/registry"
 	"plantmesh/proto/answer"
+	"plantmesh/proto/revision"
 )
 
 type agentsCmd struct {
@@ -19,7 +20,11 @@ type agentsCmd struct {
 	Keys    keysCmd    `cmd:"" help:"One-time keys, for gateways that nobody has to approve."`
 	Enroll  enrollCmd  `cmd:"" help:"Sign an agent's public key; prints the token for its gateway."`
 	Revoke  revokeCmd  `cmd:"" help:"Refuse an agent's key for good, as when its gateway was replaced or lost; a running hub closes its connection within seconds."`
-	List    listCmd    `cmd:"" help:"List the enrolled agents."`
+	Rotate  rotateCmd  `cmd:"" help:"Make another key sign agents' tokens, as when the hub's keys may have been read; agents get new tokens by themselves."`
+	List    listCmd    `cmd:"" help:"List the enrolled agents: which are online, how far behind, what waits, clock, token, version."`
+
+	Configure     configureCmd     `cmd:"" help:"Give an agent its next configuration: the files of sources.d and rules.d."`
+	Configuration configurationCmd `cmd:"" help:"How an agent is to be configured, and how it says it is."`
 }
 
 type enrollCmd struct {
@@ -80,11 +85,11 @@ func (c *listCmd) Run(p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	agents, err := hub.Agents(cfg)
+	agents, signer, err := hub.Agents(cfg)
 	if err != nil {
 		return err
 	}
-	r := listed(agents, c.Config)
+	r := listed(agents, signer, c.Config)
 	if fleet, at, ok := hub.Fleet(cfg, time.Now()); ok {
 		r.Data.(map[string]any)["fleet"] = map[string]any{"at": at, "agents": fleet} //nolint:errcheck // listed makes it
 		r.Text += fleetText(fleet)
@@ -98,8 +103,25 @@ func fleetText(fleet []porthttp.Agent) string {
 	for _, a := range fleet {
 		fmt.Fprintf(&b, "%s\t%s\t%s\tsince %s\tlast data %s\tpending %s\tlag %s s\tlost %s\tautonomy %s h\tclock %s s\ttoken %.1f days\t%s\n", a.Site, a.Name, a.State,
 			cmp.Or(a.Since, "-"), cmp.Or(a.LastSeen, "-"), told("%d", a.Pending), told("%.0f", a.Lag), told("%d", a.Lost), told("%.1f", a.Autonomy), told("%+.2f", a.Clock), a.TokenFor, cmp.Or(a.Version, "-"))
+		if a.Sync != "" || a.Configuration != nil && a.Configuration.Hold != nil {
+			b.WriteString(syncText(&a))
+		}
 	}
 	return b.String()
+}
+
+// syncText is how an agent's configuration stands.
+func syncText(a *porthttp.Agent) string {
+	has := "nobody knows which it has"
+	if r := a.Configuration; r != nil {
+		has = "it has " + r.String()
+	}
+	wanted := revision.Ref{Number: a.Desired}
+	text := fmt.Sprintf("\tconfiguration %s\t%s, wanted %s\n", cmp.Or(a.Sync, "its own"), has, wanted)
+	if a.Configuration != nil {
+		text += whyText("\t\t", a.Configuration)
+	}
+	return text
 }
 
 func told[T any](format string, v *T) string {
@@ -109,19 +131,21 @@ func told[T any](format string, v *T) string {
 	return fmt.Sprintf(format, *v)
 }
 
-// listed are the enrolled agents, a line each.
-func listed(agents []registry.Agent, config string) answer.Result {
+// listed are the enrolled agents, a line each; signer is the key that signs tokens now.
+func listed(agents []registry.Agent, signer, config string) answer.Result {
 	var text strings.Builder
 	for _, a := range agents {
 		fmt.Fprintf(&text, "%s\t%s\tenrolled %s\tuntil %s", a.Site, a.Name, a.Enrolled.Format(time.RFC3339), a.Expires.Format(time.RFC3339))
 		if a.Revoked != nil {
 			text.WriteString("\trevoked " + a.Revoked.Format(time.RFC3339))
+		} else if a.Signer != "" && a.Signer != signer {
+			text.WriteString("\ttoken of a signing key of before")
 		}
 		text.WriteString("\n")
 	}
-	r := answer.Result{Data: map[string]any{"agents": agents}, Text: text.String()}
+	r := answer.Result{Data: map[string]any{"agents": agents, "signer": signer}, Text: text.String()}
 	if len(agents) == 0 {
-		r.Data = map[string]any{"agents": []registry.Agent{}}
+		r.Data = map[string]any{"agents": []registry.Agent{}, "signer": signer}
 		r.Next = answer.Command("plantmesh", "agents", "enroll", "--config", config) + " --site SITE AGENT KEY   (the key is what plantmesh-edge keygen printed)"
 	}
 	return r

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -37,6 +39,9 @@ func run(ctx context.Context, args []string) int {
 		p.Command = k.Selected().Path()
 		err = k.Run()
 	}
+	if first, _, _ := strings.Cut(strings.TrimSpace(p.Command), " "); err != nil && ctx.Err() != nil && first != "serve" && first != "demo" { // those run until somebody ends them
+		err = &answer.Error{Code: answer.Interrupted, Message: "it was ended before it was done", Hint: "say the same command again"}
+	}
 	if err == nil || errors.Is(err, context.Canceled) {
 		err = p.Done()
 	}
@@ -57,13 +62,16 @@ func rules() []answer.Rule {
 		{Is: demo.ErrFindings, Code: answer.DemoMismatch},
 		{Is: syscall.EADDRINUSE, Code: answer.InUse},
 		{Is: hub.ErrListen, Code: answer.Listen},
-		{Is: audit.ErrBroken, Code: answer.AuditBroken},
+		{Is: audit.ErrBroken, Code: answer.AuditBroken, Fix: setAside("hub.yaml", "") + "   (plantmesh audit verify says where it is broken)"},
 		{Is: hub.ErrDamaged, Code: answer.Damaged},
 		{Is: hub.ErrData, Code: answer.Data},
 		{Is: registry.ErrSealed, Code: answer.Data},
 		{Is: demo.ErrInUse, Code: answer.InUse},
 		{Is: hub.ErrIdentity, Code: answer.Rejected},
+		{Is: hub.ErrConfigure, Code: answer.Configure},
 		{Is: hub.ErrNoUsers, Code: answer.NoUsers},
 		{Is: access.ErrRefused, Code: answer.AccessRefused},
+		{Is: fs.ErrPermission, Code: answer.Data, Fix: "sudo -u plantmesh plantmesh ...   (the same command, as the user of the service)"},
+		{Is: syscall.ENOSPC, Code: answer.Data},
 	}
 }

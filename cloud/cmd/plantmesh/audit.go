@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,9 +18,10 @@ import (
 )
 
 type auditCmd struct {
-	List   auditListCmd   `cmd:"" help:"List the newest changes: who did what to what, and when."`
-	Verify auditVerifyCmd `cmd:"" help:"Read the whole trail and see that nothing in it was changed or left out."`
-	Export auditExportCmd `cmd:"" help:"Write the trail into one file, an entry a line, as it was recorded."`
+	List     auditListCmd     `cmd:"" help:"List the newest changes: who did what to what, and when."`
+	Verify   auditVerifyCmd   `cmd:"" help:"Read the whole trail and see that nothing in it was changed or left out."`
+	Export   auditExportCmd   `cmd:"" help:"Write the trail into one file, an entry a line, as it was recorded."`
+	SetAside auditSetAsideCmd `cmd:"" help:"Have a trail that is broken go on: what is damaged is kept beside, and an entry says so."`
 }
 
 type auditListCmd struct {
@@ -84,13 +86,9 @@ func (c *auditVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	var since *audit.Seal
-	if c.Since != "" {
-		s, err := audit.ParseSeal(c.Since)
-		if err != nil {
-			return fmt.Errorf("%w: --since %w", hub.ErrUsage, err)
-		}
-		since = &s
+	since, err := sealOf(c.Since)
+	if err != nil {
+		return err
 	}
 	r, err := audit.Verify(ctx, hub.TrailFolder(cfg), since)
 	data := map[string]any{"verified_to": r.Seal.N, "seal": r.Seal.String(), "files": r.Files, "bytes": r.Bytes, "torn_bytes": r.Torn}
@@ -98,7 +96,8 @@ func (c *auditVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
 		data["break"] = map[string]any{"file": b.File, "line": b.Line, "n": b.N, "what": b.What}
 		return &answer.Error{
 			Code: answer.AuditBroken, Message: fmt.Sprintf("verified to %d; then %v", r.Seal.N, err), Data: data,
-			Hint: "compare with a backup; to go on, move the audit folder aside: another trail begins, and says so",
+			Hint: "compare with a backup or an export that somebody kept; nothing can be changed until the trail is set aside",
+			Fix:  setAside(c.Config, c.Since),
 		}
 	}
 	if err != nil {
@@ -111,6 +110,56 @@ func (c *auditVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
 	return p.Print(answer.Result{
 		Data: data, Text: text,
 		Next: answer.Command("plantmesh", "audit", "verify", "--config", c.Config, "--since", r.Seal.String()) + "   (later: keep this seal elsewhere)",
+	})
+}
+
+// sealOf is a seal that was kept; nil: none.
+func sealOf(text string) (since *audit.Seal, err error) {
+	if text != "" {
+		since = new(audit.Seal)
+		if *since, err = audit.ParseSeal(text); err != nil {
+			return nil, fmt.Errorf("%w: --since %w", hub.ErrUsage, err)
+		}
+	}
+	return since, nil
+}
+
+// setAside is the command that has a broken trail go on.
+func setAside(config, since string) string {
+	words := []string{"plantmesh", "audit", "set-aside", "--config", config}
+	if since != "" {
+		words = append(words, "--since", since)
+	}
+	return answer.Command(append(words, "--reason")...) + " TEXT"
+}
+
+type auditSetAsideCmd struct {
+	Config string `required:"" type:"path" help:"hub.yaml; its hub may run meanwhile."`
+	Since  string `placeholder:"N:HASH" help:"A seal that was kept elsewhere, as the hub's log has it: where its entry is gone with the end of the trail, which nothing else shows."`
+	Reason string `required:"" help:"What happened to it, as far as anybody knows; the trail keeps it."`
+}
+
+func (c *auditSetAsideCmd) Run(ctx context.Context, p *answer.Printer) error {
+	cfg, err := mine(c.Config)
+	if err != nil {
+		return err
+	}
+	since, err := sealOf(c.Since)
+	if err != nil {
+		return err
+	}
+	a, err := hub.SetTrailAside(ctx, cfg, c.Reason, since)
+	if err != nil {
+		return err
+	}
+	at := filepath.Join(hub.TrailFolder(cfg), a.Folder)
+	return p.Print(answer.Result{
+		Data: map[string]any{
+			"folder": at, "files": a.Files, "good": a.Good.String(), "seal": a.Seal.String(),
+			"break": map[string]any{"file": a.Break.File, "line": a.Break.Line, "n": a.Break.N, "what": a.Break.What},
+		},
+		Text: fmt.Sprintf("set aside\t%s\t%d files\t%v\nstays\tto %s\ngoes on\twith %s\n", at, a.Files, a.Break, a.Good, a.Seal),
+		Next: answer.Command("plantmesh", "audit", "verify", "--config", c.Config),
 	})
 }
 

@@ -72,10 +72,13 @@ func (c *restoreCmd) Run(ctx context.Context, p *answer.Printer) error {
 	}
 	log.Info("agents send again by themselves what the backup has not; of what they keep no more they say which signals, when and how much")
 	if r.Kept > 0 {
-		log.Info("agents enrolled and keys revoked since the backup are kept", "entries", r.Kept)
+		log.Info("agents enrolled, keys revoked and a signing key made since the backup are kept", "entries", r.Kept)
+	}
+	if r.Alone {
+		log.Warn("nothing was here of this hub: agents' keys revoked since the backup are good again, and so is a signing key that was replaced since. Revoke them again; after a theft of keys say plantmesh agents rotate --revoke-old now. Agents whose tokens are of a newer key ask by themselves, where their edge.yaml has hub.enroll; others are enrolled again")
 	}
 	data := backedUp(c.From, r.Manifest)
-	data["aside"], data["kept"] = r.Aside, r.Kept
+	data["aside"], data["kept"], data["alone"] = r.Aside, r.Kept, r.Alone
 	return p.Print(answer.Result{
 		Data: data,
 		Text: fmt.Sprintf("%s\t%d files\t%d bytes\tof %s\n", cfg.Data, len(r.Files), r.Bytes(), r.Made.Format(time.RFC3339)),

@@ -41,7 +41,10 @@ func (c *inboxCmd) Run(p *answer.Printer) error {
 			r.Next = answer.Command("plantmesh", "agents", "approve", "--config", c.Config, a.Code) + "   (once its fingerprint is the one that the gateway shows)"
 		}
 	}
-	r.Text = text.String()
+	if r.Text = text.String(); len(all) == 0 {
+		r.Text = "no gateway asks to be let in\n"
+		r.Next = answer.Command("plantmesh-edge", "enroll", "--config", "edge.yaml", cfg.HTTP.Address()) + "   (on the gateway)"
+	}
 	return p.Print(r)
 }
 
@@ -183,6 +186,7 @@ func (c *keyListCmd) Run(p *answer.Printer) error {
 
 type keyEndCmd struct {
 	Config string `required:"" type:"path" help:"hub.yaml"`
+	Why    string `help:"The reason, for the record."`
 	ID     string `arg:"" help:"As list shows it."`
 }
 
@@ -191,7 +195,7 @@ func (c *keyEndCmd) Run(p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	i, err := hub.EndInvite(cfg, c.ID, time.Now())
+	i, err := hub.EndInvite(cfg, c.ID, c.Why, time.Now())
 	if err != nil {
 		return err
 	}

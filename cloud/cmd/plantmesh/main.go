@@ -24,7 +24,10 @@ type cli struct {
 	Check     checkCmd     `cmd:"" help:"Read the configuration and the site file, and say what is wrong with them."`
 	Demo      demoCmd      `cmd:"" help:"Run a simulated plant, an agent and a hub on this machine and open the page."`
 	Agents    agentsCmd    `cmd:"" help:"Enrol, revoke and list agents."`
-	Machines  machinesCmd  `cmd:"" help:"What the machines of the site are made of, and what lacks."`
+	Machines  machinesCmd  `cmd:"" help:"Register machines, and see what they are made of and what lacks."`
+	Models    modelsCmd    `cmd:"" help:"What machines of one make have in common."`
+	Calendars calendarsCmd `cmd:"" help:"Shifts, breaks, holidays and when days begin: of the site, of lines, of machines."`
+	Readers   readersCmd   `cmd:"" help:"Programs that read products over NATS, and nothing else."`
 	Users     usersCmd     `cmd:"" help:"Who may do what at this hub."`
 	Tokens    tokensCmd    `cmd:"" help:"Tokens of programs that read from this hub."`
 	Authority authorityCmd `cmd:"" help:"Print the certificate of the hub's own authority, for who is to trust its HTTPS."`

@@ -32,8 +32,8 @@ type fake struct {
 func fakeSite() SiteView {
 	site := SiteView{
 		Site: "graz", Zone: "Europe/Vienna",
-		Shifts:  []Shift{{"early", "06:00", "14:00"}, {"late", "14:00", "22:00"}, {"night", "22:00", "06:00"}},
-		Breaks:  []Shift{{"", "10:00", "10:30"}, {"", "18:00", "18:30"}, {"", "02:00", "02:30"}},
+		Shifts:  []Shift{{"early", "06:00", "14:00", nil}, {"late", "14:00", "22:00", nil}, {"night", "22:00", "06:00", []string{"mon-fri"}}},
+		Breaks:  []Shift{{"", "10:00", "10:30", nil}, {"", "18:00", "18:30", nil}, {"", "02:00", "02:30", nil}},
 		Reasons: map[string]string{"11": "label roll empty", "21": "bottle jam", "41": "motor protection tripped"},
 	}
 	for _, l := range []string{"line1", "line2", "line3"} {
@@ -44,6 +44,12 @@ func fakeSite() SiteView {
 		site.Lines = append(site.Lines, line)
 	}
 	return site
+}
+
+func fakePlans() Plans {
+	stop := PlannedStop{"2026-03-02T09:00:00.000Z", "2026-03-02T09:30:00.000Z"}
+	early := PlannedShift{PlannedStop{"2026-03-02T05:00:00.000Z", "2026-03-02T13:00:00.000Z"}, "2026-03-02-early"}
+	return Plans{"2026-03-01T00:00:00.000Z", "2026-03-09T00:00:00.000Z", []Plan{{Zone: "Europe/Vienna", Machines: []string{"line1-filler"}, Shifts: []PlannedShift{early}, Stops: []PlannedStop{stop}}}}
 }
 
 func newFake(now time.Time) *fake {
@@ -343,7 +349,7 @@ func (f *fake) deps() Deps {
 			product("equipment-state", "Equipment state", nil), product("production-rate", "Production rate", windows),
 			product("oee", "OEE", windows), product("coverage", "Coverage", nil),
 		},
-		Rows: f, Out: f, End: f.End, Site: fakeSite,
+		Rows: f, Out: f, End: f.End, Site: fakeSite, Plans: fakePlans,
 		BadCursor: func(err error) bool { return errors.Is(err, errFakeCursor) }, Changed: f.Changed,
 		PlantNow: func() mesh.Nanos { f.mu.Lock(); defer f.mu.Unlock(); return f.now },
 	}

@@ -18,6 +18,7 @@ import (
 
 	"plantmesh/cloud/port"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/revision"
 )
 
 // Config are the limits of the port. A zero field means its default.
@@ -95,6 +96,9 @@ type SiteView struct {
 	Shifts  []Shift           `json:"shifts"`
 	Breaks  []Shift           `json:"breaks"`
 	Reasons map[string]string `json:"reasons"` // stop reason code to words
+	// Version is another one when the rest is: who follows the live feed is told to look
+	// again.
+	Version int64 `json:"version"`
 }
 
 // Line is a production line, its machines in the order of flow.
@@ -109,13 +113,45 @@ type Machine struct {
 	Name   string `json:"name"`
 	Kind   string `json:"kind"`
 	Source string `json:"source"`
+	// Breaks are those of its own calendar; nil: it has the site's.
+	Breaks []Shift `json:"breaks,omitzero"`
 }
 
-// Shift is a stretch of every day, local times as "06:00".
+// Shift is a stretch of every day, or of those of the week, local times as "06:00".
 type Shift struct {
-	ID    string `json:"id,omitempty"`
-	Start string `json:"start"`
-	End   string `json:"end"`
+	ID    string   `json:"id,omitempty"`
+	Start string   `json:"start"`
+	End   string   `json:"end"`
+	Days  []string `json:"days,omitempty"` // as mon-fri, by the production day that it begins in
+}
+
+// Plans are what is planned of a stretch of time: by the same cuts as rows are made.
+type Plans struct {
+	From    string `json:"planned_from"`
+	Through string `json:"planned_through"`
+	Plans   []Plan `json:"plans"` // the first is the site's
+}
+
+// Plan is what is planned of the machines that have one calendar.
+type Plan struct {
+	Calendar string         `json:"calendar,omitempty"` // its id, where it is registered
+	Zone     string         `json:"zone"`
+	Machines []string       `json:"machines"`
+	Shifts   []PlannedShift `json:"shifts"`
+	Stops    []PlannedStop  `json:"stops"` // breaks, holidays, stops, and what lies in no shift where shifts have days
+}
+
+// PlannedShift is a shift, as rows name it.
+type PlannedShift struct {
+	PlannedStop
+
+	ShiftID string `json:"shift_id"`
+}
+
+// PlannedStop is a stretch of time.
+type PlannedStop struct {
+	From string `json:"from"`
+	To   string `json:"to"`
 }
 
 // Agent is what the hub knows of one gateway.
@@ -140,6 +176,11 @@ type Agent struct {
 	Sources  *int     `json:"sources,omitempty"`
 	Aside    *int     `json:"sources_aside,omitempty"` // set aside after errors
 	Reported string   `json:"reported,omitempty"`      // RFC 3339: when it last said so; absent: not since the hub began
+
+	Desired uint64         `json:"desired_revision,omitempty"` // of its configuration; absent: it has its own files alone
+	Sync    revision.State `json:"sync,omitempty"`             // in_sync, pending, trial, reverted, rejected, held or drift
+	// Configuration is what it says of that; absent: nothing.
+	Configuration *revision.Reported `json:"configuration,omitempty"`
 }
 
 // Check is one line of /readyz: nil from Run means ready.
@@ -173,8 +214,10 @@ type Deps struct {
 	// some of before it are still to be made. nil: all are.
 	Stands func(ctx context.Context, product string) (mesh.Nanos, error)
 	// Parquet begins a file of a product's rows. nil: there is no such format.
-	Parquet  func(w io.Writer, p Product, columns []port.Column) (port.Table, error)
-	Site     func() SiteView
+	Parquet func(w io.Writer, p Product, columns []port.Column) (port.Table, error)
+	Site    func() SiteView
+	// Plans are those of days that are near. nil: nobody asks.
+	Plans    func() Plans
 	PlantNow func() mesh.Nanos
 	// PlantSpeed is how fast the plant clock runs now; 0 while it stands. nil: 1.
 	PlantSpeed func() float64

@@ -46,7 +46,8 @@ type feed struct {
 	first  uint64 // number of ring[0]
 	bytes  int    // in ring
 	pumped time.Time
-	open   int // readers
+	open   int   // readers
+	site   int64 // version of the site that readers have seen
 }
 
 func newFeed(deps Deps) *feed {
@@ -150,6 +151,11 @@ func (f *feed) pump(ctx context.Context, s *server) error {
 			return err
 		}
 		stands[p.ID] = st
+	}
+	if v := s.deps.Site().Version; v != f.site { // who looked before knows other machines
+		if f.site = v; len(f.stands) > 0 {
+			f.pushLocked(event("resync", []byte(`{}`)))
+		}
 	}
 	f.behind = false
 	for _, p := range f.products {

@@ -232,7 +232,14 @@ func (k *knownFrom) of(ctx context.Context, s *server) (mesh.Nanos, error) {
 }
 
 func (s *server) machines(w http.ResponseWriter, r *http.Request) error {
-	return s.json(w, r, s.deps.Site())
+	out := struct {
+		SiteView
+		Plans
+	}{SiteView: s.deps.Site()}
+	if s.deps.Plans != nil {
+		out.Plans = s.deps.Plans()
+	}
+	return s.json(w, r, out)
 }
 
 func (s *server) agents(w http.ResponseWriter, r *http.Request) error {

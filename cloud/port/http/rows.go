@@ -95,6 +95,7 @@ func (s *server) walk(ctx context.Context, q query, enc *port.Encoder, take func
 			if err != nil {
 				return "", err
 			}
+			q.whole(f)
 			if err := take(f); err != nil {
 				return "", err
 			}
@@ -135,6 +136,16 @@ func (q query) known(columns []string) error {
 		}
 	}
 	return nil
+}
+
+// whole gives a row the columns that are asked for by name and that it lacks: some rows of
+// a product say more than others.
+func (q query) whole(f port.Fields) {
+	for _, c := range q.fields {
+		if _, has := f[c]; !has && slices.Contains(q.columns, c) {
+			f[c] = json.RawMessage("null")
+		}
+	}
 }
 
 // pick is the columns of a row that go out, in order.
@@ -211,6 +222,9 @@ func (s *server) manyPages(w http.ResponseWriter, r *http.Request, q query, enc 
 		if columns == nil {
 			if columns, err = q.pick(enc, f); err != nil {
 				return err
+			}
+			if len(q.fields) == 0 && len(q.columns) > 0 { // a row may lack what a later one has
+				columns = q.columns
 			}
 		}
 		lines++
@@ -343,14 +357,21 @@ func (s *server) latest(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Timeout)
 	defer cancel()
-	s.asOf(w, r, p)
 	enc := port.NewEncoder(p.Columns, p.Version, s.zone())
+	if q.columns, err = columnsOf(p, enc); err != nil {
+		return err
+	}
+	if err := q.known(q.columns); err != nil {
+		return err
+	}
+	s.asOf(w, r, p)
 	newest, err := s.newest(ctx, p, q, enc)
 	if err != nil {
 		return err
 	}
 	b := []byte(`{"data":[`)
 	for i, key := range slices.Sorted(maps.Keys(newest)) {
+		q.whole(newest[key])
 		columns, err := q.pick(enc, newest[key])
 		if err != nil {
 			return err

@@ -54,6 +54,9 @@ type Row struct {
 	AgentTS   int64    `parquet:"agent_ts,optional,timestamp(nanosecond),delta,zstd"`
 	DeviceSeq uint64   `parquet:"device_seq,optional,delta,zstd"`
 	Marks     []Mark   `parquet:"marks,list"`
+	// Of a row that a model's transform makes: the tag of what it is made of, and the model.
+	DerivedFrom string `parquet:"derived_from,optional,dict,zstd"`
+	DerivedBy   string `parquet:"derived_by,optional,dict,zstd"`
 }
 
 // Mark is a rule's finding about a sample.

@@ -31,7 +31,11 @@ const settle = time.Second
 type JetStream struct {
 	js       jetstream.JetStream
 	maxBytes int64
+	made     time.Time
 }
+
+// Made is when the stream was made: it is another one where that is another.
+func (j *JetStream) Made() time.Time { return j.made }
 
 // Open makes sure of the product stream and returns its publisher. The stream
 // is a copy for consumers, the output logs are the truth: when it is full, the
@@ -47,7 +51,7 @@ func Open(ctx context.Context, nc *nats.Conn, maxBytes int64) (*JetStream, error
 
 // ensure makes the product stream what it has to be.
 func (j *JetStream) ensure(ctx context.Context) error {
-	_, err := j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	s, err := j.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: subject.ProductStream, Subjects: []string{subject.ProductAll}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxBytes: j.maxBytes, Duplicates: duplicates,
 		Description: "changed rows of all products, in the order of each output log",
@@ -55,7 +59,24 @@ func (j *JetStream) ensure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make sure of the product stream: %w", err)
 	}
+	j.made = s.CachedInfo().Created
 	return nil
+}
+
+// Leave deletes the product stream of an account that has no products any more; false:
+// there is none.
+func Leave(ctx context.Context, nc *nats.Conn) (was bool, err error) {
+	js, err := jetstream.New(nc)
+	if err == nil {
+		err = js.DeleteStream(ctx, subject.ProductStream)
+	}
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("delete the product stream of before: %w", err)
+	}
+	return true, nil
 }
 
 // Publish implements Publisher. All messages are on their way at once; a wait

@@ -69,11 +69,14 @@ type Config struct {
 	Name     string
 	Domain   string
 	Site     string
-	Zone     *time.Location
+	Zone     func() *time.Location // the site's, as it is then; nil: UTC
 	Products []Product
 	LineOf   func(entity string) string // the line of an equipment or a source; empty: none
-	Batch    int
-	Retry    time.Duration
+	// Whole: a product that has no place begins with every row as it is, else with the
+	// oldest change that is kept. Of one that changed before that, nobody would hear.
+	Whole bool
+	Batch int
+	Retry time.Duration
 }
 
 // Stream is the port. One goroutine uses it.
@@ -105,6 +108,9 @@ func New(cfg Config, out Outputs, rows Rows, pub Publisher, log *slog.Logger) *S
 	}
 	if cfg.Retry <= 0 {
 		cfg.Retry = 2 * time.Second
+	}
+	if cfg.Zone == nil {
+		cfg.Zone = func() *time.Location { return time.UTC }
 	}
 	return &Stream{cfg: cfg, out: out, rows: rows, pub: pub, log: log, places: map[string]mesh.Position{}, anew: map[string]*anew{}}
 }
@@ -155,6 +161,9 @@ func (s *Stream) product(ctx context.Context, p Product) (int, error) {
 	if a := s.anew[p.ID]; a != nil {
 		return s.goOnAnew(ctx, p, a)
 	}
+	if place.IsZero() && s.cfg.Whole {
+		return s.beginAnew(ctx, p, false)
+	}
 	rows, err := s.out.Out(ctx, p.ID, place, s.cfg.Batch)
 	if errors.Is(err, mesh.ErrGone) {
 		// Where the hub went back under this port, the place went back with it.
@@ -172,12 +181,7 @@ func (s *Stream) product(ctx context.Context, p Product) (int, error) {
 		// The hub went back to a backup, or the port was away for so long that
 		// what it had not read yet was pruned.
 		s.log.WarnContext(ctx, "the place is off the log or no longer kept: every row goes out as it is now", "product", p.ID, "place", place.String())
-		end, err := s.rows.End(ctx, p.ID)
-		if err != nil {
-			return 0, fmt.Errorf("find the end of %s: %w", p.ID, err)
-		}
-		s.anew[p.ID] = &anew{end: end}
-		return s.goOnAnew(ctx, p, s.anew[p.ID])
+		return s.beginAnew(ctx, p, true)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read the output of %s: %w", p.ID, err)
@@ -202,6 +206,20 @@ func (s *Stream) ack(ctx context.Context, p Product, at mesh.Position) error {
 	}
 	s.places[p.ID] = at
 	return nil
+}
+
+// beginAnew has every row of a product go out as it is now. Where that is none, a place
+// that is off the log is forgotten all the same.
+func (s *Stream) beginAnew(ctx context.Context, p Product, off bool) (int, error) {
+	end, err := s.rows.End(ctx, p.ID)
+	if err != nil {
+		return 0, fmt.Errorf("find the end of %s: %w", p.ID, err)
+	}
+	if end.IsZero() && !off {
+		return 0, nil
+	}
+	s.anew[p.ID] = &anew{end: end}
+	return s.goOnAnew(ctx, p, s.anew[p.ID])
 }
 
 // goOnAnew sends the next page of a product's rows as they are now, withdrawn
@@ -231,7 +249,7 @@ func (s *Stream) publish(ctx context.Context, p Product, rows []mesh.Row) (int, 
 	if len(rows) == 0 {
 		return 0, nil
 	}
-	enc := port.NewEncoder(p.Columns, p.Version, s.cfg.Zone)
+	enc := port.NewEncoder(p.Columns, p.Version, s.cfg.Zone())
 	major, _, _ := strings.Cut(strings.TrimPrefix(p.Version, "v"), ".")
 	messages := make([]Message, 0, len(rows))
 	for _, r := range rows {
@@ -241,7 +259,7 @@ func (s *Stream) publish(ctx context.Context, p Product, rows []mesh.Row) (int, 
 		}
 		messages = append(messages, Message{
 			Subject: subject.Product(s.cfg.Domain, p.ID, "v"+major, s.cfg.Site, s.line(r.Entity), r.Entity),
-			ID:      fmt.Sprintf("%s/%x/%d", r.At.Log, r.At.Epoch[:], r.At.Seq),
+			ID:      idOf(r),
 			Data:    b,
 		})
 	}
@@ -251,6 +269,9 @@ func (s *Stream) publish(ctx context.Context, p Product, rows []mesh.Row) (int, 
 	}
 	return stored, err
 }
+
+// idOf is by what a consumer tells that it has a change of a row already.
+func idOf(r mesh.Row) string { return fmt.Sprintf("%s/%x/%d", r.At.Log, r.At.Epoch[:], r.At.Seq) }
 
 // line is the line of an entity; the token "-" where it has none.
 func (s *Stream) line(entity string) string {

@@ -16,7 +16,7 @@ import (
 
 // bench is a hub with one source, stepped by hand.
 type bench struct {
-	t    *testing.T
+	t    testing.TB
 	hub  *fakeLog
 	out  *fakeOut
 	f    *feeder
@@ -25,7 +25,7 @@ type bench struct {
 	last mesh.Nanos
 }
 
-func newBench(t *testing.T, cfg Config) *bench {
+func newBench(t testing.TB, cfg Config) *bench {
 	t.Helper()
 	b := &bench{t: t, hub: newFakeLog(), out: newFakeOut(), now: second, last: start()}
 	var seq uint64

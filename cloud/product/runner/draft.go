@@ -118,7 +118,7 @@ func (r *Runner) windows(ctx context.Context, x *run, over stretch) (out []produ
 	meet := mesh.Span{From: max(min(over.since, x.upto-1), k0), To: min(over.stop, x.upto)}
 	need := mesh.Span{From: never, To: always}
 	for _, kind := range r.def.Windows {
-		for _, w := range r.sites.Windows(kind, meet) {
+		for _, w := range x.sites.Windows(kind, meet) {
 			if x.upto < x.view.end && w.To > x.upto || x.tip == nil && w.To > r.lastEdge(x) {
 				left = min(left, w.From)
 				continue
@@ -150,7 +150,7 @@ func (r *Runner) windows(ctx context.Context, x *run, over stretch) (out []produ
 
 // lastEdge is the end of the last finished cell before what is folded ends.
 func (r *Runner) lastEdge(x *run) mesh.Nanos {
-	return r.sites.CellBegin(x.upto)
+	return x.sites.CellBegin(x.upto)
 }
 
 // cells are the cells of an entity in a span, in time order: of the run, of what
@@ -158,12 +158,12 @@ func (r *Runner) lastEdge(x *run) mesh.Nanos {
 func (r *Runner) cells(ctx context.Context, x *run, span mesh.Span) (out []product.Cell, err error) {
 	at := span.To
 	if x.tip != nil && x.tip.Started() {
-		if open := r.sites.OpenCell(x.tip); span.To > open.From {
+		if open := x.sites.OpenCell(x.tip); span.To > open.From {
 			out, at = append(out, open), open.From
 		}
 	}
 	if len(out) == 0 {
-		at = r.sites.CellEnd(span.To - 1)
+		at = x.sites.CellEnd(span.To - 1)
 	}
 	for at > span.From {
 		edge, err := r.edge(ctx, x, at)

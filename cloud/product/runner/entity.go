@@ -14,8 +14,9 @@ import (
 //	─────────────────┴─────────┴──────┴──────┴──┴─────────────────┴──►
 //	states are stored │ held   │ events are held  │ not folded yet │ in the log only
 type entity struct {
-	id   string
-	feed feed
+	id    string
+	feed  feed
+	sites *product.Sites // as its calendars cut time
 
 	fresh []product.Event // not merged yet
 	held  window

@@ -284,7 +284,7 @@ func (o *fakeOut) current(p string) (out []string) {
 
 // feeder seals what one source says into records of an agent's log.
 type feeder struct {
-	t     *testing.T
+	t     testing.TB
 	enc   *wire.Encoder
 	log   mesh.LogID
 	epoch mesh.Epoch
@@ -293,7 +293,7 @@ type feeder struct {
 	ids   map[string]uint32
 }
 
-func newFeeder(t *testing.T, hub *fakeLog, log mesh.LogID, seq *uint64, names []string) *feeder {
+func newFeeder(t testing.TB, hub *fakeLog, log mesh.LogID, seq *uint64, names []string) *feeder {
 	t.Helper()
 	enc, err := wire.NewEncoder()
 	if err != nil {
@@ -342,7 +342,7 @@ func testClock(now *mesh.Nanos) Clock {
 	return Clock{Now: func() mesh.Nanos { return *now }, Log: slog.New(slog.DiscardHandler)}
 }
 
-func definitions(t *testing.T) []*product.Definition {
+func definitions(t testing.TB) []*product.Definition {
 	t.Helper()
 	d, err := product.Definitions()
 	if err != nil {

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 
 	"plantmesh/cloud/product"
@@ -10,6 +11,10 @@ import (
 // fact takes the site's file where the fact is one.
 func (r *Runner) fact(ctx context.Context, it *Item) {
 	if it.Fault != nil || it.Descriptor.Kind != mesh.DescribeSite {
+		return
+	}
+	if !it.Entry.Of.IsZero() { // an agent may say much, but not what the site is
+		r.log.WarnContext(ctx, "a site that an agent sent is left out", "from", it.Entry.Of.String())
 		return
 	}
 	next, since, ok, err := r.sites.With(it.Fact.Valid, it.Descriptor.Content)
@@ -35,7 +40,7 @@ func (r *Runner) fact(ctx context.Context, it *Item) {
 // use takes another timeline of the site, which is the one before up to since.
 // Equipment that is fed as it was folds again from there on only.
 func (r *Runner) use(sites *product.Sites, since mesh.Nanos) {
-	was := r.byID
+	was, cuts := r.byID, sites.Cuts()
 	r.sites, r.refs, r.entities, r.byID = sites, map[refKey][]ref{}, nil, map[string]*entity{}
 	for _, id := range sites.Equipment() {
 		f := r.feedOf(id)
@@ -47,6 +52,7 @@ func (r *Runner) use(sites *product.Sites, since mesh.Nanos) {
 			e = newEntity(id, f)
 			e.scratch = true
 		}
+		e.sites = cmp.Or(cuts[id], sites)
 		r.entities, r.byID[id] = append(r.entities, e), e
 	}
 	for _, name := range sites.Sources() {
@@ -97,6 +103,7 @@ type refKey struct {
 // ref says whose a signal is.
 type ref struct {
 	entity *entity // nil: not folded
+	eq     *product.Equipment
 	role   product.Role
 }
 
@@ -138,7 +145,7 @@ func (r *Runner) deal(it *Item, give func(*entity, product.Event)) {
 		if k < 0 || refs[k].entity == nil || it.quarantined(i) {
 			continue
 		}
-		give(refs[k].entity, product.EventOf(refs[k].role, s))
+		give(refs[k].entity, refs[k].eq.EventOf(refs[k].role, s))
 	}
 }
 
@@ -151,8 +158,9 @@ func (r *Runner) refsOf(t *Table, source string, revision int) []ref {
 	refs = make([]ref, len(t.Signals))
 	site := r.sites.Revisions()[revision].Site
 	for i := range t.Signals {
-		if n, role := site.Signal(t.Signals[i].Name); n >= 0 && site.Equipment[n].Source == source && r.def.Takes(role) {
-			refs[i] = ref{r.byID[site.Equipment[n].ID], role}
+		if n, role := site.Signal(source, t.Signals[i].Name); n >= 0 && r.def.Takes(role) {
+			e := &site.Equipment[n]
+			refs[i] = ref{r.byID[e.ID], e, role}
 		}
 	}
 	r.refs[key] = refs

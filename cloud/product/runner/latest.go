@@ -37,9 +37,8 @@ func (l *Latest) Latest(ctx context.Context, q mesh.RowQuery) (rows []mesh.Row, 
 	if err != nil || sites == nil {
 		return nil, err
 	}
-	site := sites.Last()
-	for _, name := range site.Sources() {
-		of, err := l.ofSource(ctx, site, name, q)
+	for _, name := range sites.Last().Sources() {
+		of, err := l.ofSource(ctx, sites, name, q)
 		if err != nil {
 			return nil, fmt.Errorf("read the newest signals of %s: %w", name, err)
 		}
@@ -48,7 +47,8 @@ func (l *Latest) Latest(ctx context.Context, q mesh.RowQuery) (rows []mesh.Row, 
 	return rows, nil
 }
 
-func (l *Latest) ofSource(ctx context.Context, site *product.Site, name string, q mesh.RowQuery) (rows []mesh.Row, err error) {
+func (l *Latest) ofSource(ctx context.Context, sites *product.Sites, name string, q mesh.RowQuery) (rows []mesh.Row, err error) {
+	site := sites.Last()
 	asked := slices.ContainsFunc(site.Equipment, func(e product.Equipment) bool {
 		return e.Source == name && (len(q.Entities) == 0 || slices.Contains(q.Entities, e.ID))
 	})
@@ -63,17 +63,71 @@ func (l *Latest) ofSource(ctx context.Context, site *product.Site, name string, 
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range newest {
-		i, _ := site.Signal(n.Signal.Name)
-		if i < 0 || site.Equipment[i].Source != name || len(q.Entities) > 0 && !slices.Contains(q.Entities, site.Equipment[i].ID) {
+	readings := make([]product.Reading, 0, len(newest))
+	for i := range newest {
+		n := &newest[i]
+		readings = append(readings, product.ReadingOf(&n.Signal, n.Sample, n.Marks))
+	}
+	if sites.Transforms() {
+		readings = withDerived(sites, name, newest, readings)
+	}
+	v := view{prefix: q.Prefix, final: src.voices.Watermark}
+	for k := range readings {
+		r := &readings[k]
+		from := r.Name
+		if r.Derived != nil {
+			from = r.Derived.From
+		}
+		i, _ := site.Signal(name, from)
+		if i < 0 || len(q.Entities) > 0 && !slices.Contains(q.Entities, site.Equipment[i].ID) {
 			continue
 		}
 		e := &site.Equipment[i]
-		v := view{prefix: q.Prefix, final: src.voices.Watermark}
-		r := product.ReadingOf(&n.Signal, n.Sample, n.Marks)
-		if x := l.def.SignalDraft(site, e, &r); !v.skip(&x, r.Name) {
-			rows = append(rows, v.row(l.def.ID, e.ID, &x, n.Sample.Agent))
+		if x := l.def.SignalDraft(site, e, r); !v.skip(&x, r.Name) {
+			rows = append(rows, v.row(l.def.ID, e.ID, &x, r.Sample.Agent))
 		}
 	}
 	return rows, nil
+}
+
+// withDerived is newest readings with what models make of them, each by the model of its
+// time: of two of one name the later stays, and a signal before what is made.
+func withDerived(sites *product.Sites, source string, newest []mesh.Newest, readings []product.Reading) []product.Reading {
+	at := map[string]int{} // of readings, by name
+	for i := range readings {
+		at[readings[i].Name] = i
+	}
+	type spot struct {
+		revision int
+		table    *mesh.Signal // its first one
+	}
+	all := map[spot][]product.Derivation{}
+	for i := range newest {
+		n := &newest[i]
+		if len(n.Table) == 0 {
+			continue
+		}
+		of := spot{sites.Index(n.Sample.Time), &n.Table[0]}
+		made, known := all[of]
+		if !known {
+			made = sites.Revisions()[of.revision].Site.Derivations(source, n.Table)
+			all[of] = made
+		}
+		raw := product.ReadingOf(&n.Signal, n.Sample, n.Marks)
+		for k := range made {
+			d := &made[k]
+			if d.From != n.Signal.Name {
+				continue
+			}
+			j, has := at[d.Name]
+			switch {
+			case !has:
+				at[d.Name] = len(readings)
+				readings = append(readings, d.Reading(raw))
+			case readings[j].Sample.Time < raw.Sample.Time:
+				readings[j] = d.Reading(raw)
+			}
+		}
+	}
+	return readings
 }

@@ -127,7 +127,7 @@ func (p *pass) run(ctx context.Context) error {
 // push folds one entity on to an instant, or to the end of what is known.
 func (p *pass) push(ctx context.Context, x *run, to mesh.Nanos) error {
 	n := len(x.trace.Edges)
-	t := p.sites.Fold(x.state, x.win.events, x.view.spans, min(to, x.view.end), x.feed.changes())
+	t := x.sites.Fold(x.state, x.win.events, x.view.spans, min(to, x.view.end), x.feed.changes())
 	x.trace.Edges, x.trace.Intervals = append(x.trace.Edges, t.Edges...), append(x.trace.Intervals, t.Intervals...)
 	p.made += len(t.Edges) + len(t.Intervals)
 	for ; n < len(x.trace.Edges); n++ {
@@ -190,7 +190,7 @@ func (x *run) meet(n int) {
 		x.held.end(at)
 	}
 	x.dirty, x.settled, x.entity.settled = never, never, always
-	x.folded = within(x.view.spans, mesh.Span{From: always, To: x.upto})
+	x.folded = mesh.Within(x.view.spans, mesh.Span{From: always, To: x.upto})
 }
 
 // reach ends a run at an instant behind which nothing that was folded before holds.
@@ -199,7 +199,7 @@ func (x *run) reach(to mesh.Nanos, ended bool) {
 	x.edges = append(x.edges, x.trace.Edges...)
 	x.tip, x.upto, x.ended, x.scratch = x.state, to, ended, false
 	x.dirty, x.entity.settled = never, always
-	x.folded = within(x.view.spans, mesh.Span{From: always, To: to})
+	x.folded = mesh.Within(x.view.spans, mesh.Span{From: always, To: to})
 	if x.win != &x.held {
 		x.held = *x.win
 	}
@@ -265,7 +265,7 @@ func (x *run) missing(to mesh.Nanos, exact bool) mesh.Span {
 }
 
 // piece is the end of the piece that begins at an instant. An hour and more end
-// where a cell does.
+// where cells of all entities do.
 func (p *pass) piece(from mesh.Nanos) mesh.Nanos {
 	p.reach = max(leastReach, p.reach)
 	to := from.Add(p.reach)
@@ -273,7 +273,7 @@ func (p *pass) piece(from mesh.Nanos) mesh.Nanos {
 		return never
 	}
 	if p.reach >= firstReach {
-		to = p.sites.CellEnd(to - 1)
+		to = product.HourEnd(to - 1)
 	}
 	return to
 }

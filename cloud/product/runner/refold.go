@@ -45,17 +45,7 @@ func since(spans []mesh.Span, from mesh.Nanos) []mesh.Span {
 	if len(spans) == 0 || spans[0].From >= from {
 		return spans
 	}
-	return within(spans, mesh.Span{From: from, To: never})
-}
-
-// within are the parts of spans that lie in another.
-func within(spans []mesh.Span, all mesh.Span) (out []mesh.Span) {
-	for _, s := range spans {
-		if s = s.Meet(all); !s.Empty() {
-			out = append(out, s)
-		}
-	}
-	return out
+	return mesh.Within(spans, mesh.Span{From: from, To: never})
 }
 
 // change is what of an entity must be folded again.
@@ -72,7 +62,7 @@ func (e *entity) changed(v *outlook) (c change) {
 	if c.from != never {
 		c.from = max(c.from, e.floor)
 	}
-	if d := product.Difference(e.folded, within(v.spans, mesh.Span{From: always, To: e.upto})); !d.Empty() {
+	if d := product.Difference(e.folded, mesh.Within(v.spans, mesh.Span{From: always, To: e.upto})); !d.Empty() {
 		c.from, c.settled = min(c.from, d.From), max(c.settled, d.To)
 	}
 	if e.scratch || v.end < e.upto {

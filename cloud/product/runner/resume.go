@@ -78,7 +78,7 @@ func (r *Runner) standing(ctx context.Context) error {
 		if e.stands = e.upto; m.Stands != nil {
 			e.stands = *m.Stands
 		}
-		e.folded = within(v.spans, mesh.Span{From: always, To: e.upto})
+		e.folded = mesh.Within(v.spans, mesh.Span{From: always, To: e.upto})
 	}
 	q := mesh.RowQuery{Product: r.def.ID, Open: true, Limit: rowsPage, Withdrawn: true}
 	return r.pages(ctx, q, func(row *mesh.Row) {

@@ -338,7 +338,7 @@ func pure(t *testing.T, hub *fakeLog, site *product.Site, e *product.Equipment, 
 		}
 		for k := range it.Samples {
 			s := &it.Samples[k]
-			if q, role := site.Signal(it.Table.Signals[it.Table.index(s.Signal)].Name); q == index && role != product.RoleOther {
+			if q, role := site.Signal(e.Source, it.Table.Signals[it.Table.index(s.Signal)].Name); q == index && role != product.RoleOther {
 				events = append(events, product.EventOf(role, s))
 			}
 		}

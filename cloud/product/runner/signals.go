@@ -74,6 +74,9 @@ func (s *Signals) Rows(ctx context.Context, q mesh.RowQuery) (rows []mesh.Row, n
 			continue
 		}
 		v := view{signals: s, tape: tape, id: id, limit: limit + 1 - len(rows), prefix: q.Prefix}
+		if sites.Transforms() {
+			v.made = map[*Table][]product.Derivation{}
+		}
 		if id == after.Entity {
 			v.after = after
 		}
@@ -160,6 +163,7 @@ type view struct {
 	site  *product.Site
 	index int
 	final mesh.Nanos
+	made  map[*Table][]product.Derivation // of the equipment, by table; nil: no model of the site has transforms
 }
 
 // rows reads span, revision of the site by revision.
@@ -170,6 +174,9 @@ func (v *view) rows(ctx context.Context, sites *product.Sites, span mesh.Span) (
 	span.From = max(span.From, v.after.Time)
 	for _, r := range sites.Revisions() {
 		part := r.Meet(span)
+		if v.made != nil {
+			clear(v.made)
+		}
 		v.site, v.index = r.Site, slices.IndexFunc(r.Site.Equipment, func(e product.Equipment) bool { return e.ID == v.id })
 		if v.index < 0 || part.Empty() {
 			continue
@@ -231,6 +238,9 @@ func (v *view) piece(ctx context.Context, span mesh.Span, most int64) (out []mes
 	if err != nil {
 		return nil, err
 	}
+	if v.made != nil {
+		readings = product.RealStands(readings)
+	}
 	readings = product.Collapse(readings)
 	for i := range readings {
 		x := v.signals.def.SignalDraft(v.site, e, &readings[i])
@@ -280,18 +290,39 @@ func (v *view) pick(out []product.Reading, it *Item, span mesh.Span) []product.R
 	}
 	mine := make([]bool, len(it.Table.Signals))
 	for i := range it.Table.Signals {
-		e, _ := v.site.Signal(it.Table.Signals[i].Name)
+		e, _ := v.site.Signal(it.Entry.Header.About, it.Table.Signals[i].Name)
 		mine[i] = e == v.index
 	}
+	made := v.makes(it)
 	for i := range it.Samples {
 		k := it.Table.index(it.Samples[i].Signal)
 		if k < 0 || !mine[k] || !span.Has(it.Samples[i].Time) {
 			continue
 		}
 		sig := &it.Table.Signals[k]
-		out = append(out, product.ReadingOf(sig, it.Samples[i], marks[uint32(i)]))
+		r := product.ReadingOf(sig, it.Samples[i], marks[uint32(i)])
+		out = append(out, r)
+		for d := range made {
+			if made[d].Raw == k {
+				out = append(out, made[d].Reading(r))
+			}
+		}
 	}
 	return out
+}
+
+// makes is what the equipment's model makes of the signals of an item, and nothing where no
+// model of the site has transforms.
+func (v *view) makes(it *Item) []product.Derivation {
+	if v.made == nil {
+		return nil
+	}
+	made, ok := v.made[it.Table]
+	if !ok {
+		made = slices.DeleteFunc(v.site.Derivations(it.Entry.Header.About, it.Table.Signals), func(d product.Derivation) bool { return d.Equipment != v.index })
+		v.made[it.Table] = made
+	}
+	return made
 }
 
 // signal is whose row the page ended with: a key is "<time>/<signal>/<sum>".

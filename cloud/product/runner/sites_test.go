@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -10,7 +12,54 @@ import (
 
 	"plantmesh/cloud/product"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/wire"
 )
+
+// An agent may say much, but not what the site is.
+func TestRunner_ASiteOfAnAgentIsLeftOut(t *testing.T) {
+	b := newBench(t, Config{Eager: true})
+	b.producing()
+	d := mesh.Descriptor{Kind: mesh.DescribeSite, Content: []byte(faster())}
+	b.hub.descriptors[d.Hash()] = d
+	sealed, err := wire.SealFact(mesh.Fact{About: "site/test", Valid: mesh.Span{From: math.MinInt64, To: math.MaxInt64}, Descriptor: d.Hash()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(b.out.log)
+	b.hub.append(mesh.Entry{Of: mesh.Position{Log: "agent/test/gw", Epoch: mesh.Epoch{9}, Seq: 77}, Sealed: sealed})
+	b.step()
+	if len(b.out.log) != n {
+		t.Errorf("it wrote %d rows", len(b.out.log)-n)
+	}
+	b.hub.site(faster())
+	if b.step(); len(b.out.log) == n {
+		t.Error("the same site of the hub writes nothing: this test sees nothing")
+	}
+}
+
+// A machine whose numbers are not PackML's: from when its states are mapped on rows say
+// what they mean, and what is left of before says what it said.
+func TestRunner_StatesAreMappedFromAnInstantOn(t *testing.T) {
+	b := newBench(t, Config{Eager: true})
+	b.hub.arrive(b.heard(time.Hour, b.sample(0, "state", mesh.Int(9)), b.sample(time.Minute, "produced", mesh.Int(1))), nil)
+	b.hub.arrive(b.heard(3*time.Hour, b.sample(2*time.Hour, "state", mesh.Int(9))), nil)
+	b.step()
+	b.hub.siteFrom(start().Add(90*time.Minute), strings.Replace(oneSource(), "signals_prefix: l1.filler.}", "signals_prefix: l1.filler., states: {9: 6}}", 1))
+	b.step()
+	said := map[string]any{}
+	for _, r := range b.out.log {
+		if r.Product == "equipment-state" && r.Entity == "l1-filler" && r.State != mesh.RowWithdrawn {
+			var m map[string]any
+			if err := json.Unmarshal(r.Body, &m); err != nil {
+				t.Fatal(err)
+			}
+			said[r.Key] = m["packml_name"]
+		}
+	}
+	if first, second := said[product.TimeText(start())], said[product.TimeText(start().Add(2*time.Hour))]; first != "Aborted" || second != "Execute" {
+		t.Errorf("before %v, behind %v: %v", first, second, said)
+	}
+}
 
 // oneSource is the test site without the machine that nobody speaks for.
 func oneSource() string {
@@ -170,7 +219,7 @@ func number(t *testing.T, r mesh.Row, column string) float64 {
 	return x
 }
 
-func definitionOf(t *testing.T, id string) *product.Definition {
+func definitionOf(t testing.TB, id string) *product.Definition {
 	t.Helper()
 	defs := definitions(t)
 	return defs[slices.IndexFunc(defs, func(d *product.Definition) bool { return d.ID == id })]

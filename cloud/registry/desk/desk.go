@@ -18,6 +18,7 @@ import (
 
 	"plantmesh/cloud/registry"
 	"plantmesh/proto/enroll"
+	"plantmesh/proto/revision"
 )
 
 // Permissions that the root is asked for.
@@ -25,6 +26,7 @@ const (
 	Read    = "agents.read"
 	Approve = "agents.approve"
 	Revoke  = "agents.revoke"
+	Rotate  = "signing-key.rotate"
 )
 
 // Book is the registry as the desk needs it. Safe for concurrent use; what it changed is
@@ -37,11 +39,28 @@ type Book interface {
 	Revoke(site, agent, why string, by registry.Actor) (registry.Revocation, error)
 }
 
+// Keys are those that sign agents' tokens. Safe for concurrent use; what it changed is
+// recorded and on the disk when it returns.
+type Keys interface {
+	// Rotate has another key sign; grace is for how long those of before are good. It
+	// gives what is answered.
+	Rotate(grace time.Duration, why string, by registry.Actor) (any, error)
+}
+
 // Config is what a desk needs of its root. Its funcs are safe for concurrent use.
 type Config struct {
 	Site     string
 	Lifetime time.Duration // of tokens
 	Book     Book
+	Keys     Keys
+	Invites  Invites
+	Shelf    Shelf
+	Readers  Readers
+	// Carry answers a request that came in a file, and thereby approves it; at is where the
+	// gateway is to send, empty: where this hub listens.
+	Carry func(signed enroll.Signed, as, at string, by registry.Actor) (enroll.Answer, error)
+	// Authority is the certificate by which the hub's listeners are known, in PEM.
+	Authority func() string
 	// Who is who calls, for the record.
 	Who func(*http.Request) registry.Actor
 	// Token is what a form must bring back as csrf; whether it did, the guard before the
@@ -68,9 +87,11 @@ const policy = "default-src 'none'; style-src 'self'; form-action 'self'; frame-
 const (
 	// StylePath is where the pages' style is.
 	StylePath = enroll.Page + "desk.css"
-	maxForm   = 16 << 10
-	maxName   = 63
-	maxWhy    = 500
+	// RotatePath is where another key is made that signs agents' tokens.
+	RotatePath = "/api/v1/signing-key/rotate"
+	maxForm    = 16 << 10
+	maxName    = 63
+	maxWhy     = 500
 	// quiet is how long one that waits may say nothing before the page says so.
 	quiet = time.Minute
 )
@@ -91,9 +112,23 @@ func (d *Desk) Handlers() map[string]http.HandlerFunc {
 		"GET " + enroll.Page + "{code}":             d.show,
 		"POST " + enroll.Page + "{code}":            d.decide,
 		"GET /api/v1/inbox":                         d.inbox,
+		"POST /api/v1/inbox":                        d.carry,
+		"GET /api/v1/authority":                     d.authority,
 		"POST /api/v1/inbox/{code}/approve":         d.approve,
 		"POST /api/v1/inbox/{code}/refuse":          d.refuse,
 		"POST /api/v1/agents/{site}/{agent}/revoke": d.revoke,
+		"POST " + RotatePath:                        d.rotate,
+		"GET " + keysPath:                           d.invites,
+		"POST " + keysPath:                          d.invite,
+		"POST " + keysPath + "/{id}/end":            d.endInvite,
+		"GET " + readersPath:                        d.readers,
+		"POST " + readersPath:                       d.addReader,
+		"POST " + readersPath + "/{name}/renew":     d.renewReader,
+		"POST " + readersPath + "/{name}/rewind":    d.rewindReader,
+		"DELETE " + readersPath + "/{name}":         d.revokeReader,
+		"GET " + configurationPath:                  d.configuration,
+		"PUT " + configurationPath:                  d.configure,
+		"GET " + rulesPath:                          d.modelRules,
 	}
 }
 
@@ -253,11 +288,13 @@ func (d *Desk) decide(w http.ResponseWriter, r *http.Request) {
 // statusOf is an error of the registry for who calls.
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, registry.ErrCode), errors.Is(err, registry.ErrUnknown):
+	case errors.Is(err, ErrBeyondRules):
+		return http.StatusForbidden
+	case errors.Is(err, registry.ErrCode), errors.Is(err, registry.ErrUnknown), errors.Is(err, registry.ErrNoRevision), errors.Is(err, registry.ErrNoKey), errors.Is(err, registry.ErrNoReader):
 		return http.StatusNotFound
-	case errors.Is(err, registry.ErrTwoCodes), errors.Is(err, registry.ErrDecided), errors.Is(err, registry.ErrTaken), errors.Is(err, registry.ErrRevoked):
+	case errors.Is(err, registry.ErrTwoCodes), errors.Is(err, registry.ErrDecided), errors.Is(err, registry.ErrTaken), errors.Is(err, registry.ErrRevoked), errors.Is(err, registry.ErrMoved), errors.Is(err, registry.ErrReaderThere):
 		return http.StatusConflict
-	case errors.Is(err, registry.ErrName):
+	case errors.Is(err, registry.ErrName), errors.Is(err, registry.ErrGrace), errors.Is(err, registry.ErrKey), errors.Is(err, registry.ErrForged), errors.Is(err, enroll.ErrRequest), errors.Is(err, registry.ErrReader), errors.Is(err, registry.ErrRewind), errors.Is(err, revision.ErrRevision):
 		return http.StatusBadRequest
 	}
 	return http.StatusServiceUnavailable

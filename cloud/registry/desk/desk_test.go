@@ -43,6 +43,14 @@ func (b book) Revoke(site, agent, why string, by registry.Actor) (registry.Revoc
 	return b.Registry.Revoke(site, agent, why, by, noon())
 }
 
+func (b book) EndInvite(id, why string, by registry.Actor) (registry.Invite, error) {
+	return b.Registry.EndInvite(id, why, by, noon())
+}
+
+func (b book) Rotate(grace time.Duration, why string, by registry.Actor) (any, error) {
+	return b.Registry.Rotate(grace, why, by, noon())
+}
+
 // rig is a desk over a real registry.
 type rig struct {
 	t    *testing.T
@@ -58,7 +66,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	reg, err := registry.Open(t.TempDir())
 	check(t, err)
-	r := &rig{t: t, book: book{reg}, mux: http.NewServeMux(), may: map[string]bool{Read: true, Approve: true, Revoke: true}, now: noon()}
+	r := &rig{t: t, book: book{reg}, mux: http.NewServeMux(), may: map[string]bool{Read: true, Approve: true, Revoke: true, Rotate: true}, now: noon()}
 	reg.Record = func(a registry.Act) error {
 		if r.full {
 			return errors.New("the disk is full")
@@ -67,7 +75,7 @@ func newRig(t *testing.T) *rig {
 		return nil
 	}
 	d, err := New(Config{
-		Site: "graz", Lifetime: 168 * time.Hour, Book: r.book, Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler),
+		Site: "graz", Lifetime: 168 * time.Hour, Book: r.book, Keys: r.book, Invites: r.book, Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler),
 		Who: func(*http.Request) registry.Actor {
 			return registry.Actor{Who: "anna", Via: "session", Address: "192.0.2.9"}
 		},
@@ -257,6 +265,10 @@ func TestAPI_Answers(t *testing.T) {
 		{"/api/v1/inbox/" + code + "/refuse", `{"why":"no"}`, nil, 409},
 		{"/api/v1/agents/graz/gw-9/revoke", "", nil, 404},
 		{"/api/v1/agents/linz/gw-7/revoke", "", nil, 403},
+		{RotatePath, "", nil, 400},
+		{RotatePath, `{"grace":"1h"}`, nil, 400},
+		{RotatePath, `{"grace":"721h","reason":"a drill"}`, nil, 400},
+		{RotatePath, `{"grace":"1h","reason":"a drill"}`, []string{"Origin", "http://evil.example"}, 403},
 	} {
 		w := r.call(http.MethodPost, c.target, c.body, c.head...)
 		if kind := w.Header().Get("Content-Type"); w.Code != c.status || w.Code != 200 && kind != "application/problem+json" {
@@ -266,12 +278,16 @@ func TestAPI_Answers(t *testing.T) {
 			t.Errorf("%s may be stored", c.target)
 		}
 	}
+	has(t, r.call(http.MethodPost, RotatePath, `{"grace":"1h","reason":"a drill"}`), 200, `"key":"A`, `"until":"`)
+	if last := r.acts[len(r.acts)-1]; last.Action != "signing-key.rotate" || last.Reason != "a drill" || last.Who != "anna" {
+		t.Errorf("recorded %+v", last)
+	}
 	r.may = nil
-	for _, target := range []string{"/api/v1/inbox/" + code + "/approve", "/api/v1/inbox/" + code + "/refuse", "/api/v1/agents/graz/gw-7/revoke"} {
+	for _, target := range []string{"/api/v1/inbox/" + code + "/approve", "/api/v1/inbox/" + code + "/refuse", "/api/v1/agents/graz/gw-7/revoke", RotatePath} {
 		has(t, r.call(http.MethodPost, target, ""), 403)
 	}
 	has(t, r.call(http.MethodGet, "/api/v1/inbox", ""), 403)
-	if len(r.acts) != 2 {
+	if len(r.acts) != 3 {
 		t.Errorf("recorded %+v", r.acts)
 	}
 	b, err := io.ReadAll(r.call(http.MethodGet, StylePath, "").Body)

@@ -62,10 +62,25 @@ func newHub() *hub {
 	}
 	h.site = object{
 		"site": "graz", "zone": "Europe/Vienna", "lines": lines, "reasons": object{},
-		"shifts": []any{object{"id": "early", "start": "06:00", "end": "14:00"}, object{"id": "late", "start": "14:00", "end": "22:00"}},
-		"breaks": []any{object{"start": "10:00", "end": "10:30"}},
+		"planned_through": stamp(noon.Add(8 * 24 * time.Hour)), "plans": []any{everyDay("Europe/Vienna", nil)},
 	}
 	return h
+}
+
+// stretch is a part of a plan.
+func stretch(from, to time.Time, shift string) object {
+	return object{"from": stamp(from), "to": stamp(to), "shift_id": from.Format("2006-01-02-") + shift}
+}
+
+// everyDay is a plan of two shifts and a break a day, of some machines.
+func everyDay(zone string, machines []any) object {
+	var shifts, stops []any
+	for day := -3; day < 8; day++ {
+		local := func(h, m int) time.Time { return time.Date(2026, 3, 2+day, h-1, m, 0, 0, time.UTC) }
+		shifts = append(shifts, stretch(local(6, 0), local(14, 0), "early"), stretch(local(14, 0), local(22, 0), "late"))
+		stops = append(stops, stretch(local(10, 0), local(10, 30), ""))
+	}
+	return object{"zone": zone, "machines": machines, "shifts": shifts, "stops": stops}
 }
 
 // put adds a row in place of the one with its key.

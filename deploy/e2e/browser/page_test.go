@@ -196,7 +196,7 @@ func TestPage_WhatEndedIsNotRunning(t *testing.T) {
 
 func TestPage_FirstHourOfASmallSite(t *testing.T) {
 	h := newHub()
-	h.site = object{"site": "graz", "zone": "Europe/Vienna", "shifts": nil, "breaks": nil, "reasons": nil, "lines": []any{
+	h.site = object{"site": "graz", "zone": "Europe/Vienna", "reasons": nil, "lines": []any{
 		object{"id": "hall", "machines": []any{object{"id": "press", "name": "", "kind": "", "source": "s"}, object{"id": "saw12", "name": "", "kind": "", "source": "s"}}},
 	}}
 	h.rows = map[string][]any{}

@@ -196,7 +196,7 @@ func newGateway(t *testing.T, sources map[string]string) *gateway {
 	t.Cleanup(func() { os.RemoveAll(data) })
 	g.data = data
 	g.must("enroll", "--config", g.path("edge.yaml"), "--agent", g.name, "--key-file", h.key, "--data", data, h.page)
-	g.edit("hub:\n", "buffer:\n  max_bytes: 8MiB\nhub:\n")
+	g.edit(`max_bytes: "4GiB"`, "max_bytes: 8MiB")
 	for id, text := range sources {
 		g.write("sources.d/"+id+".yaml", text)
 	}

@@ -51,6 +51,10 @@ func TestUsage_ExitsWithTwo(t *testing.T) {
 		"edge: unknown command":   {"plantmesh-edge", []string{"frob"}, "frob"},
 		"edge: unknown flag":      {"plantmesh-edge", []string{"check", "--confg", "x"}, "--confg"},
 		"edge: no config":         {"plantmesh-edge", []string{"run"}, "--config"},
+		"edge: port of a server":  {"plantmesh-edge", []string{"browse", "--insecure", "opc.tcp://press:99999"}, "its port must be a number from 1 to 65535; write opc.tcp://press:4840"},
+		"edge: server's scheme":   {"plantmesh-edge", []string{"browse", "--insecure", "opc.tpc://press"}, "its scheme must be opc.tcp://; write opc.tcp://press:4840"},
+		"edge: no broker":         {"plantmesh-edge", []string{"source", "test", "mqtt://:1884", "--topic", "#"}, "the host is missing; write mqtt://host:1884"},
+		"edge: a broker's user":   {"plantmesh-edge", []string{"source", "test", "mqtt://me:word@press:99999", "--topic", "#"}, "what stands behind the @ is no mqtt://host:port"},
 		"hub: unknown command":    {"plantmesh", []string{"frob"}, "frob"},
 		"hub: no key":             {"plantmesh", []string{"agents", "enroll", "--config", "x", "--site", "graz", "gw-1"}, "<key>"},
 		"sim: unknown flag":       {"firmware-sim", []string{"run", "--frob"}, "--frob"},
@@ -157,6 +161,9 @@ func TestAgent_OneAtATime(t *testing.T) {
 	if text := must(t, "plantmesh-edge", "status", "--config", edge); !strings.Contains(text, "agent    gw-1 at graz") {
 		t.Errorf("status printed\n%s", text)
 	}
+	if text := must(t, "plantmesh-edge", "status", "-c", edge, "--watch", "--every", "100ms", "--for", "2s"); strings.Count(text, "agent    gw-1 at graz") < 2 {
+		t.Errorf("watched, status printed\n%s", text)
+	}
 	asksForItsBuffer(t, dir, edge)
 	r := run(t, nil, "plantmesh-edge", "run", "--config", edge)
 	if r.code != exitState || !strings.Contains(r.last(), "another agent uses this directory") {
@@ -166,7 +173,7 @@ func TestAgent_OneAtATime(t *testing.T) {
 	if code := agent.ends(10 * time.Second); code != 0 {
 		t.Errorf("the agent ended with %d", code)
 	}
-	oneLine(t, without(run(t, nil, "plantmesh-edge", "status", "--config", edge), "Next:  plantmesh-edge run --config '"+edge+"'"), exitState, "not running")
+	oneLine(t, without(run(t, nil, "plantmesh-edge", "status", "--config", edge), "Next:  plantmesh-edge run --config '"+edge+"'"), exitState, "; it last wrote at 2")
 }
 
 // asksForItsBuffer asks a running agent, whose hub isn't there, what it keeps.

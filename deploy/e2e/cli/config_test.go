@@ -164,6 +164,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"edge: hub timeout": {edgeCommand, "edge.yaml", "  key: agent.nk", "  timeout: 1ms\n  key: agent.nk", `edge.yaml:6: at least 100ms is needed`},
 		"edge: resend":      {edgeCommand, "edge.yaml", "window:", "forward:\n  resend_after: 1ms\nwindow:", `edge.yaml:11: forward.resend_after must be at least 100ms`},
 		"edge: message":     {edgeCommand, "edge.yaml", "window:", "forward:\n  max_message: 1KiB\nwindow:", `edge.yaml:11: forward.max_message must lie between 4KiB and 8MiB`},
+		"edge: page":        {edgeCommand, "edge.yaml", "window:", "page:\n  listen: 0.0.0.0:8088\nwindow:", `edge.yaml:11: 0.0.0.0:8088 is not on this machine alone`},
 		"edge: share":       {edgeCommand, "edge.yaml", "window:", "forward:\n  backlog_share: 101\nwindow:", `edge.yaml:11: forward.backlog_share is a percentage, 1 to 100`},
 
 		"opcua: unknown key":        {edgeCommand, "sources.d/a.yaml", "publishing_interval", "publishing_intervall", `sources.d/a.yaml:5: unknown key "publishing_intervall"; did you mean "publishing_interval"?`},
@@ -187,6 +188,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"opcua: poll of events":     {edgeCommand, "sources.d/a.yaml", "publishing_interval: 100ms", "poll: 1s\n  events:\n    - {name: line1.press.alarms}", `sources.d/a.yaml:5: poll reads values only: events need a subscription`},
 		"opcua: signal twice":       {edgeCommand, "sources.d/a.yaml", "press.speed", "press.state", `sources.d/a.yaml:8: signal "line1.press.state" stands twice`},
 		"opcua: no endpoint":        {edgeCommand, "sources.d/a.yaml", "  endpoint: opc.tcp://127.0.0.1:4840\n", "", `sources.d/a.yaml:1: endpoint "" is not opc.tcp://host:port`},
+		"opcua: port":               {edgeCommand, "sources.d/a.yaml", "127.0.0.1:4840", "press:99999", `sources.d/a.yaml:3: endpoint "opc.tcp://press:99999" is not opc.tcp://host:port: its port must be a number from 1 to 65535; write opc.tcp://press:4840`},
 		"opcua: not secure":         {edgeCommand, "sources.d/a.yaml", "insecure: true", "mode: None", `sources.d/a.yaml:4: security.insecure: true must be said in place of None: `},
 		"opcua: broken policy":      {edgeCommand, "sources.d/a.yaml", "insecure: true", "policy: Basic256", `sources.d/a.yaml:4: security.policy Basic256 is broken and no longer allowed: `},
 		"opcua: no password":        {edgeCommand, "sources.d/a.yaml", "insecure: true", "user: anna", `sources.d/a.yaml:4: security.password_file and security.user go together: a password stands in a file of its own`},
@@ -204,6 +206,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"mqtt: wrong unit":          {edgeCommand, "sources.d/b.yaml", "1MiB", "1", `sources.d/b.yaml:7: "1" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB`},
 		"mqtt: wrong time unit":     {edgeCommand, "sources.d/b.yaml", "time_unit: ms", "time_unit: days", `sources.d/b.yaml:5: time_unit "days" of topic "plant/line3/+" is none of s, ms, us, ns`},
 		"mqtt: bad url":             {edgeCommand, "sources.d/b.yaml", "mqtt://127.0.0.1:1883", "127.0.0.1", `sources.d/b.yaml:3: url "127.0.0.1" is no mqtt://host:port or mqtts://host:port`},
+		"mqtt: no brackets":         {edgeCommand, "sources.d/b.yaml", "127.0.0.1:1883", "::1", `sources.d/b.yaml:3: url "mqtt://::1" is no mqtt://host:port or mqtts://host:port: an IPv6 address stands in brackets; write mqtt://[::1]:1883`},
 		"mqtt: wrong type":          {edgeCommand, "sources.d/b.yaml", "type: double", "type: bytes", `sources.d/b.yaml:9: type "bytes" of signal "line3.filler.speed" is none of bool, int, uint, double, string`},
 		"mqtt: level unknown":       {edgeCommand, "sources.d/b.yaml", "line3.{2}.{key}", "line3.{machine}.{key}", `sources.d/b.yaml:5: signal "line3.{machine}.{key}": {machine} is neither a level of filter "plant/line3/+" nor one of {key}, {path}, {index}, {topic}, {rest}`},
 		"mqtt: names collide":       {edgeCommand, "sources.d/b.yaml", "line3.{2}.{key}", "{1}-{2}.{key}", `sources.d/b.yaml:5: signal "{1}-{2}.{key}": a dot must stand between two {}: two topics could give the same name else`},
@@ -299,7 +302,7 @@ func TestConfig_GoodFilesPass(t *testing.T) {
 	write(t, dir, good())
 	program, args := edgeCommand(dir)
 	got := must(t, program, args...)
-	for _, want := range []string{"✓ cfg-parse          " + filepath.Join(dir, "edge.yaml") + ": agent gw-1 at graz\n", "✓ cfg-sources        4 sources\n", "✓ id-cert-expiry     the hub's token is valid for 90 days\n", "10 ok · 0 warnings · 0 errors · 0 skipped"} {
+	for _, want := range []string{"✓ cfg-parse          " + filepath.Join(dir, "edge.yaml") + ": agent gw-1 at graz\n", "✓ cfg-sources        4 sources\n", "✓ id-cert-expiry     the hub's token is valid for 90 days\n", "12 ok · 0 warnings · 0 errors · 0 skipped"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got %s, want %q", got, want)
 		}
@@ -318,7 +321,7 @@ func TestConfig_EnvironmentGoesFirst(t *testing.T) {
 		want    string // of stderr
 	}{
 		"edge: sets":       {edgeCommand, "PLANTMESH_EDGE_SITE=graz", 0, "Next:  plantmesh-edge run --config '" + dir + "/edge.yaml'\n"},
-		"edge: not at all": {edgeCommand, "PLANTMESH_OTHER=graz", exitConfig, "plantmesh-edge: " + dir + "/edge.yaml:1: site is missing [config.invalid]\n"},
+		"edge: not at all": {edgeCommand, "PLANTMESH_OTHER=graz", exitConfig, "plantmesh-edge: " + dir + "/edge.yaml:1: site is missing (plantmesh-edge enroll writes it) [config.invalid]\n"},
 		"edge: unknown":    {edgeCommand, "PLANTMESH_EDGE_SITTE=graz", exitConfig, `plantmesh-edge: environment: unknown variable PLANTMESH_EDGE_SITTE; did you mean "PLANTMESH_EDGE_SITE"? [config.unknown_key]` + "\n"},
 		"edge: wrong unit": {edgeCommand, "PLANTMESH_EDGE_BUFFER__MAX_BYTES=64", exitConfig, `plantmesh-edge: PLANTMESH_EDGE_BUFFER__MAX_BYTES: "64" is no size: write a whole number with KiB, MiB or GiB, such as 64MiB [config.invalid]` + "\n"},
 		"hub: not allowed": {hubCommand, "PLANTMESH_HUB_HTTP__LISTEN=hub:80", exitConfig, `plantmesh: PLANTMESH_HUB_HTTP__LISTEN: "hub" is no address of this machine: write one such as 127.0.0.1, or 0.0.0.0 for all of them [config.invalid]` + "\n"},

@@ -56,17 +56,46 @@ func otherPorts(t *testing.T) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// TestReadme_ByHand types what the README prints, with the very files of
-// deploy/examples, until a row is there.
-func TestReadme_ByHand(t *testing.T) {
-	t.Parallel()
-	dir, ports := folder(t), otherPorts(t)
+// checkout is a folder that looks like the root of the repository.
+func checkout(t *testing.T) string {
+	t.Helper()
+	dir := folder(t)
 	for name, at := range map[string]string{"bin": programs, "deploy": filepath.Join(root(t), "deploy")} {
 		if err := os.Symlink(at, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return dir
+}
+
+// typed types a line of the README; what ends with & goes on.
+func typed(t *testing.T, dir, line string) *process {
+	t.Helper()
 	up := map[string]string{"firmware-sim": `"event":"ready"`, "plantmesh": "hub is up", "plantmesh-edge": "agent is up"}
+	if command, ok := strings.CutSuffix(line, " &"); ok {
+		words := strings.Fields(strings.TrimPrefix(command, "bin/"))
+		p := begin(t, dir, nil, words[0], words[1:]...)
+		until(t, 20*time.Second, words[0]+" is up", func() bool { return p.err.with(up[words[0]])+p.out.with(up[words[0]]) != "" })
+		return p
+	}
+	until(t, 20*time.Second, line+" goes well", func() bool {
+		cmd := exec.Command("sh", "-c", line)
+		cmd.Dir = dir
+		said, err := cmd.CombinedOutput()
+		t.Logf("%s\n%s", line, said)
+		if err != nil && !strings.Contains(line, " status ") { // only the agent may need a moment
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	return nil
+}
+
+// TestReadme_ByHand types what the README prints, with the very files of
+// deploy/examples, until a row is there.
+func TestReadme_ByHand(t *testing.T) {
+	t.Parallel()
+	dir, ports := checkout(t), otherPorts(t)
 	body := ""
 	for _, line := range readme(t, "Set it up by hand") {
 		line = ports.Replace(line)
@@ -80,22 +109,7 @@ func TestReadme_ByHand(t *testing.T) {
 			}
 			continue
 		}
-		if command, ok := strings.CutSuffix(line, " &"); ok {
-			words := strings.Fields(strings.TrimPrefix(command, "bin/"))
-			p := begin(t, dir, nil, words[0], words[1:]...)
-			until(t, 20*time.Second, words[0]+" is up", func() bool { return p.err.with(up[words[0]])+p.out.with(up[words[0]]) != "" })
-			continue
-		}
-		until(t, 20*time.Second, line+" goes well", func() bool {
-			cmd := exec.Command("sh", "-c", line)
-			cmd.Dir = dir
-			said, err := cmd.CombinedOutput()
-			t.Logf("%s\n%s", line, said)
-			if err != nil && !strings.Contains(line, " status ") { // only the agent may need a moment
-				t.Fatal(err)
-			}
-			return err == nil
-		})
+		typed(t, dir, line)
 		if strings.HasPrefix(line, "cp ") {
 			replaceIn(t, filepath.Join(dir, "my-plant"), ports)
 		}

@@ -274,12 +274,13 @@ func TestBrowse_Protected(t *testing.T) {
 	if r.code != exitIdentity || !strings.Contains(r.err, "[opcua.cert_untrusted]") || known == nil {
 		t.Fatalf("exit code %d: %s", r.code, r.err)
 	}
+	trustedAtOnce(t, url, known[1])
 	trusted := run(t, nil, "plantmesh-edge", "cert", "--config", edge, "trust", known[1], "--endpoint", url)
 	if next := "Next:  plantmesh-edge browse " + url + " --config '" + edge + "'"; trusted.code != 0 || trusted.last() != next {
 		t.Errorf("exit code %d, stderr %s, want %s", trusted.code, trusted.err, next)
 	}
 	r = run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch")
-	if r.code != 0 || !strings.Contains(r.out, "Ring3") || r.err != "note: not ready to run: "+edge+":1: hub.url is missing\n" {
+	if r.code != 0 || !strings.Contains(r.out, "Ring3") || r.err != "note: not ready to run: "+edge+":1: hub.url is missing (plantmesh-edge enroll writes it)\n" {
 		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
 	}
 	// Of what it offers the agent takes the same, and trusts it now.
@@ -296,6 +297,23 @@ func TestBrowse_Protected(t *testing.T) {
 	r = run(t, nil, "plantmesh-edge", "browse", url, "--config", edge, "--accept-host-mismatch", "--user", "otto", "--password-file", filepath.Join(dir, "password"))
 	if r.code != exitIdentity || !strings.Contains(r.err, `the server refuses this login: check --user ("otto"), the password in --password-file`) || !strings.Contains(r.err, "[opcua.user_denied]") {
 		t.Errorf("exit code %d: %s", r.code, r.err)
+	}
+}
+
+// trustedAtOnce: who knows the fingerprint says it, and needs no other command; what another
+// one is said of is not trusted.
+func trustedAtOnce(t *testing.T, url, fingerprint string) {
+	t.Helper()
+	dir := folder(t)
+	write(t, dir, map[string]string{"edge.yaml": "agent: gw-2\nsite: graz\ndata: data\n"})
+	call := []string{"browse", url, "--config", filepath.Join(dir, "edge.yaml"), "--accept-host-mismatch", "--trust"}
+	for range 2 { // refusing it once makes it no known one
+		if r := run(t, nil, "plantmesh-edge", append(call, strings.Repeat("0", 64))...); r.code != exitIdentity || !strings.Contains(r.err, "it does not show the certificate that --trust names: ") {
+			t.Errorf("exit code %d: %s", r.code, r.err)
+		}
+	}
+	if r := run(t, nil, "plantmesh-edge", append(call, fingerprint)...); r.code != 0 || !strings.Contains(r.out, "Ring3") || !strings.Contains(r.err, "trusted at "+url+": SHA256:") {
+		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
 	}
 }
 

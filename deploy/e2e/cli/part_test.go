@@ -19,16 +19,16 @@ func TestBrowse_BeforeTheGatewayIsEnrolled(t *testing.T) {
 	write(t, dir, map[string]string{"edge.yaml": begun, "sources.d/other.yaml": "opcua:\n  id: other\n", "rules.d/r.yaml": good()["rules.d/r.yaml"]})
 	other := "note: not ready to run: " + filepath.Join(dir, "sources.d", "other.yaml") + `:1: endpoint "" is not opc.tcp://host:port` + "\n"
 	r := run(t, nil, "plantmesh-edge", "browse", url, "--insecure", "--out", file, "--measure", "300ms", "--config", edge)
-	if r.code != 0 || !strings.HasPrefix(r.err, "note: not ready to run: "+edge+":1: hub.url is missing\n"+other) {
+	if r.code != 0 || !strings.HasPrefix(r.err, "note: not ready to run: "+edge+":1: hub.url is missing (plantmesh-edge enroll writes it)\n"+other) {
 		t.Fatalf("exit code %d: %s%s", r.code, r.out, r.err)
 	}
 	for _, c := range []struct {
 		name, edge, want string // what is missing now
 		subject          string
 	}{
-		{"no hub", begun, edge + ":1: hub.url is missing", "ingest.v1.graz.gw-1.live"},
+		{"no hub", begun, edge + ":1: hub.url is missing (plantmesh-edge enroll writes it)", "ingest.v1.graz.gw-1.live"},
 		{"no key", good()["edge.yaml"], edge + ":6: " + filepath.Join(dir, "agent.nk") + ": no such file", "ingest.v1.graz.gw-1.live"},
-		{"nothing", "# to be written\n", edge + ":1: agent is missing", ""},
+		{"nothing", "# to be written\n", edge + ":1: agent is missing (plantmesh-edge enroll writes it)", ""},
 	} {
 		write(t, dir, map[string]string{"edge.yaml": c.edge})
 		code, _, got := tried(t, dir, "sources.d/line1.yaml")
@@ -46,7 +46,7 @@ func TestBrowse_BeforeTheGatewayIsEnrolled(t *testing.T) {
 	// A source that can't be read may be the one that is meant.
 	oneLine(t, run(t, nil, "plantmesh-edge", "browse", "other", "--config", edge), exitConfig, "sources.d/other.yaml:1: endpoint")
 	// A protected connection needs a certificate, and that says who this is.
-	oneLine(t, run(t, nil, "plantmesh-edge", "browse", url, "--config", edge), exitConfig, "agent is missing: a protected connection needs this gateway's certificate")
+	oneLine(t, run(t, nil, "plantmesh-edge", "browse", url, "--config", edge), exitConfig, "agent is missing (plantmesh-edge enroll writes it): a protected connection needs this gateway's certificate")
 	oneLine(t, run(t, nil, "plantmesh-edge", "cert", "list", "--config", edge), exitConfig, "agent is missing")
 	write(t, dir, map[string]string{"rules.d/r.yaml": "revision: one\n"}) // half of what a test shows
 	r = run(t, nil, "plantmesh-edge", "source", "test", "--config", edge, file)

@@ -178,8 +178,12 @@ func TestQuarantine_BadPayloadsAreCountedAndNothingStops(t *testing.T) {
 	if src := s.Sources[0]; src.Restarts != 0 || src.Voids["unreadable"].Voids != bad || len(src.Voids) != 1 {
 		t.Errorf("after %d bad payloads: %+v", bad, src)
 	}
-	if text := must(t, "plantmesh-edge", "status", "--config", edge); !strings.Contains(text, "6 values in 6 stretches; latest: topic \"plant/line3/filler\"") {
-		t.Errorf("status says\n%s", text)
+	r := run(t, nil, "plantmesh-edge", "status", "--config", edge)
+	if !strings.Contains(r.out, "6 values in 6 stretches; latest: topic \"plant/line3/filler\"") || !strings.Contains(r.out, "\nlost     6 values of source ") {
+		t.Errorf("status says\n%s", r.out)
+	}
+	if line, _, _ := strings.Cut(r.err, "\n"); r.code != exitFindings || !strings.HasPrefix(line, "plantmesh-edge: lost: 6 values of source ") || !strings.HasSuffix(line, ", cause unreadable [data.lost]") {
+		t.Errorf("status ends with %d: %s", r.code, r.err)
 	}
 	agent.signal(interrupt)
 	if code := agent.ends(10 * time.Second); code != 0 {

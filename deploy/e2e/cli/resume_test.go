@@ -76,7 +76,11 @@ func TestSource_ResumeWhatWasSetAside(t *testing.T) {
 	if err1 != nil || err2 != nil || time.Since(since) > time.Minute || next.Sub(since) != 10*time.Minute {
 		t.Errorf("%+v", a)
 	}
-	text := must(t, "plantmesh-edge", "status", "--config", edge)
+	r := run(t, nil, "plantmesh-edge", "status", "--config", edge)
+	if r.code != exitFindings || !strings.HasPrefix(r.err, "plantmesh-edge: it needs somebody: source press is set aside since "+a.Since) || !strings.Contains(r.err, " [status.degraded]\nNext:  plantmesh-edge source resume press ") {
+		t.Errorf("status ends with %d: %s", r.code, r.err)
+	}
+	text := r.out
 	command := regexp.MustCompile(`(?m)^  aside  since ` + a.Since + `, tried again at ` + a.Next + `; or at once by: (.*)$`).FindStringSubmatch(text)
 	if command == nil || !strings.Contains(text, "  error  set aside: its worker died 5 times in a row of the same cause, and nothing came through: the worker is gone: signal: killed. It is tried again every 10m0s") {
 		t.Fatalf("status says\n%s", text)

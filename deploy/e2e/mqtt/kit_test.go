@@ -128,7 +128,7 @@ shifts:
 min_coverage: 0.5
 energy_unit: kWh
 equipment:
-  - {id: line3-filler, line: line3, name: Filler, kind: filler, source: s1, signals_prefix: line3.filler.}
+  - {id: line3-filler, line: line3, name: Filler, kind: filler, source: line3, signals_prefix: line3.filler.}
 `
 
 // said is what a command prints.
@@ -138,7 +138,7 @@ func said(t *testing.T, program string, args ...string) string {
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = &wrong
 	out, err := cmd.Output()
-	if err != nil {
+	if findings := 7; err != nil && (args[0] != "status" || cmd.ProcessState.ExitCode() != findings) { // those are an answer
 		t.Fatalf("%s %v: %v\n%s", filepath.Base(program), args, err, wrong.String())
 	}
 	return strings.TrimSpace(string(out))

@@ -222,6 +222,13 @@ const hot = "nsu=" + plantURI + ";s=hot"
 func TestAlarms(t *testing.T) {
 	beside(t)
 	p, b := newPress(t, 1000), newNotebook(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			t.Logf("%d events, proofs %v, voids %+v, told %q", len(b.events), b.proofs, b.voids, b.told)
+		}
+	})
 	cfg := p.config(edgeua.Events{Name: "line1.press.alarms"})
 	stop := b.listens(cfg)
 	until(t, 20*time.Second, "it is connected", func() bool { return strings.HasPrefix(b.last(), "connected") })
@@ -243,7 +250,7 @@ func TestAlarms(t *testing.T) {
 				want = append(want, e)
 			}
 		}
-		until(t, 10*time.Second, fmt.Sprintf("the %d states of the alarm come", len(want)), func() bool { return len(b.of(hot)) >= len(want) })
+		until(t, 30*time.Second, fmt.Sprintf("the %d states of the alarm come", len(want)), func() bool { return len(b.of(hot)) >= len(want) })
 		for _, e := range b.of(hot) {
 			branch := e.text("branch_id")
 			got = append(got, e.text("event_id")+" "+branch[strings.LastIndex(branch, ";")+1:])

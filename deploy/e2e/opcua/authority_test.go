@@ -16,8 +16,16 @@ import (
 	"time"
 )
 
-// serverKey is the key of every server here: making one takes half a second.
-var serverKey = sync.OnceValue(func() *rsa.PrivateKey { return newKey(2048) })
+// serverKey is the key of every server here: making one takes half a second. awcullen's
+// server takes the length of its private exponent for that of its modulus, and decrypts
+// no password with one of a hundred keys, whose exponent begins with zeros.
+var serverKey = sync.OnceValue(func() *rsa.PrivateKey {
+	for {
+		if key := newKey(2048); len(key.D.Bytes()) == key.Size() {
+			return key
+		}
+	}
+})
 
 func newKey(bits int) *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, bits)

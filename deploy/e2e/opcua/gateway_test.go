@@ -152,6 +152,11 @@ func (g *gateway) kill() {
 // more: nothing hangs behind.
 func (g *gateway) flows(p *peer, but ...int) {
 	g.t.Helper()
+	defer func() {
+		if g.t.Failed() {
+			g.t.Logf("it told: %q", g.l.said())
+		}
+	}()
 	to := p.tick() + max(1, 300/p.plan.Period)
 	until(g.t, 30*time.Second, fmt.Sprintf("every item comes to tick %d", to), func() bool { return g.l.reached(to, but...) })
 }

@@ -228,6 +228,13 @@ func (l *ledger) oneGap(outage time.Duration) {
 	}
 }
 
+// said is what the reader told, the last of it.
+func (l *ledger) said() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.told[max(0, len(l.told)-5):])
+}
+
 // says waits until the reader tells text.
 func (l *ledger) says(within time.Duration, text string) (all string) {
 	l.t.Helper()

@@ -181,7 +181,16 @@ func TestMatrix_NodeRemovedAndCertificateChanged(t *testing.T) {
 	g.l.remade = gone
 	g.start()
 	g.flows(p)
+	reads := func() int { return p.tell(order{"do": "counts"}).Counts["ReadRequest"] }
 	p.tell(order{"do": "remove", "node": gone})
+	until(t, 20*time.Second, "the node's end is told", func() bool {
+		g.l.mu.Lock()
+		defer g.l.mu.Unlock()
+		return len(g.l.bad[gone]) > 0
+	})
+	// A second after that it is looked for another. One found here would be taken up while channels break.
+	before := reads()
+	until(t, 40*time.Second, "it is looked whether another node stands there", func() bool { return reads() > before })
 	g.proven(p, gone)
 	p.tell(order{"do": "add", "node": gone})
 	if full() { // else it takes a minute until it is looked for

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"plantmesh/edge/agent"
-	"plantmesh/edge/source"
 	"plantmesh/edge/source/mqtt/link"
 	"plantmesh/edge/source/opcua/browse"
 	"plantmesh/proto/answer"
@@ -65,52 +64,68 @@ type proposed struct {
 	Notes    []string `json:"notes,omitempty"`
 }
 
-// propose hears a broker and prints a source file for what it says.
-func (f *brokerFlags) propose(ctx context.Context, p *answer.Printer, broker string) error {
+// hear hears a broker, and makes a source file for what it says.
+func (f *brokerFlags) hear(ctx context.Context, broker string) (out proposed, err error) {
 	stay, err := f.stay()
 	if err != nil {
-		return err
+		return out, err
+	}
+	if wrong := link.Misaddressed(broker); wrong != nil {
+		return out, misaddressed(broker, "mqtt://host:port or mqtts://host:port", wrong)
 	}
 	if len(f.Topic) == 0 {
-		return &answer.Error{Code: answer.Usage, Message: "what is to be heard there? Say --topic 'plant/#', or --topic '#' for all that this login may hear"}
+		return out, &answer.Error{Code: answer.Usage, Message: "what is to be heard there? Say --topic 'plant/#', or --topic '#' for all that this login may hear"}
 	}
 	cfg := link.Config{URL: broker, Username: f.User, PasswordFile: f.PasswordFile, CAFile: f.CAFile, CertFile: f.CertFile, KeyFile: f.KeyFile}
 	if err := cfg.Validate(); err != nil {
-		return &answer.Error{Code: answer.Usage, Message: err.Error()}
+		return out, &answer.Error{Code: answer.Usage, Message: err.Error()}
 	}
 	stay.Retained = true
 	got, err := agent.Overhear(ctx, &cfg, f.Topic, stay)
 	if err != nil {
-		return visited(broker, err)
+		return out, visited(broker, err)
 	}
 	if got.Messages == 0 {
-		return &answer.Error{
+		return out, &answer.Error{
 			Code: answer.SourceFindings, Message: fmt.Sprintf("%s said nothing on %s in %s", broker, strings.Join(f.Topic, ", "), f.Wait),
 			Hint: "publish something meanwhile, say --wait, or ask the broker's owner whether this login may read there",
 		}
 	}
-	out := f.proposal(broker, &got)
+	out = f.proposal(broker, &got)
 	for _, n := range out.Notes {
 		notes(os.Stderr, []string{browse.Printable(n)})
 	}
 	if out.Nodes+len(got.Config.Signals) == 0 {
-		return &answer.Error{Code: answer.SourceFindings, Message: "none of the messages has a value that could be kept", Hint: strings.Join(out.Notes, "; ")}
+		return out, &answer.Error{Code: answer.SourceFindings, Message: "none of the messages has a value that could be kept", Hint: strings.Join(out.Notes, "; ")}
 	}
-	if _, err := agent.ParseSource("proposed.yaml", []byte(out.Source), source.Window{}); err != nil {
-		return fmt.Errorf("the proposed file is not one this agent takes: %w", err)
+	if _, err := agent.ParseProposed([]byte(out.Source)); err != nil {
+		return out, fmt.Errorf("this agent would not take it: %w", err)
+	}
+	return out, nil
+}
+
+// propose hears a broker and prints a source file for what it says.
+func (f *brokerFlags) propose(ctx context.Context, p *answer.Printer, broker string) error {
+	out, err := f.hear(ctx, broker)
+	if err != nil {
+		return err
 	}
 	r := answer.Result{Data: out, Text: out.Source, Next: "write it to a file of sources.d by --out, then: plantmesh-edge source test FILE --config edge.yaml"}
 	if f.Out != "" {
-		if err := writeNew(f.Out, out.Source); err != nil {
+		if err := writeSource(f.Out, out.Source); err != nil {
 			return err
 		}
-		what := fmt.Sprintf("%d signals", out.Signals)
-		if out.Nodes > 0 {
-			what = fmt.Sprintf("%d nodes, whose births name %d signals so far", out.Nodes, out.Signals)
-		}
-		r.Text, r.Next = fmt.Sprintf("%s: a source with %s\n", f.Out, what), answer.Command("plantmesh-edge", "source", "test", f.Out, "--config", "edge.yaml")
+		r.Text, r.Next = fmt.Sprintf("%s: a source with %s\n", f.Out, out.what()), answer.Command("plantmesh-edge", "source", "test", f.Out, "--config", "edge.yaml")
 	}
 	return p.Print(r)
+}
+
+// what is in the proposed file.
+func (o *proposed) what() string {
+	if o.Nodes > 0 {
+		return fmt.Sprintf("%d nodes, whose births name %d signals so far", o.Nodes, o.Signals)
+	}
+	return fmt.Sprintf("%d signals", o.Signals)
 }
 
 // proposal is a source file for what was heard: of Sparkplug B, where all of it is that.

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"plantmesh/edge/agent"
-	"plantmesh/edge/source"
 	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/opcua/browse"
 	"plantmesh/proto/answer"
@@ -184,7 +183,7 @@ func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string
 		}
 		r.Next = "write it to a file of sources.d by --out, then: plantmesh-edge source test FILE --config edge.yaml"
 		if c.Out != "" {
-			if err := writeNew(c.Out, got.Source); err != nil {
+			if err := writeSource(c.Out, got.Source); err != nil {
 				return err
 			}
 			r.Text, r.Next = fmt.Sprintf("%s: a source with %d signals\n", c.Out, got.Preview.Items), answer.Command("plantmesh-edge", "source", "test", c.Out, "--config", cmp.Or(c.Config, "edge.yaml"))
@@ -235,8 +234,8 @@ func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, at server, t *t
 	}
 	file.Preview, got.Preview = preview, preview
 	got.Source = file.YAML()
-	if _, err := agent.ParseSource("proposed.yaml", []byte(got.Source), source.Window{}); err != nil {
-		return fmt.Errorf("the proposed file is not one this agent takes: %w", err)
+	if _, err := agent.ParseProposed([]byte(got.Source)); err != nil {
+		return fmt.Errorf("this agent would not take it: %w", err)
 	}
 	return nil
 }
@@ -253,17 +252,29 @@ func already(at server) {
 	}
 }
 
+// writeSource writes the file of a source, which the service's user has to read, whoever
+// writes it. No secret stands in it.
+func writeSource(path, text string) error {
+	if err := writeNew(path, text); err != nil {
+		return err
+	}
+	if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // as above
+		return &strict.Fault{File: path, What: "can't be made readable for the service's user: " + err.Error()}
+	}
+	return nil
+}
+
 // writeNew writes a file that must not be there yet.
 func writeNew(path, text string) error {
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("%w: %s", errExists, path)
+		return fmt.Errorf("%w: %s; name another one, or remove it", errExists, path)
 	case err != nil:
 		return &strict.Fault{File: path, What: "can't be written: " + err.Error()}
 	}
 	_, err = out.WriteString(text)
-	if err = errors.Join(err, out.Close()); err != nil {
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return errors.Join(err, os.Remove(path)) // half of it looks like all of it
 	}
 	return nil

@@ -17,13 +17,14 @@ import (
 
 type bufferCmd struct {
 	Status  bufferStatusCmd  `cmd:"" help:"How full it is, and for how long it keeps everything without the hub."`
+	Peek    bufferPeekCmd    `cmd:"" help:"Look at the records that wait, or the newest, decoded."`
 	Verify  bufferVerifyCmd  `cmd:"" help:"Read every record and its checksum; exit 7 where something can't be read."`
 	Export  bufferExportCmd  `cmd:"" help:"Write what is kept to a file, as dump reads it."`
 	Compact bufferCompactCmd `cmd:"" help:"Give the disk back what the hub has and need not be kept."`
 }
 
 type bufferStatusCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
 }
 
 func (c *bufferStatusCmd) Run(ctx context.Context, p *answer.Printer) error {
@@ -43,7 +44,7 @@ func (c *bufferStatusCmd) Run(ctx context.Context, p *answer.Printer) error {
 }
 
 type bufferVerifyCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
 }
 
 func (c *bufferVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
@@ -88,7 +89,7 @@ func (c *bufferVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
 var errExists = errors.New("the file is there already")
 
 type bufferExportCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
 	Source string `help:"Of this source alone."`
 	File   string `arg:"" type:"path" help:"The file to write; it must not be there yet."`
 }
@@ -104,7 +105,7 @@ func (c *bufferExportCmd) Run(ctx context.Context, p *answer.Printer) (err error
 	out, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("%w: %s", errExists, c.File)
+		return fmt.Errorf("%w: %s; name another one, or remove it", errExists, c.File)
 	case err != nil:
 		return &strict.Fault{File: c.File, What: "can't be written: " + err.Error()}
 	}
@@ -113,6 +114,9 @@ func (c *bufferExportCmd) Run(ctx context.Context, p *answer.Printer) (err error
 		err = out.Sync()
 	}
 	if err = errors.Join(err, out.Close()); err != nil {
+		if wrong, ok := errors.AsType[*fs.PathError](err); ok {
+			err = &strict.Fault{File: c.File, What: "can't be written: " + wrong.Err.Error()}
+		}
 		return errors.Join(err, os.Remove(c.File)) // half of it looks like all of it
 	}
 	return p.Print(answer.Result{
@@ -123,7 +127,7 @@ func (c *bufferExportCmd) Run(ctx context.Context, p *answer.Printer) (err error
 }
 
 type bufferCompactCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
 	All    bool   `help:"Also what the hub has and buffer.keep holds back: a hub restored from an older backup can't get that again."`
 }
 

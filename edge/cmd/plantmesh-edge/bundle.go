@@ -18,7 +18,7 @@ import (
 
 // bundleCmd gathers what somebody who helps needs.
 type bundleCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
 	Out    string `type:"path" help:"The file to write, where no file is yet; default: support-GATEWAY-TIME.tar.gz here."`
 	List   bool   `help:"Only print what would be in it."`
 }
@@ -58,7 +58,7 @@ func writeBundle(path string, pieces []agent.Piece, at time.Time) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("%w: %s", errExists, path)
+		return fmt.Errorf("%w: %s; name another one, or remove it", errExists, path)
 	case err != nil:
 		return &strict.Fault{File: path, What: "can't be written: " + err.Error()}
 	}

@@ -17,9 +17,11 @@ import (
 
 // certCmd is about the certificates of OPC UA: this gateway's and the servers'.
 type certCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
 
 	List     certListCmd     `cmd:"" help:"Show this gateway's certificate, those it trusts, and those it was shown and refused."`
+	Show     certShowCmd     `cmd:"" help:"Show one of them: whose, for which hosts, until when, and its fingerprints."`
+	Export   certExportCmd   `cmd:"" help:"Print one of them, or write it into a file for a server that is to trust it: never a key."`
 	Trust    certTrustCmd    `cmd:"" help:"Trust a server's certificate, by its fingerprint."`
 	Distrust certDistrustCmd `cmd:"" help:"Trust it no longer."`
 	Renew    certRenewCmd    `cmd:"" help:"Make the next certificate of this gateway, beside the one in use."`
@@ -183,6 +185,9 @@ func (*certAdoptCmd) Run(c *certCmd, p *answer.Printer) error {
 func noneSuch(err error) error {
 	if errors.Is(err, trust.ErrNotFound) || errors.Is(err, trust.ErrAmbiguous) {
 		return &answer.Error{Code: answer.CertUnknown, Message: err.Error(), Hint: "plantmesh-edge cert list shows all"}
+	}
+	if errors.Is(err, trust.ErrFingerprint) {
+		return &answer.Error{Code: answer.Usage, Message: err.Error()}
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 
 // checkCmd finds out what is wrong with this gateway.
 type checkCmd struct {
-	Config string `type:"path" help:"edge.yaml"`
+	Config string `type:"path" short:"c" help:"edge.yaml"`
 
 	Section []string      `help:"Only these sections: system, configuration, identity, cloud, sources, buffer."`
 	Only    []string      `help:"Only these checks, by their ids."`

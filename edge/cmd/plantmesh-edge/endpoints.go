@@ -106,12 +106,12 @@ func (c *browseCmd) endpoints(ctx context.Context, p *answer.Printer) error {
 func (c *browseCmd) servers(edge *agent.Config) (out []offering, err error) {
 	one := server{edge: edge, byFlags: true}
 	switch {
-	case c.Server != "" && (strings.Contains(c.Server, "://") || c.named(edge) == nil && onlyHost(c.Server)):
+	case c.Server != "" && (isAddress(c.Server) || c.named(edge) == nil && onlyHost(c.Server)):
 		at := c.Server
 		if net.ParseIP(at) != nil && strings.Contains(at, ":") {
 			at = "[" + at + "]"
 		}
-		if !strings.Contains(at, "://") {
+		if !isAddress(at) {
 			at = "opc.tcp://" + at
 		}
 		one.Config, err = c.called(at)

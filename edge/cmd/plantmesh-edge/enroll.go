@@ -16,13 +16,14 @@ import (
 
 type enrollCmd struct {
 	Ask      enrollAskCmd      `cmd:"" default:"withargs" help:"Ask a hub to let this gateway in, and wait until somebody does. Writes its key, its token and, where there is none, edge.yaml."`
+	Status   enrollStatusCmd   `cmd:"" help:"Say where this gateway stands with its hub, as its own files have it."`
 	Request  enrollRequestCmd  `cmd:"" help:"Write that request into a file, where no network leads to the hub."`
 	Complete enrollCompleteCmd `cmd:"" help:"Take the hub's answer from a file."`
 }
 
 // joinFlags are those of each way to be let in.
 type joinFlags struct {
-	Config  string `required:"" type:"path" help:"edge.yaml; it is written where it is not there."`
+	Config  string `required:"" type:"path" short:"c" help:"edge.yaml; it is written where it is not there."`
 	Agent   string `help:"The name it would have; default: that of edge.yaml, else this machine's."`
 	Site    string `help:"The site; default: that of edge.yaml, else the hub's."`
 	KeyFile string `type:"path" help:"The file of a one-time key: then nobody has to approve this gateway."`
@@ -43,6 +44,11 @@ type enrollAskCmd struct {
 }
 
 func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
+	for _, other := range elsewhere() { // a word of other programs is no address
+		if other.words == "enroll "+c.URL {
+			return &answer.Error{Code: answer.Usage, Message: "there is no " + other.words, Hint: other.hint, Fix: other.fix}
+		}
+	}
 	if _, err := agent.HubAddress(c.URL); err != nil {
 		return &answer.Error{Code: answer.Usage, Message: err.Error()}
 	}
@@ -144,7 +150,7 @@ func (c *enrollRequestCmd) Run(p *answer.Printer) error {
 }
 
 type enrollCompleteCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml; it is written where it is not there."`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml; it is written where it is not there."`
 	Data   string `help:"Of an edge.yaml that is written: the folder of the buffer; default: data beside it."`
 	File   string `arg:"" type:"path" help:"The hub's answer."`
 }

@@ -16,7 +16,7 @@ type logCmd struct {
 }
 
 type logDebugCmd struct {
-	Config string        `required:"" type:"path" help:"edge.yaml"`
+	Config string        `required:"" type:"path" short:"c" help:"edge.yaml"`
 	For    time.Duration `default:"10m" help:"For how long, at most 2h; 0s: no longer."`
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -18,6 +19,7 @@ import (
 
 	"plantmesh/edge/agent"
 	"plantmesh/edge/source"
+	"plantmesh/edge/status"
 	"plantmesh/proto/answer"
 	"plantmesh/proto/systemd"
 )
@@ -25,20 +27,31 @@ import (
 type cli struct {
 	JSON bool `name:"json" help:"The answer as one JSON document on stdout; a command that runs on gives it at its end."`
 
-	Run     runCmd     `cmd:"" help:"Run the agent."`
-	Check   checkCmd   `cmd:"" help:"Find out what is wrong with this gateway, and what helps: clock, disk, configuration, token, hub, sources, buffer."`
-	Status  statusCmd  `cmd:"" help:"Ask the running agent how it is."`
-	Buffer  bufferCmd  `cmd:"" help:"Look at what waits on this gateway's disk, through the running agent."`
-	Browse  browseCmd  `cmd:"" help:"Look at what an OPC UA server has: nodes, types, values, units."`
-	Source  sourceCmd  `cmd:"" help:"Try a source file before the agent reads it; bring back a source that was set aside."`
-	Cert    certCmd    `cmd:"" help:"The certificates of OPC UA: this gateway's, and the servers it trusts."`
-	Enroll  enrollCmd  `cmd:"" help:"Have this gateway let in by a hub."`
-	Keygen  keygenCmd  `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
-	Log     logCmd     `cmd:"" help:"What the running agent says."`
-	Bundle  bundleCmd  `cmd:"" name:"support-bundle" help:"Gather in a file what somebody who helps needs: no values, no keys, no passwords. Sends nothing."`
-	Dump    dumpCmd    `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
-	Version versionCmd `cmd:"" help:"Say which build this is."`
-	Worker  workerCmd  `cmd:"" hidden:"" help:"One source's process; the agent starts it."`
+	Init       initCmd       `cmd:"" help:"Write an edge.yaml with comments, and the folders beside it."`
+	Run        runCmd        `cmd:"" help:"Run the agent."`
+	Check      checkCmd      `cmd:"" help:"Find out what is wrong with this gateway, and what helps: clock, disk, configuration, token, hub, sources, buffer."`
+	Status     statusCmd     `cmd:"" help:"Ask the running agent how it is; ends with 7 where something was lost within 24 hours, or needs somebody."`
+	Tap        tapCmd        `cmd:"" help:"Listen to what the running agent stores: a line for each sample, before it is sent."`
+	Buffer     bufferCmd     `cmd:"" help:"Look at what waits on this gateway's disk, through the running agent."`
+	Replay     replayCmd     `cmd:"" help:"Send a window again that was delivered: as far as it is still here, and without doubling anything."`
+	Quarantine quarantineCmd `cmd:"" help:"What was set aside on this gateway, and what rules found."`
+	Browse     browseCmd     `cmd:"" help:"Look at what an OPC UA server has: nodes, types, values, units. What a broker says shows source test mqtt://host:1883 --topic."`
+	Source     sourceCmd     `cmd:"" help:"Try a source file before the agent reads it; bring back a source that was set aside."`
+	Rules      rulesCmd      `cmd:"" help:"The quality rules: which there are, which look at a signal, and whether they find what their tests say."`
+	Cert       certCmd       `cmd:"" help:"The certificates of OPC UA: this gateway's, and the servers it trusts."`
+	Enroll     enrollCmd     `cmd:"" help:"Have this gateway let in by a hub."`
+	Keygen     keygenCmd     `cmd:"" help:"Make this gateway's key; prints the public half to enrol with."`
+	UI         uiCmd         `cmd:"" name:"ui" help:"Print a link that lets one browser look at this gateway, once."`
+	Conf       configCmd     `cmd:"" name:"config" help:"The configuration: its files, what the hub wants of it, and the way back."`
+	Hold       holdCmd       `cmd:"" help:"Have no configuration of the hub come into force for a while."`
+	Release    releaseCmd    `cmd:"" help:"End a hold."`
+	Log        logCmd        `cmd:"" help:"What the running agent says."`
+	Bundle     bundleCmd     `cmd:"" name:"support-bundle" help:"Gather in a file what somebody who helps needs: no values, no keys, no passwords. Sends nothing."`
+	Dump       dumpCmd       `cmd:"" help:"Print what a file of records holds, a line of JSON for each sample."`
+	Cheat      cheatCmd      `cmd:"" help:"The commands for a day at a gateway, on one page."`
+	Completion completionCmd `cmd:"" help:"Print what has a shell complete these commands."`
+	Version    versionCmd    `cmd:"" help:"Say which build this is."`
+	Worker     workerCmd     `cmd:"" hidden:"" help:"One source's process; the agent starts it."`
 }
 
 func logger(level slog.Leveler) *slog.Logger {
@@ -46,54 +59,31 @@ func logger(level slog.Leveler) *slog.Logger {
 }
 
 type runCmd struct {
-	Config  string `required:"" type:"path" help:"edge.yaml"`
+	Config  string `required:"" type:"path" short:"c" help:"edge.yaml"`
 	Verbose bool   `short:"v" help:"More narration."`
 }
 
 func (c *runCmd) Run(ctx context.Context) error {
-	cfg, err := agent.LoadConfig(c.Config)
-	if err != nil {
-		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("where is this program? %w", err)
-	}
 	level := slog.LevelInfo
 	if c.Verbose {
 		level = slog.LevelDebug
 	}
-	cfg.Verbosity = agent.NewVerbosity(level)
-	log := logger(cfg.Verbosity)
+	verbosity := agent.NewVerbosity(level)
+	log := logger(verbosity)
+	cfg, err := agent.Boot(c.Config, log)
+	if err != nil {
+		return err
+	}
+	cfg.Verbosity = verbosity
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("where is this program? %w", err)
+	}
 	if _, err := cfg.CheckToken(time.Now()); err != nil { // trouble with the hub never ends collecting
 		log.Warn("the hub will not take this agent's token: collecting goes on", "err", err)
 	}
 	cfg.Manager = systemd.Of(os.Getenv, os.Getpid())
 	return agent.Run(ctx, cfg, self, log)
-}
-
-type statusCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
-}
-
-func (c *statusCmd) Run(ctx context.Context, p *answer.Printer) error {
-	cfg, err := agent.OpenConfig(c.Config, agent.Data)
-	if err != nil {
-		return err
-	}
-	s, err := agent.Status(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	var text strings.Builder
-	if err := s.Print(&text); err != nil {
-		return err
-	}
-	r := answer.Result{Data: s, Text: text.String()}
-	if !s.Hub.Connected {
-		r.Next = answer.Command("plantmesh-edge", "check", "--config", c.Config)
-	}
-	return p.Print(r)
 }
 
 type keygenCmd struct {
@@ -146,7 +136,10 @@ func run(ctx context.Context, args []string) int {
 	k, err := parser.Parse(args)
 	if err == nil {
 		p.Command = k.Selected().Path()
-		err = k.Run()
+		err = c.handOver(k.Run())
+	}
+	if err != nil && ctx.Err() != nil && !runsOn(p.Command) { // whatever it says: a call that was broken off looks like a server that hangs
+		err = &answer.Error{Code: answer.Interrupted, Message: "it was ended before it was done", Hint: "say the same command again"}
 	}
 	if err == nil || errors.Is(err, context.Canceled) {
 		err = p.Done()
@@ -158,26 +151,60 @@ func run(ctx context.Context, args []string) int {
 		return int(state)
 	}
 	if _, misused := errors.AsType[*kong.ParseError](err); misused {
-		err = answer.Misused(err, p.Program)
+		err = mistyped(err, args)
 	}
 	return p.Fail(err, c.rules())
 }
 
+// runsOn says whether a command goes on until somebody ends it.
+func runsOn(command string) bool {
+	first, _, _ := strings.Cut(strings.TrimSpace(command), " ")
+	return slices.Contains([]string{"run", "worker", "tap"}, first)
+}
+
 // asked is the configuration of the command that asks a running agent.
 func (c *cli) asked() string {
-	return cmp.Or(c.Status.Config, c.Buffer.Status.Config, c.Buffer.Verify.Config, c.Buffer.Export.Config, c.Buffer.Compact.Config, c.Source.Resume.Config, c.Log.Debug.Config)
+	return cmp.Or(c.Status.Config, c.Tap.Config, c.Buffer.Status.Config, c.Buffer.Peek.Config, c.Buffer.Verify.Config, c.Buffer.Export.Config, c.Buffer.Compact.Config, c.Source.Resume.Config, c.Log.Debug.Config,
+		c.Quarantine.List.Config, c.Quarantine.Show.Config, c.Quarantine.Release.Config, c.Quarantine.Drop.Config, c.Replay.Config, c.UI.Config, c.Rules.Backtest.Config,
+		c.Conf.Rollback.Config, c.Conf.Confirm.Config, c.Hold.Config, c.Release.Config)
+}
+
+// handOver gives the service's user what root has made, however the command ended.
+func (c *cli) handOver(ended error) error {
+	config := cmp.Or(c.Browse.Config, c.Cert.Config, c.Source.Test.Config, c.Source.Add.Config)
+	if config == "" {
+		return ended
+	}
+	if err := agent.HandOver(config); err != nil {
+		return errors.Join(ended, err)
+	}
+	return ended
 }
 
 // rules are the agent's errors by their slugs.
 func (c *cli) rules() []answer.Rule {
 	return []answer.Rule{
+		{Is: agent.ErrNotAllowed, Code: answer.NotAllowed, Fix: theService},
 		{Is: agent.ErrNotRunning, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "run", "--config", c.asked())},
+		{Is: status.ErrEnded, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "status", "--config", c.asked())},
 		{Is: agent.ErrLocked, Code: answer.Locked},
 		{Is: agent.ErrNetwork, Code: answer.Network},
 		{Is: agent.ErrTaken, Code: answer.InUse, Fix: answer.Command("plantmesh-edge", "status", "--config", c.Source.Test.Config)},
 		{Is: agent.ErrListen, Code: answer.Listen},
 		{Is: agent.ErrNoSource, Code: answer.Usage},
+		{Is: agent.ErrPageOff, Code: answer.PageOff},
+		{Is: agent.ErrNotAside, Code: answer.Usage},
+		{Is: agent.ErrNotReleased, Code: answer.NotReleased},
+		{Is: status.ErrRefused, Code: answer.Configure},
+		{Is: agent.ErrOfRevision, Code: answer.Configure},
 		{Is: errDamaged, Code: answer.Damaged},
 		{Is: errExists, Code: answer.FileExists},
+		{Is: agent.ErrConfigThere, Code: answer.FileExists},
+		{Is: agent.ErrSourceThere, Code: answer.FileExists},
+		{Is: fs.ErrPermission, Code: answer.Data, Fix: theService},
+		{Is: syscall.ENOSPC, Code: answer.Data},
 	}
 }
+
+// theService is what helps whose rights don't reach.
+const theService = "sudo -u plantmesh-edge plantmesh-edge ...   (the same command, as the user of the service)"

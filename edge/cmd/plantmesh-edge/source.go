@@ -12,26 +12,37 @@ import (
 	"time"
 
 	"plantmesh/edge/agent"
+	"plantmesh/edge/source/opcua"
 	"plantmesh/edge/source/opcua/browse"
 	"plantmesh/proto/answer"
 )
 
 type sourceCmd struct {
-	Resume sourceResumeCmd `cmd:"" help:"Have the running agent try a source at once that is set aside, with its file as it is now."`
-	Test   sourceTestCmd   `cmd:"" help:"Read each signal of a source file once, or hear what comes for a while, and show each value's whole way: raw, mapped, rules, subject. Sends nothing."`
+	Add     sourceAddCmd     `cmd:"" help:"Look at a server or a broker, write its file into sources.d, and read each signal once."`
+	List    sourceListCmd    `cmd:"" help:"The files of sources.d, and how the running agent finds each."`
+	Show    sourceShowCmd    `cmd:"" help:"Print the file of a source, without what looks like a secret."`
+	Edit    sourceEditCmd    `cmd:"" help:"Edit a copy of a source's file in $EDITOR; it takes the file's place only if it can be read."`
+	Enable  sourceEnableCmd  `cmd:"" help:"Have a file read again when the agent starts."`
+	Disable sourceDisableCmd `cmd:"" help:"Have a file not read when the agent starts: it is renamed to NAME.yaml.disabled."`
+	Remove  sourceRemoveCmd  `cmd:"" help:"Delete the file of a source."`
+	Resume  sourceResumeCmd  `cmd:"" help:"Have the running agent try a source at once that is set aside, with its file as it is now."`
+	Test    sourceTestCmd    `cmd:"" help:"Read each signal of a source file once, or hear what comes for a while, and show each value's whole way: raw, mapped, rules, subject. Sends nothing."`
 }
 
 // sourceTestCmd reads once, or hears a broker or devices for a while, and sends nothing.
 type sourceTestCmd struct {
 	brokerFlags
 
-	Config string `type:"path" help:"edge.yaml: whose rules, names and certificates hold. A source file needs it, and need not be in its sources.d."`
+	Config string `type:"path" short:"c" help:"edge.yaml: whose rules, names and certificates hold. A source file needs it, and need not be in its sources.d."`
 	File   string `arg:"" help:"A source file, such as sources.d/press.yaml; or a broker, mqtt://host:1883, for which a file is proposed."`
 	Bad    bool   `help:"Only what is not taken as declared, or what a rule finds."`
 }
 
 func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
-	if strings.Contains(c.File, "://") {
+	if err := c.isServer(); err != nil {
+		return err
+	}
+	if isAddress(c.File) {
 		return c.propose(ctx, p, c.File)
 	}
 	stay, err := c.stay()
@@ -69,6 +80,23 @@ func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return &answer.Error{Code: answer.SourceFindings, Message: findings(t), Cause: reasons(t), Data: t}
 	}
 	return p.Print(answer.Result{Data: t, Text: text.String(), Next: answer.Command("plantmesh-edge", "check", "--config", c.Config)})
+}
+
+// isServer is the error of an OPC UA server instead of a file.
+func (c *sourceTestCmd) isServer() error {
+	wrong := opcua.Misaddressed(c.File)
+	switch {
+	case !isAddress(c.File):
+		return nil
+	case wrong == nil:
+		return &answer.Error{
+			Code: answer.Usage, Message: "a source file or a broker is tested, and this is an OPC UA server: browse shows what it has, and source add writes its file and tests it",
+			Fix: answer.Command("plantmesh-edge", "browse", c.File),
+		}
+	case strings.HasPrefix(c.File, "opc"):
+		return misaddressed(c.File, "opc.tcp://host:port", wrong)
+	}
+	return nil
 }
 
 // tell is what a test found, in words.
@@ -232,7 +260,7 @@ func stamps(j agent.Journey) string {
 }
 
 type sourceResumeCmd struct {
-	Config string `required:"" type:"path" help:"edge.yaml"`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
 	Source string `arg:"" help:"The source's name, as status shows it."`
 }
 

@@ -18,11 +18,12 @@ import (
 	"plantmesh/edge/source/opcua/channel"
 	"plantmesh/edge/source/opcua/trust"
 	"plantmesh/proto/answer"
+	"plantmesh/proto/strict"
 )
 
 // visitFlags say how a server is called that need not be a source yet.
 type visitFlags struct {
-	Config string `type:"path" help:"edge.yaml: whose certificates are used; and its sources may be named instead of an endpoint."`
+	Config string `type:"path" short:"c" help:"edge.yaml: whose certificates are used; and its sources may be named instead of an endpoint."`
 
 	Insecure           bool   `help:"Neither sign nor encrypt: everyone on the network can read and change what is sent."`
 	Policy             string `help:"Basic256Sha256, Aes128_Sha256_RsaOaep or Aes256_Sha256_RsaPss; default: the strongest that the server offers."`
@@ -31,6 +32,7 @@ type visitFlags struct {
 	PasswordFile       string `type:"path" help:"The file with that user's password; a password never stands on a command line."`
 	UserCertificate    string `type:"path" help:"Log in by this certificate (PEM)."`
 	UserKey            string `type:"path" help:"The key of that certificate (PEM)."`
+	Trust              string `placeholder:"SHA256:…" help:"Trust the certificate of this fingerprint at this server from now on, as cert trust does, if it is the one that is shown: compare it with the machine's own display or manual."`
 	AcceptExpired      bool   `help:"Take a server's certificate past its end."`
 	AcceptHostMismatch bool   `help:"Take a server's certificate that names another host."`
 	AcceptURIMismatch  bool   `name:"accept-uri-mismatch" help:"Take a server's certificate of another application than it says it is."`
@@ -91,6 +93,7 @@ type server struct {
 
 	edge    *agent.Config // nil: none was named
 	byFlags bool          // its security is what the flags say, not what a file does
+	trust   string        // the fingerprint of --trust
 }
 
 // target is the server that was named: by its endpoint, or as a source of the
@@ -100,7 +103,10 @@ func (f *visitFlags) target(name string) (s server, err error) {
 	if s.edge, err = f.opened(); err != nil {
 		return s, err
 	}
-	if strings.Contains(name, "://") {
+	if s.trust = f.Trust; s.trust != "" && (s.edge == nil || f.Insecure) {
+		return s, &answer.Error{Code: answer.Usage, Message: "--trust is for a protected connection: say --config edge.yaml with it, and leave --insecure out"}
+	}
+	if isAddress(name) {
 		s.byFlags = true
 		s.Config, err = f.called(name)
 	} else {
@@ -108,6 +114,9 @@ func (f *visitFlags) target(name string) (s server, err error) {
 	}
 	return s, err
 }
+
+// isAddress: it was meant as one, and not as a source's name.
+func isAddress(name string) bool { return strings.Contains(name, ":/") }
 
 // opened is the configuration, where one is named.
 func (f *visitFlags) opened() (*agent.Config, error) {
@@ -142,11 +151,11 @@ func notes(to io.Writer, lines []string) {
 // called is a server that stands in no file.
 func (f *visitFlags) called(name string) (cfg opcua.Config, err error) {
 	u, err := url.Parse(name)
-	switch {
-	case err == nil && (u.Scheme == "mqtt" || u.Scheme == "mqtts" || u.Scheme == "sparkplug"):
+	if err == nil && (u.Scheme == "mqtt" || u.Scheme == "mqtts" || u.Scheme == "sparkplug") {
 		return cfg, &answer.Error{Code: answer.Usage, Message: "only OPC UA servers can be browsed; what a broker says shows: plantmesh-edge source test mqtt://host:1883 --topic 'plant/#', or 'spBv1.0/#' for Sparkplug B"}
-	case err != nil || u.Scheme != "opc.tcp" || u.Hostname() == "":
-		return cfg, &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is not opc.tcp://host:port", name)}
+	}
+	if wrong := opcua.Misaddressed(name); wrong != nil {
+		return cfg, misaddressed(name, "opc.tcp://host:port", wrong)
 	}
 	cfg.ID, cfg.Endpoint = "plantmesh-edge", name
 	cfg.Security = f.security()
@@ -154,6 +163,15 @@ func (f *visitFlags) called(name string) (cfg opcua.Config, err error) {
 		return cfg, &answer.Error{Code: answer.Usage, Message: asFlags(err.Error())}
 	}
 	return cfg, nil
+}
+
+// misaddressed is the error of an address that can't be called.
+func misaddressed(name, form string, f *strict.AddressFault) error {
+	e := &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is no %s: %s", name, form, f.Why), Hint: "write " + f.Write}
+	if strings.Contains(name, "@") { // a password may stand there
+		e.Message = fmt.Sprintf("what stands behind the @ is no %s: %s", form, f.Why)
+	}
+	return e
 }
 
 // source is a source of the configuration, by its name.
@@ -190,7 +208,31 @@ func (s *server) visit(ctx context.Context, use func(ctx context.Context, c opcu
 	if s.Security.Insecure {
 		fmt.Fprintf(os.Stderr, "warning: the connection to %s is neither signed nor encrypted\n", s.Endpoint)
 	}
-	return s.visited(opcua.Visit(ctx, s.Config, slog.New(slog.DiscardHandler), use))
+	err := s.visited(opcua.Visit(ctx, s.Config, slog.New(slog.DiscardHandler), use))
+	if refused, ok := errors.AsType[*answer.Error](err); ok && s.trust != "" && refused.Code == answer.CertUntrusted {
+		if err := s.trusting(refused); err != nil {
+			return err
+		}
+		return s.visited(opcua.Visit(ctx, s.Config, slog.New(slog.DiscardHandler), use))
+	}
+	return err
+}
+
+// trusting trusts the certificate of --trust at the server that was refused.
+func (s *server) trusting(refused *answer.Error) error {
+	store, _, err := agent.Certificates(*s.edge)
+	if err != nil {
+		return err
+	}
+	cert, err := store.Trust(s.trust, s.Endpoint)
+	if errors.Is(err, trust.ErrNotFound) {
+		return &answer.Error{Code: answer.CertUntrusted, Message: "it does not show the certificate that --trust names: " + refused.Message, Hint: refused.Hint}
+	}
+	if err != nil {
+		return noneSuch(err)
+	}
+	fmt.Fprintf(os.Stderr, "trusted at %s: %s\n", s.Endpoint, trust.Fingerprint(cert))
+	return nil
 }
 
 // visited is the error of a visit, as an answer.

@@ -79,9 +79,8 @@ func (c *Config) Validate() error {
 	if c.ID == "" {
 		return strict.At("id", "id is missing")
 	}
-	u, err := url.Parse(c.Endpoint)
-	if err != nil || u.Scheme != "opc.tcp" || u.Hostname() == "" {
-		return strict.At("endpoint", "endpoint %q is not opc.tcp://host:port", c.Endpoint)
+	if f := Misaddressed(c.Endpoint); f != nil {
+		return strict.At("endpoint", "endpoint %q is not opc.tcp://host:port%s", c.Endpoint, f)
 	}
 	if err := c.Security.validate(); err != nil {
 		return strict.Under("security", err)
@@ -97,6 +96,11 @@ func (c *Config) Validate() error {
 		return strict.Under("window", err)
 	}
 	return c.named()
+}
+
+// Misaddressed says why a text is no endpoint; nil: it is one.
+func Misaddressed(endpoint string) *strict.AddressFault {
+	return strict.Address(endpoint, strict.Scheme{Name: "opc.tcp", Port: "4840"})
 }
 
 // Server names the server that is read: two sources of one would need two sessions

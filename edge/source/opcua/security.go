@@ -125,9 +125,12 @@ func (s *session) discover(ctx context.Context) error {
 	if err := store.Judge(offer.ServerCertificate, s.want(offer, s.endpoint), now); err != nil {
 		return err
 	}
-	own, err := store.Own(s.app.URI, s.app.Hosts, now)
+	own, err := store.OwnOr(s.own, s.app.URI, s.app.Hosts, now)
 	if err != nil {
 		return err
+	}
+	if s.own.Cert != nil && !s.own.Cert.Equal(own.Cert) {
+		s.log.Info("another own certificate is shown from now on", "fingerprint", trust.Fingerprint(own.Cert), "before", trust.Fingerprint(s.own.Cert))
 	}
 	if own.Notice != "" && own.Notice != s.own.Notice {
 		s.log.Warn("the own certificate", "notice", own.Notice)

@@ -343,7 +343,7 @@ type run struct {
 	done chan error
 }
 
-func (b *broker) read(d *disk, change func(*Config)) *run {
+func (b *broker) read(d *disk, change func(*Config), more ...func(*Reader)) *run {
 	b.t.Helper()
 	cfg := Config{ID: "line3", Config: link.Config{URL: b.url()}, Nodes: []string{"plant/*"}, Mode: Primary, HostID: "scada", Rebirth: Rebirth{Every: strict.Duration(time.Second)}}
 	cfg.Window.Latency = strict.Duration(40 * time.Millisecond)
@@ -354,6 +354,9 @@ func (b *broker) read(d *disk, change func(*Config)) *run {
 	r, err := New(cfg, now, rand.New(rand.NewPCG(1, 2)), slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.t.Fatal(err)
+	}
+	for _, m := range more {
+		m(r)
 	}
 	d.mu.Lock()
 	state := slices.Clone(d.state)

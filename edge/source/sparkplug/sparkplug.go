@@ -26,7 +26,14 @@ const (
 	lastWord = time.Second
 	// mostAtOnce bounds the packets that are taken before the clock is looked at.
 	mostAtOnce = 256
+	// echoWithin is how long a broker may take to tell a primary host what the host said
+	// of itself: it is subscribed to that. mosquitto takes milliseconds.
+	echoWithin = 10 * time.Second
 )
+
+// errDeaf is a connection that only looks like one: some brokers lose the subscriptions
+// of a client that comes back at once.
+var errDeaf = errors.New("the broker granted our subscriptions and delivers nothing, not even what we say of ourselves: the connection is made anew")
 
 // Reader reads one broker. It implements source.Reader.
 type Reader struct {
@@ -37,6 +44,7 @@ type Reader struct {
 
 	doubted bool
 	kept    map[string][]byte
+	echo    time.Duration // echoWithin
 }
 
 var _ source.Reader = (*Reader)(nil)
@@ -47,7 +55,7 @@ func New(cfg Config, now func() mesh.Nanos, rng *rand.Rand, log *slog.Logger) (*
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Reader{cfg: cfg, now: now, rng: rng, log: log.With("source", cfg.ID)}, nil
+	return &Reader{cfg: cfg, now: now, rng: rng, log: log.With("source", cfg.ID), echo: echoWithin}, nil
 }
 
 // Doubt implements source.Doubter: nodes have gone on since the state that is left.
@@ -66,6 +74,8 @@ type desk struct {
 	h     *host
 	watch *watch
 	link  *link.Link // nil: nothing may be published
+	since time.Time  // machine time at which a primary host said that it is there; zero: something was delivered since
+	deaf  bool
 }
 
 // Run implements source.Reader. It returns nil when ctx ends; a broker that
@@ -96,7 +106,7 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
 func (d *desk) moment() moment { return moment{d.r.now(), time.Now()} }
 
 func (d *desk) lost(why string, now moment) {
-	d.link = nil
+	d.link, d.since, d.deaf = nil, time.Time{}, false
 	d.h.disconnected(now)
 	d.watch.lost(why, now.machine)
 }
@@ -167,7 +177,7 @@ func (d *desk) session(ctx context.Context) error {
 	for p := (link.Packet{}); ; {
 		kind, err := l.Next(&p)
 		if err != nil {
-			return err
+			return d.ended(err)
 		}
 		if ctx.Err() != nil {
 			continue // see leave; the log takes nothing any more
@@ -232,8 +242,12 @@ func (d *desk) packet(l *link.Link, kind link.Kind, p *link.Packet, since uint64
 	case link.Subscribed:
 		d.h.subscribed(now)
 		d.watch.subscribed()
+		if d.r.cfg.Mode == Primary {
+			d.since = now.machine
+		}
 		return d.online(l, since)
 	case link.Published:
+		d.since = time.Time{}
 		if err := d.published(l, p, since, now); err != nil || p.QoS == 0 {
 			return err
 		}
@@ -288,8 +302,22 @@ func (d *desk) tick(ctx context.Context) error {
 	}
 }
 
+// ended is why a connection ended.
+func (d *desk) ended(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.deaf {
+		return errDeaf
+	}
+	return err
+}
+
 // due does what time alone makes due, and asks nodes for their births.
 func (d *desk) due(now moment) {
+	if !d.since.IsZero() && d.link != nil && now.machine.Sub(d.since) >= d.r.echo {
+		d.since, d.deaf = time.Time{}, true
+		d.link.Close()
+	}
 	d.h.tick(now)
 	d.command(now)
 }

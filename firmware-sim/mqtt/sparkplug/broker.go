@@ -21,6 +21,9 @@ type room struct {
 	stuckAfter time.Duration // if it took nothing for so long it is waited for no more, until it takes something again
 }
 
+// leaveWithin bounds how long a connection may take to leave mochi's books.
+const leaveWithin = 5 * time.Second
+
 func plenty() room { return room{behind: 8192, pending: math.MaxUint16, stuckAfter: 5 * time.Second} }
 
 // broker is the own broker: mochi, which lets everybody in, with a brake. mochi
@@ -92,7 +95,7 @@ func (b *broker) ID() string { return "brake" }
 // Provides lists the events of mochi that are heard.
 func (b *broker) Provides(event byte) bool {
 	switch event {
-	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPublish, mochi.OnPacketSent, mochi.OnPublishDropped, mochi.OnDisconnect:
+	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnSessionEstablish, mochi.OnPublish, mochi.OnPacketSent, mochi.OnPublishDropped, mochi.OnDisconnect:
 		return true
 	}
 	return false
@@ -103,6 +106,35 @@ func (b *broker) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { ret
 
 // OnACLCheck lets everybody do everything.
 func (b *broker) OnACLCheck(*mochi.Client, string, bool) bool { return true }
+
+// OnSessionEstablish lets a client in when the connection before under its id has left
+// mochi's books. mochi takes a connection out of them by its client id, after the other
+// side has seen it end: who comes back at once would be taken out instead, and hear
+// nothing for ever.
+func (b *broker) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) {
+	before, ok := b.mqtt.Clients.Get(cl.ID)
+	if !ok || !expires(before) {
+		return
+	}
+	_ = b.mqtt.DisconnectClient(before, packets.ErrSessionTakenOver) // MQTT 5, 3.1.4-3; it may be gone already
+	look := time.NewTicker(time.Millisecond)                         // mochi tells nobody
+	defer look.Stop()
+	for range int(leaveWithin / time.Millisecond) {
+		if x, ok := b.mqtt.Clients.Get(cl.ID); !ok || x != before {
+			return
+		}
+		<-look.C
+	}
+	b.log.Warn("a connection does not end: who comes under its client id may hear nothing", "client", cl.ID)
+}
+
+// expires reports whether a session ends with its connection.
+func expires(cl *mochi.Client) bool {
+	if cl.Properties.ProtocolVersion < 5 {
+		return cl.Properties.Clean
+	}
+	return cl.Properties.Props.SessionExpiryInterval == 0
+}
 
 // counted reports whether a message is one that the brake is for: births, data
 // and deaths of devices, which are published and never a will.

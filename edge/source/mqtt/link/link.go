@@ -73,9 +73,12 @@ func (c *Config) Validate() error {
 		c.MaxPacket = defaultMaxPacket
 	}
 	u, err := url.Parse(c.URL)
+	wrong := Misaddressed(c.URL)
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "mqtt" && u.Scheme != "mqtts":
-		return strict.At("url", "url %q is no mqtt://host:port or mqtts://host:port", c.URL)
+	case err == nil && u.User != nil && wrong != nil: // what stands there is not said again
+		return strict.At("url", "url is no mqtt://host:port or mqtts://host:port%s", wrong)
+	case err != nil || wrong != nil:
+		return strict.At("url", "url %q is no mqtt://host:port or mqtts://host:port%s", c.URL, wrong)
 	case u.User != nil:
 		return strict.At("url", "url holds a user: write username and password_file instead, so that no password stands in a configuration")
 	case c.MaxPacket < 1<<10 || c.MaxPacket > largestMaxPacket:
@@ -86,6 +89,11 @@ func (c *Config) Validate() error {
 		return strict.At("url", "url %q is not encrypted: ca_file and cert_file need mqtts://", c.URL)
 	}
 	return nil
+}
+
+// Misaddressed says why a text is no broker's address; nil: it is one.
+func Misaddressed(broker string) *strict.AddressFault {
+	return strict.Address(broker, strict.Scheme{Name: "mqtt", Port: "1883"}, strict.Scheme{Name: "mqtts", Port: "8883"})
 }
 
 // Files are the settings that name files, for who knows where they lie.

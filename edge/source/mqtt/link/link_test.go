@@ -219,17 +219,8 @@ func TestLink_PacketsOfEverySizeInEveryPiece(t *testing.T) {
 		stream.WriteString(sized(0x32, len(body)) + body)
 	}
 	for _, piece := range []int{1, 7, 1000, 1 << 20} {
-		ours, theirs := net.Pipe()
-		go func() {
-			for b := stream.Bytes(); len(b) > 0; {
-				n, err := theirs.Write(b[:min(piece, len(b))])
-				if err != nil {
-					return
-				}
-				b = b[n:]
-			}
-		}()
-		l := &Link{conn: ours, in: newInbox(ours, 1<<20), wrote: time.Now()}
+		conn := &pieces{rest: stream.Bytes(), size: piece}
+		l := &Link{conn: conn, in: newInbox(conn, 1<<20), wrote: time.Now()}
 		var p Packet
 		for i, n := range sizes {
 			if _, err := l.Next(&p); err != nil || p.ID != uint16(i+1) || len(p.Payload) != n || strings.Trim(string(p.Payload), "y") != "" {
@@ -242,10 +233,31 @@ func TestLink_PacketsOfEverySizeInEveryPiece(t *testing.T) {
 		if l.Ready() {
 			t.Errorf("pieces of %d: there is more", piece)
 		}
-		ours.Close()
-		theirs.Close()
 	}
 }
+
+// pieces is a connection on which so many bytes come at a time, at once.
+type pieces struct {
+	net.Conn
+
+	rest []byte
+	size int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	n := copy(b, p.rest[:min(p.size, len(p.rest))])
+	p.rest = p.rest[n:]
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (p *pieces) Write(b []byte) (int, error) { return len(b), nil }
+
+func (p *pieces) SetReadDeadline(time.Time) error { return nil }
+
+func (p *pieces) SetWriteDeadline(time.Time) error { return nil }
 
 func TestLink_HalfAPacketIsNoPacket(t *testing.T) {
 	a, b := net.Pipe()

@@ -10,17 +10,24 @@ import (
 
 	"github.com/gopcua/opcua/id"
 	"github.com/gopcua/opcua/ua"
+
+	"plantmesh/edge/source/opcua/measure"
 )
 
 // libraryPublish is a publish response as the library reads it. Where the library
-// panics that is an error.
+// panics that is an error, and where it could take any memory: it makes room for whatever
+// array dimensions say.
 func libraryPublish(b []byte) (r *ua.PublishResponse, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the library panics: %v", p)
 		}
 	}()
-	_, v, err := ua.DecodeService(slices.Concat([]byte{1, 0, 0x3d, 0x03}, b)) // i=829
+	b = slices.Concat([]byte{1, 0, 0x3d, 0x03}, b) // i=829
+	if err := measure.Answer(b); err != nil {
+		return nil, err
+	}
+	_, v, err := ua.DecodeService(b)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +41,11 @@ func libraryRepublish(b []byte) (r *ua.RepublishResponse, err error) {
 			err = fmt.Errorf("the library panics: %v", p)
 		}
 	}()
-	_, v, err := ua.DecodeService(slices.Concat([]byte{1, 0, 0x43, 0x03}, b)) // i=835
+	b = slices.Concat([]byte{1, 0, 0x43, 0x03}, b) // i=835
+	if err := measure.Answer(b); err != nil {
+		return nil, err
+	}
+	_, v, err := ua.DecodeService(b)
 	if err != nil {
 		return nil, err
 	}

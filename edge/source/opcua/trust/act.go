@@ -2,7 +2,6 @@ package trust
 
 import (
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -190,10 +189,10 @@ func digits(fingerprint string) (string, error) {
 	s := strings.TrimPrefix(strings.ToLower(strings.TrimSpace(fingerprint)), "sha256:")
 	s = strings.NewReplacer(":", "", " ", "").Replace(s)
 	if strings.Trim(s, "0123456789abcdef") != "" || len(s) > 64 {
-		return "", fmt.Errorf("%q is no SHA-256 fingerprint: it has at most 64 digits, 0 to 9 and a to f", clean(fingerprint))
+		return "", fmt.Errorf("%q %w: it has at most 64 digits, 0 to 9 and a to f", clean(fingerprint), ErrFingerprint)
 	}
 	if len(s) < minPrefix {
-		return "", errors.New("that is too little of a fingerprint: give 8 digits or more")
+		return "", fmt.Errorf("%q %w, but too little of one: give 8 digits or more", s, ErrFingerprint)
 	}
 	return s, nil
 }

@@ -326,3 +326,28 @@ func TestList_NamesWhatIsBroken(t *testing.T) {
 		t.Error("that not all files are read is not told")
 	}
 }
+
+// One of several is picked as a person copies its fingerprint, and never by half of one.
+func TestPick(t *testing.T) {
+	a, b := server(t, nil), server(t, nil)
+	all := []Entry{entry(Trusted, "a", a.cert, noon), entry(Trusted, "b", b.cert, noon), entry(Rejected, "c", b.cert, noon)}
+	for name, c := range map[string]struct {
+		fingerprint, file string
+		err               error
+	}{
+		"whole":       {Fingerprint(a.cert), "a", nil},
+		"digits":      {all[1].SHA256[:12], "b", nil},
+		"unknown":     {"0000000000000000", "", ErrNotFound},
+		"too little":  {all[0].SHA256[:7], "", ErrFingerprint},
+		"not a print": {"front panel", "", ErrFingerprint},
+	} {
+		got, err := Pick(all, c.fingerprint)
+		if got.File != c.file || !errors.Is(err, c.err) {
+			t.Errorf("%s: %s, %v", name, got.File, err)
+		}
+	}
+	all[0].SHA256 = all[1].SHA256[:60] + "0000" // as a hostile server could
+	if got, err := Pick(all, all[1].SHA256[:16]); !errors.Is(err, ErrAmbiguous) {
+		t.Errorf("of two alike: %s, %v", got.File, err)
+	}
+}

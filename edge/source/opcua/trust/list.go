@@ -90,6 +90,30 @@ func (s *Store) List(now time.Time) ([]Entry, error) {
 	return out, errors.Join(broken...)
 }
 
+// Pick picks from entries of List the one whose SHA-256 fingerprint begins so; one that
+// stands there in several roles is that of the first.
+func Pick(all []Entry, fingerprint string) (Entry, error) {
+	prefix, err := digits(fingerprint)
+	if err != nil {
+		return Entry{}, err
+	}
+	var found *Entry
+	for i := range all {
+		e := &all[i]
+		switch {
+		case !strings.HasPrefix(e.SHA256, prefix), found != nil && found.SHA256 == e.SHA256:
+		case found != nil:
+			return Entry{}, fmt.Errorf("%w: %s is that of %s and of %s: give more digits", ErrAmbiguous, prefix, Portrait(found.Certificate), Portrait(e.Certificate))
+		default:
+			found = e
+		}
+	}
+	if found == nil {
+		return Entry{}, fmt.Errorf("%w: none here has the SHA-256 fingerprint %s", ErrNotFound, prefix)
+	}
+	return *found, nil
+}
+
 func entry(role Role, file string, c *x509.Certificate, now time.Time) Entry {
 	return Entry{
 		Role: role, File: file, Certificate: c,

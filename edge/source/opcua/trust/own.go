@@ -72,6 +72,18 @@ func (s *Store) Own(applicationURI string, hosts []string, now time.Time) (Ident
 	return id, nil
 }
 
+// OwnOr is Own for a program that has used the certificate before: where the files can't be
+// used as they lie there, which may be because somebody is replacing them, last is given
+// again, and nothing is touched; Notice tells.
+func (s *Store) OwnOr(last Identity, applicationURI string, hosts []string, now time.Time) (Identity, error) {
+	if _, err := s.pair(ownDir, now); err == nil || last.Cert == nil {
+		return s.Own(applicationURI, hosts, now)
+	} else if why := clean(err.Error()); last.Notice == "" || !strings.Contains(last.Notice, why) {
+		last.Notice = fmt.Sprintf("The agent's own certificate can't be used as it lies in %s (%s). The one before goes on being used: put its certificate and its key there, both whole and of one another.", s.path(ownDir), why)
+	}
+	return last, nil
+}
+
 // needsWork reports whether there is no usable pair, as against one that can't be read.
 func needsWork(err error) bool {
 	_, bad := errors.AsType[*flaw](err)

@@ -47,6 +47,8 @@ const (
 
 // Errors for those who must tell cases apart.
 var (
+	// ErrFingerprint means that a text is no fingerprint.
+	ErrFingerprint = errors.New("is no SHA-256 fingerprint")
 	// ErrNotFound means that no certificate has this fingerprint.
 	ErrNotFound = errors.New("no such certificate")
 	// ErrAmbiguous means that several certificates have a fingerprint that begins so.

@@ -2,13 +2,20 @@
 
 export interface Machine { id: string; name: string; kind: string; source: string }
 export interface Line { id: string; machines: Machine[] | null }
-export interface Shift { id?: string; start: string; end: string }
+interface Planned { from: string; to: string }
+// What is planned of the machines that have one calendar.
+export interface PlanTold {
+  zone: string
+  machines: string[] | null
+  shifts: (Planned & { shift_id: string })[] | null
+  stops: Planned[] | null
+}
 export interface Site {
   site: string
   zone: string
   lines: Line[] | null
-  shifts: Shift[] | null
-  breaks: Shift[] | null
+  plans?: PlanTold[] | null // the first is the site's
+  planned_through?: string
   reasons: Record<string, string> | null
 }
 

@@ -2,6 +2,7 @@
 // live feed. After every break the snapshot is taken anew.
 import { latest, refused, rows, site as getSite } from './api'
 import type { GapRow, Machine, OEERow, Progress, RateRow, Site, StateRow, Told } from './api'
+import { Plan, Plans } from './plan'
 import { reach, standing, type Standing } from './standing'
 import { Clock } from './words'
 
@@ -10,6 +11,9 @@ export type Link = 'connecting' | 'live' | 'lost'
 // How long nothing may be heard: the hub speaks every 10 s at least.
 const silence = 25_000
 const retry = 3_000
+// What is planned is asked for anew when no more than this of it is ahead, and not more often than so.
+const ahead = 26 * 3600_000
+const pauseAsking = 8_000
 // Rows older than this are of no use to the page.
 const keep = 60 * 3600_000
 // So far back reach the intervals of all machines: longer stops look as long.
@@ -47,6 +51,7 @@ export class Plant {
 
   private toldAt = $state(0) // what the hub's clock said last
   clock = $derived(new Clock(this.site?.zone ?? 'UTC'))
+  plans = $derived(new Plans(this.site))
   reach = $derived(reach(Object.values(this.products), this.toldAt, this.speed))
   live = $derived(this.link === 'live' && !this.reach.catching)
   // at is the instant the figures speak of.
@@ -59,6 +64,7 @@ export class Plant {
   private later: Told | null = null // what came meanwhile on where the products stand
   private timers: ReturnType<typeof setInterval>[] = []
   private dirty = false
+  private asked = 0 // when the site was asked for last
 
   run(): () => void {
     this.connect()
@@ -131,6 +137,7 @@ export class Plant {
       // The hub may be another one than before: nothing of the old may stay.
       for (const m of [this.current, this.recent, this.gaps, this.oee, this.rate, this.history]) m.clear()
       this.site = site
+      this.asked = Date.now()
       ;[...before, ...states].forEach((r) => this.state(r))
       ;[...hours, ...shifts, ...days].forEach((r) => this.oee.set(key(r), r))
       rates.forEach((r) => this.rate.set(key(r), r))
@@ -159,7 +166,17 @@ export class Plant {
   // standing is what a machine does, as far as is known.
   standing(m: Machine): Standing {
     void this.turn
-    return standing({ site: this.site, clock: this.clock, at: this.at, current: this.current, recent: this.recent, gaps: this.gaps, sources: this.sources }, m)
+    return standing({ site: this.site, plans: this.plans, at: this.at, current: this.current, recent: this.recent, gaps: this.gaps, sources: this.sources }, m)
+  }
+
+  plan = (id: string): Plan => this.plans.of(id)
+
+  // replan asks anew what is planned, before the page runs out of it.
+  private replan(): void {
+    const through = Date.parse(this.site?.planned_through ?? '')
+    if (this.link !== 'live' || !(this.now > through - ahead) || Date.now() - this.asked < pauseAsking) return
+    this.asked = Date.now()
+    void getSite().then((site) => (this.site = site), () => undefined) // it is tried again
   }
 
   // known is the end of what is known of a machine.
@@ -268,6 +285,7 @@ export class Plant {
   private tick(): void {
     const t = this.told
     if (t.at) this.now = t.plant + (performance.now() - t.at) * (this.link === 'live' ? t.speed : 0)
+    this.replan()
     if (!this.dirty) return
     this.dirty = false
     this.turn++
@@ -304,7 +322,7 @@ export function newest<T extends { equipment: string; window: string; from: stri
   return best
 }
 
-// leading is the window a machine is judged by: its shift where the site has
+// leading is the window a machine is judged by: its shift where its calendar has
 // shifts, else its day, else its hour.
 export const leading = (p: Plant, equipment: string): OEERow | undefined =>
-  (p.site?.shifts?.length ? newest(p.oee, equipment, 'shift') : undefined) ?? newest(p.oee, equipment, 'day') ?? newest(p.oee, equipment, 'hour')
+  (p.plan(equipment).shifts.length ? newest(p.oee, equipment, 'shift') : undefined) ?? newest(p.oee, equipment, 'day') ?? newest(p.oee, equipment, 'hour')

@@ -1,7 +1,8 @@
 // What is known at this moment: of the plant how far, of a machine what it does.
 import type { GapRow, Machine, Progress, Site, Source, StateRow } from './api'
-import { look, looks, rests, why, within } from './words'
-import type { Clock, Look } from './words'
+import type { Plans } from './plan'
+import { look, looks, rests, why } from './words'
+import type { Look } from './words'
 
 // Reach is how far the page's figures go. Sources that fell silent hold it
 // back as little as a machine that is switched off holds back the others.
@@ -48,7 +49,7 @@ export interface Standing { machine: Machine; is: Look; row: StateRow | undefine
 
 export interface Known {
   site: Site | null
-  clock: Clock
+  plans: Plans
   at: number // the instant that is spoken of
   current: Map<string, StateRow>
   recent: Map<string, Map<string, StateRow>> // by machine and start
@@ -93,8 +94,12 @@ export function standing(k: Known, machine: Machine): Standing {
   }
   const lost = lostAt(k, machine, row)
   if (lost !== null) return { machine, is: looks['nodata']!, row, since: lost, why: 'nothing is heard of it' }
-  if (rests(row) && within(k.site?.breaks, k.clock.minutes(k.at)))
-    return { machine, is: looks['break']!, row, since: Date.parse(row.from), why: 'planned break' }
+  const plan = k.plans.of(machine.id)
+  const stop = plan.stop(k.at)
+  if (stop && rests(row, stop.off)) {
+    const why = !stop.off ? 'planned break' : stop.open ? 'nothing is planned' : `nothing is planned until ${plan.clock.until(stop.to, k.at)}`
+    return { machine, is: looks[stop.off ? 'off' : 'break']!, row, since: Math.max(Date.parse(row.from), stop.from), why }
+  }
   return { machine, is: look(row), row, since: began(k, row), why: why(row, k.site) }
 }
 

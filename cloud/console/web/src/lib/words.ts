@@ -17,6 +17,7 @@ export const looks: Record<string, Look> = {
   idle: { id: 'idle', word: 'No order', many: 'without an order', glyph: '–', color: '#c9ced3', text: '#1f2933', after: null },
   nodata: { id: 'nodata', word: 'No data', many: 'without data', glyph: '?', color: '#4b5563', text: '#ffffff', after: 0 },
   break: { id: 'break', word: 'Break', many: 'on break', glyph: '☕', color: '#c9ced3', text: '#1f2933', after: null },
+  off: { id: 'off', word: 'Planned stop', many: 'in a planned stop', glyph: '○', color: '#e1e4e7', text: '#1f2933', after: null },
 }
 
 const byCause: Record<string, string> = {
@@ -28,8 +29,10 @@ export function look(row: StateRow | undefined): Look {
   return looks[row ? (byCause[row.cause] ?? 'stopped') : 'nodata'] as Look
 }
 
-// A machine that stands in a planned break waits for nobody.
-export const rests = (row: StateRow | undefined): boolean => row !== undefined && ['operator', 'no_order'].includes(row.cause)
+// A machine that stands in a planned break waits for nobody; one that stands while nothing
+// is planned at all does so whatever it waits for.
+export const rests = (row: StateRow | undefined, off: boolean): boolean =>
+  row !== undefined && (['operator', 'no_order'].includes(row.cause) || (off && ['external', 'internal'].includes(row.cause)))
 
 const causeWords: Record<string, string> = {
   none: '', maintenance: 'planned work or repair', changeover: 'setting up the next order',
@@ -106,6 +109,8 @@ export class Clock {
   both = (t: number): string => `${this.date(t)} ${this.time(t)}`
   // since is the time of day, with its date where that is not plain from now.
   since = (t: number, now: number): string => (now - t < 20 * 3600_000 ? this.time(t) : this.both(t))
+  // until is the time of day of what comes, with its date where that is not plain from now.
+  until = (t: number, now: number): string => (t - now < 12 * 3600_000 ? this.time(t) : this.both(t))
   // minutes since local midnight
   minutes(t: number): number {
     const [h, m] = this.time(t).split(':')
@@ -113,19 +118,8 @@ export class Clock {
   }
 }
 
-export const minutesOf = (hhmm: string): number => {
-  const [h, m] = hhmm.split(':')
-  return Number(h) * 60 + Number(m)
-}
-
-// within finds the stretch of the day that minute m lies in; midnight may lie inside.
-export function within<T extends { start: string; end: string }>(list: T[] | null | undefined, m: number): T | undefined {
-  return list?.find((s) => {
-    const a = minutesOf(s.start)
-    const b = minutesOf(s.end)
-    return a < b ? a <= m && m < b : m >= a || m < b
-  })
-}
+// zoneName is "Kolkata" of "Asia/Kolkata".
+export const zoneName = (zone: string): string => (zone.split('/').at(-1) ?? zone).replaceAll('_', ' ')
 
 // nameOf is what people call a machine; one without a name goes by its id.
 export const nameOf = (m: Machine): string => m.name || m.id

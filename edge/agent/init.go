@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"plantmesh/proto/enroll"
+	"plantmesh/proto/strict"
+)
+
+// ErrConfigThere is returned where an edge.yaml stands already.
+var ErrConfigThere = errors.New("it is there already")
+
+// Initial is what an edge.yaml says that is written. What is empty stays empty in it, for
+// enroll to fill in.
+type Initial struct {
+	Agent, Site, Data string
+	Hub               string // nats://host:port
+	Enroll            string // https://hub.example.com
+	Key, Token        string // as the file has them
+}
+
+// HostAgent is the name of an agent made of this machine's; empty: it has none that fits.
+func HostAgent() string {
+	host, _ := os.Hostname() // a machine without a name has to be given one
+	name := strings.Trim(regexp.MustCompile(`[^a-z0-9_-]+`).ReplaceAllString(strings.ToLower(host), "-"), "-_")
+	if !enroll.Name(name) {
+		return ""
+	}
+	return name
+}
+
+// YAML is the file.
+func (i Initial) YAML() string {
+	var b strings.Builder
+	b.WriteString("# The agent on this gateway. Its machines stand in sources.d/*.yaml beside this file, its\n# quality rules in rules.d/*.yaml. Paths count from this folder. Every key: edge/agent/config.go.\n")
+	if i.Agent == "" || i.Site == "" || i.Hub == "" {
+		b.WriteString("# What is empty here is filled in when a hub lets this gateway in:\n#   plantmesh-edge enroll --config edge.yaml https://hub.example.com\n")
+	}
+	line := func(key, value, says string) {
+		if value != "" && !enroll.Name(value) {
+			value = fmt.Sprintf("%q", value)
+		}
+		text := strings.TrimRight(key+": "+value, " ")
+		fmt.Fprintf(&b, "%-27s # %s\n", text, says) // a comment needs a space before it, however long the text
+	}
+	line("agent", i.Agent, "this gateway's name at the hub: lower case letters, digits, - and _")
+	line("site", i.Site, "the site of the hub")
+	line("data", cmp.Or(i.Data, "data"), "the buffer; it must survive power loss")
+	b.WriteString("hub:\n")
+	line("  url", i.Hub, "nats://host:port")
+	if i.Enroll != "" {
+		line("  enroll", i.Enroll, "where another token is asked for, once one has ended")
+	}
+	line("  key", cmp.Or(i.Key, "agent.nk"), "never leaves this gateway")
+	line("  token", cmp.Or(i.Token, "agent.jwt"), "the agent renews it")
+	b.WriteString("buffer:\n")
+	line("  max_bytes", "4GiB", "what may wait here while the hub is away")
+	b.WriteString("window:\n")
+	line("  profile", "latency", "a batch is synced each second; flash: each 4 s, which wears the disk less")
+	b.WriteString("# page: {listen: 127.0.0.1:8088}   # a page for a browser on this gateway; plantmesh-edge ui opens it\n")
+	return b.String()
+}
+
+// Write makes the file at path, and the folders beside it. With over a file that is there
+// is replaced, and kept as path.old; keys and tokens are never touched.
+func (i Initial) Write(path string, over bool) error {
+	base := filepath.Dir(path)
+	for _, dir := range []string{base, filepath.Join(base, "sources.d"), filepath.Join(base, "rules.d")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as a package has them: the service's user reads what root writes
+			return &strict.Fault{File: dir, What: "can't be made: " + err.Error()}
+		}
+	}
+	old, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := replace(path, []byte(i.YAML())); err != nil {
+			return err
+		}
+		return os.Chmod(path, 0o644) //nolint:gosec // as a package has it: the service's user reads it, and it holds no secret
+	case err != nil:
+		return &strict.Fault{File: path, What: strict.Unreadable(err)}
+	case !over:
+		return fmt.Errorf("%w: %s; --force writes over it, and keeps it as edge.yaml.old", ErrConfigThere, path)
+	}
+	if err := replace(path+".old", old); err != nil {
+		return err
+	}
+	return replaceLike(path, []byte(i.YAML()))
+}
+
+// replaceLike writes a file anew, whole or not at all, for whom it was for.
+func replaceLike(path string, content []byte) error {
+	beside := path + ".new"
+	if err := replace(beside, content); err != nil {
+		return err
+	}
+	err := likeFile(beside, path)
+	if err == nil {
+		err = os.Rename(beside, path)
+	}
+	if err != nil {
+		return errors.Join(&strict.Fault{File: path, What: "can't be written: " + err.Error()}, os.Remove(beside))
+	}
+	return nil
+}
+
+// filledIn is an edge.yaml in which keys that stand there without a value have one now.
+// Nothing else of it changes, comments neither. url is hub.url, page hub.enroll, which
+// is put beside it where there is none.
+func filledIn(text, agent, site, url, page string) string {
+	set := func(text, key, value string) string {
+		if value == "" {
+			return text
+		}
+		if !enroll.Name(value) {
+			value = fmt.Sprintf("%q", value)
+		}
+		return regexp.MustCompile(`(?m)^(`+key+`:)[ \t]*(#.*)?$`).ReplaceAllStringFunc(text, func(line string) string {
+			head, comment, commented := strings.Cut(line, "#")
+			out := strings.TrimRight(head, " \t") + " " + value
+			if commented {
+				out = fmt.Sprintf("%-*s#%s", max(len(head), len(out)+1), out, comment)
+			}
+			return out
+		})
+	}
+	text = set(set(text, "agent", agent), "site", site)
+	before := text
+	text = set(text, "  url", url)
+	if page != "" && text != before && !regexp.MustCompile(`(?m)^  enroll:`).MatchString(text) {
+		text = regexp.MustCompile(`(?m)^  url:.*$`).ReplaceAllStringFunc(text, func(line string) string {
+			return line + fmt.Sprintf("\n  enroll: %q", page)
+		})
+	}
+	return text
+}
