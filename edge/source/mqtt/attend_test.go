@@ -119,6 +119,9 @@ func TestAttend_SaysWhoIsRefused(t *testing.T) {
 	if _, err := browser.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
+	if got, _ := io.ReadAll(browser); len(got) > 0 { // until it hangs up, which it may do by a reset
+		t.Errorf("a browser is answered %q", got)
+	}
 	l, _, err := device(t, address, "filler", "f", link.Hello{ClientID: "f1", CleanStart: true})
 	if err != nil {
 		t.Fatal(err)

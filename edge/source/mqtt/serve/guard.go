@@ -36,6 +36,7 @@ type guard struct {
 	buf     []byte // what was read and has not passed
 	ready   int    // of that, what may pass
 	fault   error
+	told    func(fault error) // of the fault, before the library hangs up; may be nil
 }
 
 func newGuard(c net.Conn, limit int) *guard { return &guard{Conn: c, max: limit} }
@@ -50,6 +51,10 @@ func (g *guard) Read(b []byte) (int, error) {
 			break
 		}
 		if g.fault != nil {
+			if g.told != nil {
+				g.told(g.fault)
+				g.told = nil
+			}
 			return 0, g.fault
 		}
 		if err := g.fill(); err != nil {

@@ -253,11 +253,9 @@ func (s *Server) serve(ctx context.Context, c net.Conn, known func()) {
 		g.in = true
 		known()
 	}
+	g.told = func(fault error) { s.tell(ctx, c.RemoteAddr().String(), fault.Error()) }
 	if err := s.mqtt.EstablishConnection("devices", g); err != nil {
 		s.log.Debug("device connection ended", "remote", c.RemoteAddr().String(), "error", err)
-		if errors.Is(err, errGuard) {
-			s.tell(ctx, c.RemoteAddr().String(), err.Error())
-		}
 	}
 	_ = c.Close() // in any case
 	if !g.in {
