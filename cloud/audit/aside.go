@@ -24,7 +24,7 @@ const (
 )
 
 // ErrWhole is returned where nothing is to be set aside.
-var ErrWhole = errors.New("the audit trail is whole, and nothing is set aside: that its end is gone shows only a seal that somebody kept, as the hub's log has it")
+var ErrWhole = errors.New("the audit trail is whole, and nothing is set aside: that its end is gone, or was torn and cut off, shows only a seal that somebody kept; take it from the hub's log or its /readyz?verbose, and say it as --since N:HASH")
 
 // Aside is what became of a trail that was broken.
 type Aside struct {

@@ -183,6 +183,9 @@ type BreakError struct {
 	Line int    // from 1; 0: the whole file
 	N    uint64 // the entry that should stand there
 	What string
+	// Since is the newest entry that the trail which found it has seen itself: what is gone
+	// behind a break shows that alone to others. Zero: it had seen none.
+	Since Seal
 }
 
 func (b *BreakError) Error() string {

@@ -31,6 +31,8 @@ type Desk struct {
 	// May is nil where the caller has a permission.
 	May func(r *http.Request, permission, location string) error
 	Log *slog.Logger
+	// Rounds says whether an older file is damaged; nil: nobody looks.
+	Rounds *Rounds
 }
 
 // ServeHTTP implements http.Handler, at Path.
@@ -126,6 +128,27 @@ type page struct {
 	// Next is what to say as after for what follows; empty: this was all there is.
 	Next string `json:"next,omitempty"`
 	Seal string `json:"seal"` // of the newest entry: who keeps it notices when the end is cut off
+	// Broken is where the trail is not what was recorded; nothing of it is given from there back.
+	Broken *brokenAt `json:"broken,omitempty"`
+}
+
+type brokenAt struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+	N    uint64 `json:"n"`
+	What string `json:"what"`
+}
+
+// broken is a page that says where the trail is, in what of it err says; any other error
+// stays.
+func (p *page) broken(b *BreakError, err error) error {
+	if found, is := errors.AsType[*BreakError](err); is {
+		b, err = found, nil
+	}
+	if b != nil {
+		p.Broken = &brokenAt{b.File, b.Line, b.N, b.What}
+	}
+	return err
 }
 
 func (d *Desk) answer(w http.ResponseWriter, r *http.Request, q query) (err error) {
@@ -139,7 +162,9 @@ func (d *Desk) answer(w http.ResponseWriter, r *http.Request, q query) (err erro
 	p := page{Seal: s.String()}
 	if q.newest {
 		p.Data, err = Newest(r.Context(), d.Trail.dir, q.Filter, q.limit)
+		err = p.broken(d.found(), err)
 	} else {
+		_ = p.broken(d.found(), nil) // it has none
 		var next uint64
 		var more bool
 		if p.Data, next, more, err = Page(r.Context(), d.Trail.dir, q.Filter, q.after, q.limit); more {
@@ -152,6 +177,13 @@ func (d *Desk) answer(w http.ResponseWriter, r *http.Request, q query) (err erro
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(p) // who went away asks again
 	return nil
+}
+
+func (d *Desk) found() *BreakError {
+	if d.Rounds == nil {
+		return nil
+	}
+	return d.Rounds.Found()
 }
 
 // stream gives entries one a line.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -54,24 +55,56 @@ func Page(ctx context.Context, dir string, f Filter, behind uint64, most int) (o
 	return out, next, more, err
 }
 
-// Newest gives at most so many of the newest entries, newest first.
+// Newest gives at most so many of the newest entries, newest first. It reads back from the
+// newest file, no further than it has to. Where the trail is broken it gives those that stand
+// in the files behind, and a BreakError.
 func Newest(ctx context.Context, dir string, f Filter, most int) ([]Entry, error) {
-	var ring []Entry
-	if _, err := walk(ctx, dir, 0, func(e *Entry, _ []byte) bool {
-		if f.takes(e) {
-			if ring = append(ring, *e); len(ring) >= 2*most {
-				ring = append([]Entry{}, ring[len(ring)-most:]...)
-			}
-		}
-		return true
-	}); err != nil {
+	files, err := names(dir)
+	if err != nil {
 		return nil, err
 	}
 	out := []Entry{}
-	for i := len(ring) - 1; i >= 0 && len(out) < most; i-- {
-		out = append(out, ring[i])
+	var newer Entry // the first entry of the file behind; zero: there is none
+	for i := len(files) - 1; i >= 0 && len(out) < most; i-- {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		first, of, err := newestOf(dir, files[i], &f, most, newer)
+		if err != nil {
+			return out, err
+		}
+		newer, out = first, append(out, of[:min(len(of), most-len(out))]...)
+	}
+	if newer.N > 1 && len(out) < most {
+		return out, &BreakError{File: files[0], N: 1, What: "is not there, nor the file that begins with it"}
 	}
 	return out, nil
+}
+
+// newestOf is the first entry of a file, and those that are asked for, newest first. newer is
+// what the file behind begins with.
+func newestOf(dir, name string, f *Filter, most int, newer Entry) (first Entry, out []Entry, err error) {
+	r := Report{Seal: Seal{Hash: zero()}}
+	_, err = walkFile(dir, name, &r, beginOf(name)-1, func(e *Entry, _ []byte) bool {
+		if first.N == 0 {
+			first = *e
+		}
+		if f.takes(e) {
+			if out = append(out, *e); len(out) >= 2*most {
+				out = append([]Entry{}, out[len(out)-most:]...)
+			}
+		}
+		return true
+	})
+	switch {
+	case err != nil || newer.N == 0:
+	case r.Torn > 0 || r.Seal.N+1 != newer.N:
+		err = &BreakError{File: name, N: r.Seal.N + 1, What: "is written half, or is not there, and others follow"}
+	case r.Seal.Hash != newer.Prev:
+		err = &BreakError{File: nameOf(newer.N), Line: 1, N: newer.N, What: fmt.Sprintf("does not follow entry %d: the hash before it is another", r.Seal.N)}
+	}
+	slices.Reverse(out)
+	return first, out, err
 }
 
 // Export writes the entries, a line each, as they were recorded. It says how many.

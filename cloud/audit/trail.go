@@ -89,6 +89,9 @@ func (t *Trail) look() (tail, error) {
 		now, err = t.resumed(files, err)
 	}
 	if err != nil { // what was seen is kept: what is broken stays so until it is mended
+		if broken, is := errors.AsType[*BreakError](err); is && t.tail != nil {
+			broken.Since = t.tail.seal
+		}
 		return tail{}, err
 	}
 	t.tail = now

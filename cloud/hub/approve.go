@@ -135,7 +135,7 @@ func (h *hub) peopleRoutes() ([]accessdesk.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	trail := &audit.Desk{Trail: h.trail, Log: h.log, May: func(r *http.Request, permission, _ string) error { return mayAt(r, permission, h.site().Name) }}
+	trail := &audit.Desk{Trail: h.trail, Rounds: h.rounds, Log: h.log, May: func(r *http.Request, permission, _ string) error { return mayAt(r, permission, h.site().Name) }}
 	routes := []accessdesk.Route{{Pattern: audit.Path, Needs: access.ReadAudit, Handler: trail}}
 	pace := accessdesk.NewPace(time.Now)
 	handlers := d.Handlers()

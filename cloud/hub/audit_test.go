@@ -2,7 +2,12 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -157,6 +162,48 @@ func TestAudit_SetAside(t *testing.T) {
 	check(t, err)
 	if _, err := audit.Verify(t.Context(), TrailFolder(cfg), &b.Seal); err != nil {
 		t.Error(err)
+	}
+}
+
+// A hub that runs finds damage in a file that nobody appends to any more: its readiness, its
+// log, its metrics and the API name file and entry, and the newest entries are still read.
+func TestAudit_RoundsFindAnOlderFile(t *testing.T) {
+	h := opened(t)
+	dir := TrailFolder(h.cfg)
+	var months []audit.Change
+	for i := range 150 { // beyond 4 MiB the next file begins
+		months = append(months, audit.Change{Who: "anna", Via: audit.CLI, Action: "machine.add", Object: fmt.Sprintf("graz/m-%d", i), Before: strings.Repeat("<", 2000), After: strings.Repeat("<", 2000), Reason: strings.Repeat("<", 1000)})
+	}
+	_, err := h.trail.Append(months...)
+	check(t, err)
+	first := filepath.Join(dir, "00000000000000000001.jsonl")
+	b, err := os.ReadFile(first)
+	check(t, err)
+	check(t, os.WriteFile(first, bytes.Replace(b, []byte("graz/m-7\""), []byte("graz/m-8\""), 1), 0o600))
+	_, err = h.trail.Append(audit.Change{Who: "anna", Via: audit.CLI, Action: "machine.add", Object: "graz/last"})
+	check(t, err)
+	if said := h.sealed(); strings.Contains(said, "damaged") {
+		t.Errorf("before it looked: %s", said)
+	}
+	var told bytes.Buffer
+	h.log = slog.New(slog.NewTextHandler(&told, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	check(t, h.goRounds(ctx, time.Hour)) // one look
+	said := h.sealed()
+	for _, want := range []string{"newest entry ", "an older one is damaged", "00000000000000000001.jsonl:", "has other bytes", "plantmesh audit set-aside"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("ready says %q, without %q", said, want)
+		}
+	}
+	if log := told.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "file=00000000000000000001.jsonl") || !strings.Contains(log, "entry=") || h.counts.broken.Load() != 1 {
+		t.Errorf("the log says %s", log)
+	}
+	w := httptest.NewRecorder()
+	(&audit.Desk{Trail: h.trail, Rounds: h.rounds, Log: quiet(), May: func(*http.Request, string, string) error { return nil }}).
+		ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/audit?order=newest&limit=2", nil))
+	if body := w.Body.String(); w.Code != http.StatusOK || !strings.Contains(body, "graz/last") || !strings.Contains(body, `"broken":{"file":"00000000000000000001.jsonl"`) {
+		t.Errorf("the API says %d %.300s", w.Code, body)
 	}
 }
 

@@ -36,7 +36,7 @@ var (
 )
 
 // tally counts over the lives of the embedded server.
-type tally struct{ sent, lost, renewed, restarted atomic.Uint64 }
+type tally struct{ sent, lost, renewed, restarted, broken atomic.Uint64 }
 
 // canary sends one after the other. Safe for concurrent use: run once, well at
 // any time.

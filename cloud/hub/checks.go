@@ -46,6 +46,7 @@ func (h *hub) figures() []porthttp.Count {
 	}
 	return []porthttp.Count{
 		{Name: "audit_entries_total", Help: "Entries of the audit trail; 0 while it takes none.", Value: h.entries},
+		{Name: "audit_breaks_total", Help: "Times a file of the audit trail, older ones too, was found to be damaged or gone.", Value: h.counts.broken.Load},
 		in("records_total", "Records put into the hub's log.", func(s ingest.Stats) uint64 { return s.Taken }),
 		in("samples_total", "Samples in them.", func(s ingest.Stats) uint64 { return s.Samples }),
 		in("repeats_total", "Records that were in the log already.", func(s ingest.Stats) uint64 { return s.Twice }),

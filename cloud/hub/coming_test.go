@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -296,6 +297,40 @@ func TestSiteLog_ACalendarThatIsSoNowIsMadeSoBefore(t *testing.T) {
 	for _, from := range []string{"2026-12-01T05:00:00Z", "2026-12-02T05:00:00Z", ""} {
 		if done := p.set(from, calendar("plant", "a 06:00 14:00")); done.Version != 3 || len(done.Calendars) != 0 {
 			t.Errorf("the same again from %q: %+v", from, done)
+		}
+	}
+}
+
+// A table that is as it is moves the begin of what it says back, and says of which machines.
+func TestSiteLog_ATableThatIsSoNowIsMadeSoBefore(t *testing.T) {
+	p := plannerAt(t, siteFile)
+	var report plant.Report
+	imported := func(validFrom, table string) desk.Changed {
+		t.Helper()
+		done, err := p.Change(t.Context(), desk.Change{
+			Action: "machine.import", ValidFrom: validFrom, By: registry.Actor{Who: "anna", Via: "cli"}, May: anywhere,
+			Make: func(s plant.Scene) (d plant.Delta, err error) {
+				d, report = s.Import([]byte(table))
+				return d, err
+			},
+		})
+		check(t, err)
+		report.Done(done.Put)
+		return done
+	}
+	const old, both = "id,line,source,signals_prefix\no,l,s,o.\n", "id,line,source,signals_prefix\nn,l,s,n.\no,l,s,o.\n"
+	imported("always", old)
+	imported("", both)
+	if done := imported("", both); done.Version != 2 || len(done.Put) != 0 || report.Same != 2 {
+		t.Errorf("as it is: %+v, %+v", done, report)
+	}
+	done := imported("2026-12-04T10:00:00Z", both)
+	if want := []plant.Edit{{ID: "n", Fields: []string{"valid_from"}}}; done.Version != 3 || !slices.Equal(done.Put, []string{"n"}) || report.Same != 1 || !reflect.DeepEqual(report.Change, want) {
+		t.Errorf("from before: %+v, %+v", done, report)
+	}
+	for hour, there := range map[int]bool{9: false, 10: true, 12: true} {
+		if is := p.current().sites.Revisions()[p.current().sites.Index(december(4, hour))].Site.Find("n") != nil; is != there {
+			t.Errorf("at %d it is there: %t", hour, is)
 		}
 	}
 }

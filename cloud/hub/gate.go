@@ -85,6 +85,9 @@ func (g *gate) renew(m *nats.Msg, now time.Time) {
 		g.log.Warn("an agent's token is not renewed", "site", site, "agent", agent, "err", err)
 		// Without a word the agent would wait for one, and not know whom to ask about it.
 		a = enroll.Answer{State: enroll.Pending, Retry: 1, Why: "the hub can't read or write its registry now; its log says why"}
+		if errors.Is(err, registry.ErrUnknown) { // no refusal: its token is good, and nobody has revoked it
+			a.Why = "the hub's registry lacks this agent, whose token is good: files of it are lost, or of before; whoever looks after the hub puts them back, or enrols the same key again (plantmesh agents enroll)"
+		}
 	}
 	if b, err := json.Marshal(a); err == nil {
 		_ = m.Respond(b) // one that is lost is asked for again
@@ -105,7 +108,7 @@ func (g *gate) sign(site, agent string, now time.Time) (a enroll.Answer, err err
 	g.renewed[log] = now
 	token, err := g.reg.Renew(site, agent, g.rules.Lifetime, now)
 	switch {
-	case errors.Is(err, registry.ErrUnknown), errors.Is(err, registry.ErrRevoked):
+	case errors.Is(err, registry.ErrRevoked):
 		return enroll.Answer{State: enroll.Refused, Why: err.Error()}, nil
 	case err != nil:
 		return a, err

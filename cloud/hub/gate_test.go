@@ -2,6 +2,8 @@ package hub
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -45,5 +47,45 @@ func TestGate_RenewsTheAgentsOwn(t *testing.T) {
 	}
 	if err := nc.LastError(); err == nil || !strings.Contains(err.Error(), "ermissions") {
 		t.Errorf("asking for another's is told as %v", err)
+	}
+}
+
+// A registry that can't be read tells an agent nothing of itself, and least of all that it is
+// let in no more: it asks again, and is renewed when the registry is back.
+func TestGate_CanNotTellWhereTheRegistryIsGone(t *testing.T) {
+	h := opened(t)
+	seed, pub := key(t)
+	nc, err := dial(h, "gw-1", nats.UserJWTAndSeed(enrolled(t, h, "gw-1", pub, time.Hour), seed))
+	check(t, err)
+	defer nc.Close()
+	ask := func() (a enroll.Answer) {
+		t.Helper()
+		h.gate.mu.Lock()
+		clear(h.gate.renewed) // as if a second had passed
+		h.gate.mu.Unlock()
+		m, err := nc.Request(subject.Renew("graz", "gw-1"), nil, 10*time.Second)
+		check(t, err)
+		check(t, json.Unmarshal(m.Data, &a))
+		return a
+	}
+	agents := filepath.Join(h.cfg.Data, registryName, "agents")
+	for what, harm := range map[string]struct {
+		do, undo func() error
+		why      string
+	}{
+		"the folder is away": {func() error { return os.Rename(agents, agents+".away") }, func() error { return os.Rename(agents+".away", agents) }, "can't read or write its registry now"},
+		"its file is away": {
+			func() error { return os.Rename(filepath.Join(agents, "graz.gw-1.json"), agents+".gw-1") },
+			func() error { return os.Rename(agents+".gw-1", filepath.Join(agents, "graz.gw-1.json")) }, "lacks this agent",
+		},
+	} {
+		check(t, harm.do())
+		if a := ask(); a.State != enroll.Pending || !strings.Contains(a.Why, harm.why) || a.Token != "" {
+			t.Errorf("%s: %+v", what, a)
+		}
+		check(t, harm.undo())
+		if a := ask(); a.State != enroll.Approved || a.Token == "" {
+			t.Errorf("%s, and back: %+v", what, a)
+		}
 	}
 }

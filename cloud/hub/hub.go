@@ -95,6 +95,7 @@ type hub struct {
 	reg    *registry.Registry
 	access *access.Access
 	trail  *audit.Trail
+	rounds *audit.Rounds // reads it again, file by file
 	gate   *gate
 	fleet  fleet
 	wanted wanted
@@ -171,6 +172,7 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	g.Go(func() error { return h.readers(gctx) })
 	g.Go(func() error { return h.gate.run(gctx, h.conn) })
 	g.Go(func() error { return h.seals(gctx) })
+	g.Go(func() error { return h.goRounds(gctx, roundEvery) })
 	g.Go(func() error { return h.local(gctx) })
 	g.Go(func() error { return h.follow(gctx) })
 	g.Go(func() error { return h.configure(gctx) })
@@ -223,6 +225,7 @@ func (h *hub) open(ctx context.Context) (err error) {
 	if h.trail, err = openTrail(h.cfg); err != nil {
 		return err
 	}
+	h.rounds = audit.NewRounds(h.trail)
 	h.reg.Record = recorder(h.trail)
 	if err = h.reg.MakeDomain(registry.Actor{Who: "hub", Via: string(audit.Hub)}); err != nil {
 		return err

@@ -136,6 +136,9 @@ func (f synced) Close() error { return errors.Join(f.Sync(), f.File.Close()) }
 // keepRegistry takes over what was enrolled or revoked since the backup: a key
 // that was revoked must not be good again.
 func (r *restore) keepRegistry() (int, error) {
+	if err := registry.Folders(filepath.Join(r.fresh, registryName)); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrData, err)
+	}
 	kept, err := registry.TakeOver(filepath.Join(r.data, registryName), filepath.Join(r.fresh, registryName), r.keyFile)
 	if err != nil {
 		return kept, fmt.Errorf("%w: keep the registry: %w", ErrData, err)

@@ -28,6 +28,9 @@ var (
 	ErrName = errors.New("use lower case letters, digits, '-' and '_', at most 63, beginning with a letter or digit")
 	// ErrTaken is returned when an agent of this name was enrolled with another key.
 	ErrTaken = errors.New("an agent of this name is enrolled with another key; if its gateway was replaced, plantmesh agents revoke comes first")
+	// ErrGone is returned where a folder of the registry is missing or can't be read: nobody
+	// can tell then who is enrolled, and who was revoked.
+	ErrGone = errors.New("the registry can't be read")
 )
 
 // Bounds of how long an agent's token may be good for. An agent renews it from a
@@ -115,10 +118,11 @@ func Open(dir string) (*Registry, error) { return OpenSealed(dir, "") }
 // OpenSealed is Open of a registry whose keys are encrypted with the key in a file, which
 // is made at first use. Keys that are not encrypted yet are then.
 func OpenSealed(dir, keyFile string) (*Registry, error) {
-	for _, sub := range []string{agentsFolder, revokedFolder, askedFolder, decidedFolder, invitesFolder, revisionsFolder, readersFolder} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
-			return nil, fmt.Errorf("make the registry's folder: %w", err)
-		}
+	if err := whole(dir); err != nil {
+		return nil, err
+	}
+	if err := Folders(dir); err != nil {
+		return nil, err
 	}
 	r := &Registry{dir: dir, keyFile: keyFile}
 	if err := r.open(filepath.Join(dir, keysFile), keyFile); err != nil {
@@ -138,6 +142,42 @@ func OpenSealed(dir, keyFile string) (*Registry, error) {
 	r.Trust.Signers = r.Trust.Signing.Good(time.Now())
 	r.Trust.PlantJWT, err = r.PlantAccount(revoked, r.Trust.Signers)
 	return r, err
+}
+
+// Folders makes the folders of a registry, as far as they are not there: a backup has those
+// alone in which files lie.
+func Folders(dir string) error {
+	for _, sub := range []string{agentsFolder, revokedFolder, askedFolder, decidedFolder, invitesFolder, revisionsFolder, readersFolder} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return fmt.Errorf("make the registry's folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// whole refuses a registry that has keys and not the folders that were always beside them.
+// Made anew, without a file in them, they would say that no agent is enrolled, and that no
+// key was ever revoked.
+func whole(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, keysFile)); err != nil {
+		return nil //nolint:nilerr // a new one, or one that says so when its keys are read
+	}
+	for _, sub := range []string{agentsFolder, revokedFolder} {
+		if err := there(filepath.Join(dir, sub)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// there says why a folder of the registry can't be looked into.
+func there(folder string) error {
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is not there, and the registry's keys are: put it back from where it went, or from a backup. Only where there was never a file in it, make it anew, empty", ErrGone, folder)
+	} else if err != nil {
+		return fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	return nil
 }
 
 // open reads the hub's keys, or makes what is missing of them.
@@ -392,13 +432,16 @@ func (r *Registry) File(token string) (string, error) {
 
 // Agents lists the enrolled agents by site and name.
 func (r *Registry) Agents() ([]Agent, error) {
-	files, err := filepath.Glob(filepath.Join(r.dir, "agents", "*.json"))
+	files, err := os.ReadDir(filepath.Join(r.dir, agentsFolder))
 	if err != nil {
-		return nil, fmt.Errorf("list agents: %w", err)
+		return nil, fmt.Errorf("%w: list agents: %w", ErrGone, err)
 	}
 	out := []Agent{}
 	for _, f := range files {
-		site, name, _ := strings.Cut(strings.TrimSuffix(filepath.Base(f), ".json"), ".")
+		site, name, ok := strings.Cut(strings.TrimSuffix(f.Name(), ".json"), ".")
+		if !ok || site == "" || !strings.HasSuffix(f.Name(), ".json") {
+			continue
+		}
 		a, ok, err := r.agent(site, name)
 		if err != nil {
 			return nil, err

@@ -117,3 +117,64 @@ func TestRegistry_RevokedKeyNeverComesBack(t *testing.T) {
 		t.Errorf("the account revokes %v %v", c.Revocations, err)
 	}
 }
+
+// Without a folder of the registry nobody can tell who is enrolled and who was revoked: it
+// is neither of both, and no command makes the folder anew.
+func TestRegistry_AFolderIsGone(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	r, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, old := publicKey(t), publicKey(t)
+	for name, k := range map[string]string{"gw-1": key, "gw-2": old} {
+		if _, err := r.Enroll("graz", name, k, time.Hour, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Revoke("graz", "gw-2", "", Actor{Who: "anna"}, now); err != nil {
+		t.Fatal(err)
+	}
+	gone := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, ErrGone) || errors.Is(err, ErrUnknown) || errors.Is(err, ErrRevoked) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for folder, ask := range map[string]func(){
+		agentsFolder: func() {
+			_, err := r.Renew("graz", "gw-1", time.Hour, now)
+			gone("renew", err)
+			_, err = r.Agents()
+			gone("agents", err)
+			_, err = r.Revoke("graz", "gw-1", "", Actor{Who: "anna"}, now)
+			gone("revoke", err)
+		},
+		revokedFolder: func() {
+			_, err := r.Enroll("graz", "gw-3", old, time.Hour, now)
+			gone("enroll a revoked key", err)
+			_, err = r.Renew("graz", "gw-2", time.Hour, now)
+			gone("renew a revoked one", err)
+		},
+	} {
+		at := filepath.Join(dir, folder)
+		if err := os.Rename(at, at+".away"); err != nil {
+			t.Fatal(err)
+		}
+		ask()
+		_, err := Open(dir)
+		gone("open without "+folder, err)
+		if _, err := os.Stat(at); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s was made anew: %v", folder, err)
+		}
+		if err := os.Rename(at+".away", at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Renew("graz", "gw-1", time.Hour, now); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Renew("graz", "gw-2", time.Hour, now); !errors.Is(err, ErrRevoked) {
+		t.Error(err)
+	}
+}

@@ -158,6 +158,9 @@ func (r *Registry) Revision(site, agent string, number uint64) (v revision.Revis
 		return v, err
 	}
 	ok, err := readJSON(filepath.Join(r.revisions(site, agent), strconv.FormatUint(number, 10)+".json"), &v)
+	if errors.Is(err, ErrGone) { // it has a folder from its first one on
+		ok, err = false, there(filepath.Join(r.dir, revisionsFolder))
+	}
 	switch {
 	case err != nil:
 		return v, err

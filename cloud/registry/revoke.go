@@ -99,12 +99,13 @@ func (r *Registry) agent(site, name string) (a Agent, ok bool, err error) {
 	return a, true, err
 }
 
-// readJSON reads a file into v; ok is false where there is none.
+// readJSON reads a file into v; ok is false where there is none in its folder. Where there is
+// no folder nobody can tell.
 func readJSON(path string, v any) (ok bool, err error) {
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
+		return false, there(filepath.Dir(path))
 	case err != nil:
 		return false, fmt.Errorf("read %s: %w", path, err)
 	}

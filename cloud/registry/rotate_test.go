@@ -130,7 +130,7 @@ func TestTakeOver_OfTheSigningKey(t *testing.T) {
 		check(t, err)
 		b, err := os.ReadFile(filepath.Join(there, keysFile))
 		check(t, err)
-		check(t, os.WriteFile(filepath.Join(backup, keysFile), b, 0o600))
+		check(t, errors.Join(Folders(backup), os.WriteFile(filepath.Join(backup, keysFile), b, 0o600)))
 		now := time.Now().Add(-time.Minute)
 		if c.rotateThere {
 			_, err = r.Rotate(0, "stolen", anna(), now)

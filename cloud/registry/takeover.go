@@ -1,6 +1,9 @@
 package registry
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -15,6 +18,9 @@ func TakeOver(from, into, keyFile string) (n int, err error) {
 	}
 	older, err := OpenSealed(from, keyFile)
 	if err != nil {
+		return 0, err
+	}
+	if err := Folders(into); err != nil {
 		return 0, err
 	}
 	r, err := OpenSealed(into, keyFile)
@@ -45,6 +51,9 @@ func TakeOver(from, into, keyFile string) (n int, err error) {
 
 // Same says whether two registries are of one hub.
 func Same(one, other, keyFile string) (bool, error) {
+	if _, err := os.Stat(one); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	was, ok, _, err := readKeys(filepath.Join(one, keysFile), keyFile)
 	if err != nil || !ok {
 		return false, err

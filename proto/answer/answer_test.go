@@ -84,7 +84,7 @@ func TestPrinter_Print(t *testing.T) {
 func TestCodes_AreAContract(t *testing.T) {
 	want := map[Code]int{
 		"internal": 1, "usage": 2, "config.invalid": 3, "config.unknown_key": 3, "config.refused": 6, "net.unreachable": 4, "net.listen": 4, "net.in_use": 4,
-		"enroll.rejected": 5, "enroll.expired": 5, "enroll.pending": 8, "access.refused": 5, "access.no_users": 6, "daemon.not_running": 6, "daemon.not_allowed": 6, "interrupted": 8, "buffer.locked": 6, "data.unusable": 6, "file.exists": 6, "demo.mismatch": 7, "file.damaged": 7, "audit.broken": 7, "register.refused": 7, "opcua.cert_unknown": 5, "opcua.cert_not_renewed": 6, "opcua.cert_untrusted": 5, "opcua.own_cert_refused": 5, "opcua.user_denied": 5, "opcua.no_machine": 7, "source.findings": 7, "check.failed": 7, "data.lost": 7, "status.degraded": 7,
+		"enroll.rejected": 5, "enroll.expired": 5, "enroll.pending": 6, "wait.timeout": 8, "access.refused": 5, "access.no_users": 6, "daemon.not_running": 6, "daemon.not_allowed": 6, "interrupted": 8, "buffer.locked": 6, "data.unusable": 6, "file.exists": 6, "demo.mismatch": 7, "file.damaged": 7, "audit.broken": 7, "register.refused": 7, "opcua.cert_unknown": 5, "opcua.cert_not_renewed": 6, "opcua.cert_untrusted": 5, "opcua.own_cert_refused": 5, "opcua.user_denied": 5, "opcua.no_machine": 7, "source.findings": 7, "check.failed": 7, "data.lost": 7, "status.degraded": 7,
 		"confirmation_required": 2, "quarantine.not_released": 6, "rules.test_failed": 7, "page.off": 6,
 	}
 	for _, e := range Codes() {

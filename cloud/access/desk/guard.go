@@ -97,6 +97,9 @@ func New(cfg Config, now func() time.Time, log *slog.Logger) (*Desk, error) {
 func (d *Desk) Guard(routes []Route) http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range append(slices.Clip(routes), d.routes()...) {
+		if strings.HasSuffix(r.Pattern, "/") {
+			r.Handler = wrongMethod(mux, r.Handler)
+		}
 		mux.Handle(r.Pattern, d.guard(r))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -112,6 +115,27 @@ func (d *Desk) Guard(routes []Route) http.Handler {
 			_ = http.NewResponseController(w).SetReadDeadline(d.now().Add(bodyWithin))
 		}
 		mux.ServeHTTP(w, r)
+	})
+}
+
+// wrongMethod stands before what takes all paths that nothing else does: where something is
+// at the very path, by other methods, it says which.
+func wrongMethod(mux *http.ServeMux, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var allow []string
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+			as := *r
+			as.Method = method
+			if _, pattern := mux.Handler(&as); method != r.Method && strings.Contains(pattern, " ") {
+				allow = append(allow, method)
+			}
+		}
+		if len(allow) == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		_ = say(w, http.StatusMethodNotAllowed, "method", r.URL.Path+" takes "+strings.Join(allow, ", ")+", and not "+r.Method) // a problem of texts is always encoded
 	})
 }
 

@@ -49,6 +49,10 @@ func open(t *testing.T, grants ...string) *stand {
 		{Pattern: "/", Needs: access.ReadProducts, Page: true, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, "hello "+access.CallerOf(r.Context()).User)
 		})},
+		{Pattern: "/api/", Needs: access.ReadProducts, Handler: http.NotFoundHandler()},
+		{Pattern: "GET /api/things/{id}", Needs: access.ReadProducts, Handler: http.NotFoundHandler()},
+		{Pattern: "DELETE /api/things/{id}", Needs: access.ReadProducts, Handler: http.NotFoundHandler()},
+		{Pattern: "POST /api/things/{id}/end", Needs: access.ReadProducts, Handler: http.NotFoundHandler()},
 		{Pattern: "/api/change", Needs: access.ApproveAgents, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { s.changed++ })},
 		{Pattern: "/api/long", Needs: access.ReadProducts, Long: true, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
@@ -388,4 +392,31 @@ func TestGuard_LongAnswersEnd(t *testing.T) {
 			<-done
 		}
 	})
+}
+
+// A path that something is at, by another method, says by which; strangers are told nothing.
+func TestGuard_SaysWhichMethodsAPathTakes(t *testing.T) {
+	s := open(t)
+	for _, c := range []struct{ method, path, allow, says string }{
+		{http.MethodPut, "/api/things/7", "GET, HEAD, DELETE", "/api/things/7 takes GET, HEAD, DELETE, and not PUT"},
+		{http.MethodGet, "/api/things/7/end", "POST", "/api/things/7/end takes POST, and not GET"},
+		{http.MethodDelete, "/api/nothing", "", ""},
+		{http.MethodGet, "/api/things/7", "", ""},
+	} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(c.method, "http://localhost"+c.path, nil))
+		want := http.StatusNotFound
+		if c.allow != "" {
+			want = http.StatusMethodNotAllowed
+		}
+		if w.Code != want || w.Header().Get("Allow") != c.allow || !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s %s: %d, allow %q, %s", c.method, c.path, w.Code, w.Header().Get("Allow"), w.Body)
+		}
+	}
+	peopled := open(t, "viewer@graz")
+	w := httptest.NewRecorder()
+	peopled.ServeHTTP(w, httptest.NewRequest(http.MethodPut, "http://localhost/api/things/7", nil))
+	if w.Code != http.StatusUnauthorized || w.Header().Get("Allow") != "" {
+		t.Errorf("a stranger is told %d %s", w.Code, w.Body)
+	}
 }

@@ -57,10 +57,27 @@ func (c *auditListCmd) Run(ctx context.Context, p *answer.Printer) error {
 		}
 		f.To = f.To.AddDate(0, 0, 1)
 	}
-	entries, err := audit.Newest(ctx, hub.TrailFolder(cfg), f, c.Last)
-	if err != nil {
-		return err
+	entries, broken := audit.Newest(ctx, hub.TrailFolder(cfg), f, c.Last)
+	if broken != nil && !errors.Is(broken, audit.ErrBroken) {
+		return broken
 	}
+	out := answer.Result{Data: map[string]any{"entries": entries}, Text: entriesText(entries)}
+	if broken == nil {
+		return p.Print(out)
+	}
+	if !p.JSON {
+		if err := p.Print(out); err != nil {
+			return err
+		}
+	}
+	return &answer.Error{
+		Code: answer.AuditBroken, Message: fmt.Sprintf("these are all entries behind the break: %v", broken), Data: out.Data,
+		Hint: "compare with a backup or an export that somebody kept", Fix: setAside(c.Config, ""),
+	}
+}
+
+// entriesText are entries, a line each.
+func entriesText(entries []audit.Entry) string {
 	var text strings.Builder
 	for i := range entries {
 		e := &entries[i]
@@ -73,7 +90,7 @@ func (c *auditListCmd) Run(ctx context.Context, p *answer.Printer) error {
 		}
 		text.WriteString("\n")
 	}
-	return p.Print(answer.Result{Data: map[string]any{"entries": entries}, Text: text.String()})
+	return text.String()
 }
 
 type auditVerifyCmd struct {

@@ -36,6 +36,18 @@ func (r *registrar) said(more map[string]any) map[string]any {
 	return more
 }
 
+// again is the same command without --dry-run: what was tried is what is done.
+func (r *registrar) again(verb string, more ...string) string {
+	words := []string{"plantmesh", "machines", verb, "--config", r.Config}
+	if r.ValidFrom != "" {
+		words = append(words, "--valid-from", r.ValidFrom)
+	}
+	if r.Reason != "" {
+		words = append(words, "--reason", r.Reason)
+	}
+	return answer.Command(append(words, more...)...)
+}
+
 // ask has the running hub do something, and reads its answer into out.
 func ask(ctx context.Context, config, method, to string, body, out any) error {
 	var b []byte

@@ -58,7 +58,7 @@ func (c *machinesImportCmd) Run(ctx context.Context, p *answer.Printer) error {
 		}
 		return &answer.Error{Code: answer.Register, Message: fmt.Sprintf("%s has faults (%d), and would change nothing", c.File, len(r.Faults)), Data: done}
 	case c.DryRun:
-		out.Next = answer.Command("plantmesh", "machines", "import", "--config", c.Config, c.File)
+		out.Next = c.again("import", c.File)
 	default:
 		out.Next = answer.Command("plantmesh", "machines", "list", "--config", c.Config)
 	}
@@ -109,7 +109,14 @@ func (c *machinesCloneCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return err
 	}
 	if c.DryRun {
-		return p.Print(answer.Result{Data: done, Text: strings.Join(done.Put, "\n") + "\n", Next: answer.Command("plantmesh", "machines", "clone", "--config", c.Config, c.From, c.To)})
+		var more []string
+		if c.Source != "" {
+			more = append(more, "--source", c.Source)
+		}
+		for _, pair := range c.Replace {
+			more = append(more, "--replace", pair)
+		}
+		return p.Print(answer.Result{Data: done, Text: strings.Join(done.Put, "\n") + "\n", Next: c.again("clone", append(more, c.From, c.To)...)})
 	}
 	return changed(p, c.Config, done, strings.Join(done.Put, ", ")+"\tas "+c.From)
 }

@@ -330,7 +330,7 @@ func (s *server) guard(next http.Handler) http.Handler {
 			h.Set("Allow", "GET, HEAD")
 			s.fail(w, r, &problem{
 				Status: http.StatusMethodNotAllowed, Slug: "method",
-				Detail: "products are read only: use GET, not " + r.Method,
+				Detail: r.URL.Path + " is read only: use GET, not " + r.Method,
 			})
 		case r.ContentLength != 0:
 			s.fail(w, r, &problem{

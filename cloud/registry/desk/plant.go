@@ -372,6 +372,7 @@ func (d *Machines) importTable(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, err)
 		return
 	}
+	report.Done(done.Put)
 	answer(w, map[string]any{"dry_run": c.Dry, "report": report, "version": done.Version, "valid_from": done.ValidFrom})
 }
 

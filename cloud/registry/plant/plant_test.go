@@ -279,8 +279,9 @@ func TestTable_IsImportedAgain(t *testing.T) {
 			t.Fatalf("%v %+v\n%s\n%+v\n%+v", err, report.Faults, table, r, next)
 		}
 		s.Register = r
-		if d, report := s.Import(table); !d.Empty() || report.Same != len(r.Machines) {
-			t.Fatalf("a second time it changes %+v", report)
+		d, report = s.Import(table)
+		if again, err := s.Register.Apply(d, 1); err != nil || report.Same != len(r.Machines) || len(report.Change) > 0 || !reflect.DeepEqual(again, r) {
+			t.Fatalf("a second time it changes %+v, %v", report, err)
 		}
 	}
 }

@@ -46,7 +46,9 @@ type Edit struct {
 
 // Import reads a table of machines, with a head that names its columns, comma or
 // semicolon between. A row is of the machine with its id, or else with one of its external
-// ids; an empty cell changes nothing. A machine without a source is planned.
+// ids; an empty cell changes nothing. A machine without a source is planned. Those that are
+// as the table says are put, too: what is so today may have been otherwise before, which who
+// makes the change sees; Report.Done then says what it was.
 func (s *Scene) Import(table []byte) (d Delta, r Report) {
 	r = Report{Add: []string{}, Change: []Edit{}, Faults: Faults{}}
 	head, rows, fault := read(table)
@@ -86,6 +88,7 @@ func (s *Scene) Import(table []byte) (d Delta, r Report) {
 			d.Put = append(d.Put, m)
 		case same(*was, m):
 			r.Same++
+			d.Put = append(d.Put, m)
 		default:
 			r.Change = append(r.Change, Edit{m.ID, Fields(*was, m)})
 			d.Put = append(d.Put, m)
@@ -96,6 +99,17 @@ func (s *Scene) Import(table []byte) (d Delta, r Report) {
 		r.Faults = append(r.Faults, f)
 	}
 	return d, r
+}
+
+// Done has the report say what was put in the end: of the machines that are as the table
+// says, those that were otherwise at some time behind the change's begin.
+func (r *Report) Done(put []string) {
+	for _, id := range put {
+		if !slices.Contains(r.Add, id) && !slices.ContainsFunc(r.Change, func(e Edit) bool { return e.ID == id }) {
+			r.Same--
+			r.Change = append(r.Change, Edit{id, []string{"valid_from"}})
+		}
+	}
 }
 
 // read is a table's head and rows.

@@ -133,7 +133,9 @@ func TestEnroll_RefusedAndAskedOnce(t *testing.T) {
 	config := filepath.Join(dir, "gw", "edge.yaml")
 	args := []string{"enroll", "--config", config, "--agent", "gw-7", "--wait", "0s", page}
 	asked := run(t, nil, "plantmesh-edge", args...)
-	oneLine(t, asked, 8, "nobody has let this gateway in yet", "its code is ")
+	oneLine(t, asked, exitState, "nobody has let this gateway in yet", "its code is ", "[enroll.pending]")
+	waited := run(t, nil, "plantmesh-edge", "enroll", "--config", config, "--agent", "gw-7", "--wait", "100ms", page)
+	oneLine(t, waited, 8, "nobody has let this gateway in yet (waited 100ms)", "[wait.timeout]")
 	code := regexp.MustCompile(`its code is (\S+),`).FindStringSubmatch(asked.err)[1]
 	must(t, "plantmesh", "agents", "refuse", "--config", hub, "--why", "who are you?", code)
 	oneLine(t, run(t, nil, "plantmesh-edge", args...), exitIdentity, "does not let this gateway in: who are you?")

@@ -65,8 +65,12 @@ func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return err
 	}
 	if a.State == enroll.Pending {
+		code, waited := answer.Pending, ""
+		if c.Wait > 0 {
+			code, waited = answer.Waited, fmt.Sprintf(" (waited %s)", c.Wait)
+		}
 		return &answer.Error{
-			Code: answer.Pending, Message: fmt.Sprintf("nobody has let this gateway in yet: its code is %s, its fingerprint %s", enroll.Code(q.PublicKey), enroll.Fingerprint(q.PublicKey)),
+			Code: code, Message: fmt.Sprintf("nobody has let this gateway in yet%s: its code is %s, its fingerprint %s", waited, enroll.Code(q.PublicKey), enroll.Fingerprint(q.PublicKey)),
 			Hint: "once somebody has approved it at " + approveAt(c.URL, q.PublicKey) + ", or by plantmesh agents approve, say the same command again",
 		}
 	}
