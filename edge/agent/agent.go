@@ -286,6 +286,7 @@ func (a *agent) answer(ctx context.Context) error {
 	}
 	err := status.Serve(ctx, a.cfg.Status, status.Answers{
 		Snapshot: a.judged, Keeper: keeper{a.buffer}, Resumer: resumer{a}, Talker: talker{a}, Tapper: &a.taps, Aside: aside{a}, Replayer: replayer{a}, Inviter: inviter{a}, Commander: commander{a},
+		Rules: func() []byte { return a.judge.Rules().Content },
 	})
 	if err != nil {
 		a.log.Warn("no status", "err", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"plantmesh/edge/quality"
 	"plantmesh/edge/status"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/strict"
 	"plantmesh/proto/wire"
 )
 
@@ -29,23 +31,46 @@ type Backtested struct {
 	Unread  uint64             `json:"unread,omitempty"`
 }
 
+// tried are the rules to try: those of files, or of rules.d as they are now.
+func (c *Config) tried(files []string) (*quality.Rules, error) {
+	if len(files) == 0 {
+		return c.Rules, c.Need(Rules)
+	}
+	var sets []*quality.Rules
+	for _, f := range files {
+		one, err := ruleFile(f)
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, one)
+	}
+	return quality.Join(sets)
+}
+
+// BacktestFile has rules look at what an export holds, without an agent: see Backtest.
+func (c *Config) BacktestFile(source string, files []string, export string) (b Backtested, err error) {
+	rules, err := c.tried(files)
+	if err != nil {
+		return b, err
+	}
+	in, err := os.Open(export)
+	if err != nil {
+		return b, &strict.Fault{File: export, What: strict.Unreadable(err)}
+	}
+	defer in.Close() //nolint:errcheck // it was only read
+	if err := b.read(in, source, rules); err != nil {
+		return b, fmt.Errorf("%w: %s: %w", ErrNoExport, export, err)
+	}
+	return b, nil
+}
+
+// ErrNoExport is returned for a file that holds something else than records.
+var ErrNoExport = errors.New("not a whole file of records, as buffer export writes one by itself or with --format records")
+
 // Backtest has rules look at what the running agent's buffer has: those of files, or of
 // rules.d as they are now. They begin without a memory, as they would on a new gateway.
 func (c *Config) Backtest(ctx context.Context, source string, files []string) (b Backtested, err error) {
-	rules := c.Rules
-	if len(files) == 0 {
-		err = c.Need(Rules)
-	} else {
-		var sets []*quality.Rules
-		for _, f := range files {
-			one, err := ruleFile(f)
-			if err != nil {
-				return b, err
-			}
-			sets = append(sets, one)
-		}
-		rules, err = quality.Join(sets)
-	}
+	rules, err := c.tried(files)
 	if err != nil {
 		return b, err
 	}
@@ -55,11 +80,11 @@ func (c *Config) Backtest(ctx context.Context, source string, files []string) (b
 	in, out := io.Pipe()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		_, err := status.Export(gctx, c.Status, out, source)
+		_, err := status.Export(gctx, c.Status, out, status.ExportQuery{Source: source})
 		return errors.Join(err, out.CloseWithError(err))
 	})
 	g.Go(func() error {
-		err := b.read(in, rules)
+		err := b.read(in, "", rules)
 		return errors.Join(err, in.CloseWithError(err))
 	})
 	err = g.Wait()
@@ -73,6 +98,8 @@ type backtest struct {
 	found findings
 	open  *opener
 	times mesh.Span
+
+	source string // empty: all
 }
 
 // tables are descriptors by their names, as they come before the records.
@@ -84,21 +111,21 @@ func (t tables) Descriptor(h mesh.Hash) (mesh.Descriptor, bool) {
 	return d, ok
 }
 
-// read judges the records of an export.
-func (b *Backtested) read(from io.Reader, rules *quality.Rules) error {
+// read judges the records of an export, of one source alone if that is not empty.
+func (b *Backtested) read(from io.Reader, source string, rules *quality.Rules) error {
 	known := tables{}
 	open, err := newOpener(known)
 	if err != nil {
 		return err
 	}
-	t := backtest{rules: rules, open: open}
+	t := backtest{rules: rules, open: open, source: source}
 	for r := bufio.NewReader(from); ; {
 		kind, frame, err := wire.ReadFrame(r)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("read what the agent keeps: %w", err)
+			return fmt.Errorf("read the records: %w", err)
 		}
 		switch kind {
 		case wire.FrameDescriptor:
@@ -134,7 +161,7 @@ func (b *Backtested) judge(t *backtest, frame []byte) {
 		return
 	}
 	h, err := wire.ParseHeader(r.Sealed)
-	if err != nil || h.Kind != mesh.KindBatch || h.Count == 0 {
+	if err != nil || h.Kind != mesh.KindBatch || h.Count == 0 || t.source != "" && h.About != t.source {
 		return
 	}
 	batch, names, err := t.open.batch(r)

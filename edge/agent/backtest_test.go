@@ -33,7 +33,7 @@ func TestBacktest_CountsWhatRulesWouldFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got Backtested
-	if err := got.read(&export, rules); err != nil {
+	if err := got.read(&export, "", rules); err != nil {
 		t.Fatal(err)
 	}
 	if got.Records != 10 || got.Samples != 100 || got.Marked != 30 || len(got.Found) != 1 || len(got.Nothing) != 1 || got.Nothing[0] != "high" {
@@ -42,7 +42,7 @@ func TestBacktest_CountsWhatRulesWouldFind(t *testing.T) {
 	if f := got.Found[0]; f.Rule != "low" || f.Does != "quarantine" || f.Count != 30 || f.Last.Value != "2" || f.First != "1970-01-01T00:00:00.000000001Z" {
 		t.Errorf("%+v", f)
 	}
-	if err := new(Backtested).read(bytes.NewReader([]byte("no frames at all")), rules); err == nil {
+	if err := new(Backtested).read(bytes.NewReader([]byte("no frames at all")), "", rules); err == nil {
 		t.Error("junk is read")
 	}
 }

@@ -107,6 +107,13 @@ func NewJudge(log JudgeLog) (*Judge, error) {
 	return j, nil
 }
 
+// Rules is the rule set by which is judged now.
+func (j *Judge) Rules() mesh.Descriptor {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.now.rules.Descriptor()
+}
+
 // use makes the rules with this name those of what follows v.
 func (j *Judge) use(v *view, name mesh.Hash) error {
 	if d := v.rules.Descriptor(); name == (mesh.Hash{}) || d.Kind != 0 && d.Hash() == name {

@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"io"
+	"math"
 	"time"
 
 	"plantmesh/edge/buffer"
 	"plantmesh/edge/status"
+	"plantmesh/proto/mesh"
 )
 
 // keeper is the buffer as the status socket offers it.
@@ -25,8 +27,23 @@ func (k keeper) Verify(ctx context.Context, tell func(status.Segment) error) err
 	})
 }
 
-func (k keeper) Export(ctx context.Context, to io.Writer, source string) (uint64, error) {
-	return k.b.Export(ctx, to, source)
+func (k keeper) Export(ctx context.Context, to io.Writer, q status.ExportQuery) (e status.Exported, err error) {
+	s := buffer.Selection{Source: q.Source}
+	if q.From+q.To != "" {
+		if s.Window, err = windowOf(q.From, q.To); err != nil {
+			return e, err
+		}
+	}
+	_, _, earliest := k.b.Holding(q.Source, s.Window)
+	e.Earliest = instant(earliest)
+	if earliest != 0 && s.Window.From > math.MinInt64 && s.Window != (mesh.Span{}) && s.Window.From < earliest {
+		e.Missing = gone(earliest)
+	}
+	x, err := k.b.Export(ctx, to, s)
+	if e.Records, e.Samples = x.Records, x.Samples; x.Samples > 0 {
+		e.First, e.Last = instant(x.Times.From), instant(x.Times.To)
+	}
+	return e, err
 }
 
 func (k keeper) Compact(all bool) (status.Compacted, error) {
@@ -55,14 +72,6 @@ func VerifyBuffer(ctx context.Context, cfg Config, tell func(status.Segment) err
 		return err
 	}
 	return status.Verify(ctx, cfg.Status, tell)
-}
-
-// ExportBuffer has the running agent write what it keeps to to.
-func ExportBuffer(ctx context.Context, cfg Config, to io.Writer, source string) (uint64, error) {
-	if _, err := Status(ctx, cfg); err != nil {
-		return 0, err
-	}
-	return status.Export(ctx, cfg.Status, to, source)
 }
 
 // CompactBuffer has the running agent let go of what it need not keep.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"plantmesh/edge/status"
 	"plantmesh/proto/mesh"
@@ -22,15 +23,12 @@ func (k keeper) Peek(ctx context.Context, q status.PeekQuery) (out []status.Peek
 	if err != nil {
 		return nil, err
 	}
-	after := k.b.Through()
-	if q.Last {
-		after = k.b.Back(uint64(q.Limit))
-		if q.Source != "" {
-			after = k.b.Back(mostScanned)
-		}
-	}
 	look := peeking{k: k, q: q, open: open, out: []status.Peeked{}}
-	for scanned := 0; scanned < mostScanned && !look.full; {
+	after, most, err := look.begin()
+	if err != nil {
+		return nil, err
+	}
+	for scanned := 0; scanned < most && !look.full; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -52,17 +50,53 @@ func (k keeper) Peek(ctx context.Context, q status.PeekQuery) (out []status.Peek
 
 // peeking is one look into the buffer.
 type peeking struct {
-	k    keeper
-	q    status.PeekQuery
-	open *opener
-	out  []status.Peeked
-	full bool // it has the oldest that were asked for
+	k      keeper
+	q      status.PeekQuery
+	open   *opener
+	window mesh.Span // zero: there is none
+	out    []status.Peeked
+	full   bool // it has the oldest that were asked for
+}
+
+// begin says behind which record the look begins, and how many are looked at. In a window
+// that are all behind the first that may lie in it: who asked for one wants to know.
+func (l *peeking) begin() (after mesh.Position, most int, err error) {
+	switch {
+	case l.q.From+l.q.To != "":
+		if l.window, err = windowOf(l.q.From, l.q.To); err != nil {
+			return after, 0, err
+		}
+		after, until, _ := l.k.b.Holding(l.q.Source, l.window)
+		if until.IsZero() {
+			return after, 0, nil
+		}
+		return after, math.MaxInt, nil
+	case !l.q.Last:
+		after = l.k.b.Through()
+	case l.q.Source != "":
+		after = l.k.b.Back(mostScanned)
+	default:
+		after = l.k.b.Back(uint64(l.q.Limit))
+	}
+	return after, mostScanned, nil
+}
+
+// wanted reports whether a record was asked for.
+func (l *peeking) wanted(p *status.Peeked, h *mesh.Header) bool {
+	switch {
+	case l.q.Source != "" && h.About != l.q.Source:
+		return false
+	case l.window != (mesh.Span{}):
+		touches := func(s mesh.Span) bool { return !s.Empty() && s.From < l.window.To && l.window.From < s.To }
+		return touches(h.Times) || touches(h.Proven)
+	}
+	return l.q.Last || p.Waiting
 }
 
 // take takes a record, if it was asked for. Of the newest the oldest gives way.
 func (l *peeking) take(r mesh.Record) {
 	p, h, ok := l.k.headed(r)
-	if !ok || l.full || l.q.Source != "" && h.About != l.q.Source || !l.q.Last && !p.Waiting {
+	if !ok || l.full || !l.wanted(&p, &h) {
 		return
 	}
 	if len(l.out) == l.q.Limit {

@@ -17,11 +17,28 @@ type replayer struct{ a *agent }
 
 // replayWindow reads the bounds of a window; an empty end is the newest.
 func replayWindow(from, to string) (s mesh.Span, err error) {
-	begin, err := time.Parse(time.RFC3339, from)
-	if err != nil {
+	if from == "" {
 		return s, fmt.Errorf("%q is no time such as 2026-03-01T06:00:00Z", from)
 	}
-	s = mesh.Span{From: mesh.NanosOf(begin), To: math.MaxInt64}
+	return windowOf(from, to)
+}
+
+// gone says why nothing is kept of what was before earliest.
+func gone(earliest mesh.Nanos) string {
+	return "of what was before " + instant(earliest) + " nothing is here: it was delivered and let go, see buffer.keep (24 h, or half of the buffer, whichever ends first), or nobody listened then"
+}
+
+// windowOf reads the bounds of a window of event times; an empty begin is the oldest, an
+// empty end the newest.
+func windowOf(from, to string) (s mesh.Span, err error) {
+	s = mesh.Span{From: math.MinInt64, To: math.MaxInt64}
+	if from != "" {
+		begin, err := time.Parse(time.RFC3339, from)
+		if err != nil {
+			return s, fmt.Errorf("%q is no time such as 2026-03-01T06:00:00Z", from)
+		}
+		s.From = mesh.NanosOf(begin)
+	}
 	if to != "" {
 		end, err := time.Parse(time.RFC3339, to)
 		if err != nil {
@@ -59,7 +76,7 @@ func (x replayer) Replay(ctx context.Context, q status.ReplayQuery) (r status.Re
 		r.Missing = "nothing of it is kept here: there is no such source, or all of it was delivered and let go"
 		return r, nil
 	case w.From < earliest:
-		r.Missing = "what was before " + instant(earliest) + " is not here any more: it was delivered and let go, see buffer.keep (24 h, or half of the buffer, whichever ends first)"
+		r.Missing = gone(earliest)
 	}
 	r.Earliest = instant(earliest)
 	if until.IsZero() {

@@ -45,6 +45,26 @@ type RuleTold struct {
 
 // ListRules are the rules as the files are now, the gateway's own and the hub's.
 func (c *Config) ListRules() (out []RuleTold, err error) {
+	all, err := c.placedRules()
+	for i := range all {
+		out = append(out, all[i].told())
+	}
+	return out, err
+}
+
+// placedRule is a rule, where it stands, and whose file that is.
+type placedRule struct {
+	quality.Placed
+
+	revision uint64 // of the hub's configuration; 0: the gateway's own
+}
+
+func (r *placedRule) told() RuleTold {
+	l := look(r.Rule, nil)
+	return RuleTold{ID: r.ID, Kind: r.Kind, Says: l.Says, Signal: r.Signal, Does: l.Does, Dimension: r.Dimension, File: r.File, Line: r.Line, Revision: r.revision}
+}
+
+func (c *Config) placedRules() (out []placedRule, err error) {
 	if err := c.Need(Rules); err != nil {
 		return nil, err
 	}
@@ -61,8 +81,7 @@ func (c *Config) ListRules() (out []RuleTold, err error) {
 			return nil, err
 		}
 		for _, r := range rules.All() {
-			l := look(r.Rule, nil)
-			out = append(out, RuleTold{ID: r.ID, Kind: r.Kind, Says: l.Says, Signal: r.Signal, Does: l.Does, Dimension: r.Dimension, File: r.File, Line: r.Line, Revision: f.revision})
+			out = append(out, placedRule{r, f.revision})
 		}
 	}
 	return out, nil

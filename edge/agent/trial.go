@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -230,12 +232,8 @@ const (
 func inWords(v mesh.Value, s mesh.Signal) string {
 	if v.Type != mesh.TypeArray && v.Type != mesh.TypeStruct {
 		out := v.String()
-		if i, ok := v.Int(); ok && s.Choices != nil && !s.Choices.Bits {
-			for _, c := range s.Choices.List {
-				if c.Number == i {
-					return out + " (" + c.Text + ")"
-				}
-			}
+		if means := meaning(v, s); means != "" {
+			out += " (" + means + ")"
 		}
 		return out
 	}
@@ -244,14 +242,48 @@ func inWords(v mesh.Value, s mesh.Signal) string {
 		return v.String()
 	}
 	var b strings.Builder
-	writeItem(&b, item, s.Fields)
+	writeItem(&b, item, s.Fields, maxShownItems, maxShownText)
 	if b.Len() > maxShownText {
 		return strings.ToValidUTF8(b.String()[:maxShownText], "") + "…"
 	}
 	return b.String()
 }
 
-func writeItem(b *strings.Builder, i mesh.Item, fields []mesh.Field) {
+// meaning is what a number is called; empty: it has no name.
+func meaning(v mesh.Value, s mesh.Signal) string {
+	i, ok := v.Int()
+	if !ok || s.Choices == nil || s.Choices.Bits {
+		return ""
+	}
+	for _, c := range s.Choices.List {
+		if c.Number == i {
+			return c.Text
+		}
+	}
+	return ""
+}
+
+// exactly is a value as it is: of an array, a structure or an event with all that stands inside.
+func exactly(v mesh.Value, s mesh.Signal) string {
+	switch v.Type {
+	case mesh.TypeBytes:
+		return hex.EncodeToString(v.Bytes)
+	case mesh.TypeArray, mesh.TypeStruct, mesh.TypeEvent:
+		item, err := wire.ParseItem(v.Bytes)
+		if err != nil {
+			return hex.EncodeToString(v.Bytes)
+		}
+		var b strings.Builder
+		writeItem(&b, item, s.Fields, math.MaxInt, math.MaxInt)
+		return b.String()
+	case mesh.TypeNone, mesh.TypeBool, mesh.TypeInt, mesh.TypeUint, mesh.TypeDouble, mesh.TypeString:
+	}
+	return v.String()
+}
+
+// writeItem writes what stands in a value: so many items at each depth, and some more than so
+// many bytes.
+func writeItem(b *strings.Builder, i mesh.Item, fields []mesh.Field, most, text int) {
 	t := i.Value.Type
 	if t != mesh.TypeArray && t != mesh.TypeStruct && t != mesh.TypeEvent {
 		b.WriteString(i.Value.String())
@@ -266,7 +298,7 @@ func writeItem(b *strings.Builder, i mesh.Item, fields []mesh.Field) {
 		if k > 0 {
 			b.WriteString(", ")
 		}
-		if k == maxShownItems || b.Len() > maxShownText {
+		if k == most || b.Len() > text {
 			fmt.Fprintf(b, "and %d more", len(i.Items)-k)
 			break
 		}
@@ -278,7 +310,7 @@ func writeItem(b *strings.Builder, i mesh.Item, fields []mesh.Field) {
 			inner = fields[k].Fields
 			b.WriteString(fields[k].Name + ": ")
 		}
-		writeItem(b, in, inner)
+		writeItem(b, in, inner, most, text)
 	}
 	b.WriteString(end)
 }

@@ -167,24 +167,65 @@ func (f *Found) count(on *chain, records []mesh.Record, bad []uint64, last uint6
 	return next
 }
 
-// Export writes all that is kept as frames, the descriptors first: what
-// wire.Dump and any reader of the format can read. Of one source alone if that
-// is not empty. Records that can't be read are left out, and voided as by any
-// reader; n says how many were written.
-func (b *Buffer) Export(ctx context.Context, to io.Writer, source string) (n uint64, err error) {
+// Selection says what of the log is exported; the zero Selection is all of it.
+type Selection struct {
+	Source string // empty: all
+	// Window leaves batches and voids out of which nothing lies in it; zero: it leaves out none.
+	// Records of other kinds are few, and say what holds.
+	Window mesh.Span
+}
+
+// Exported is what was written.
+type Exported struct {
+	Records uint64
+	Samples uint64
+	Times   mesh.Span // event times of the samples; To is that of the last
+}
+
+// takes reports whether a record is selected.
+func (s *Selection) takes(h *mesh.Header) bool {
+	if s.Source != "" && h.About != s.Source {
+		return false
+	}
+	if s.Window == (mesh.Span{}) || h.Kind != mesh.KindBatch && h.Kind != mesh.KindVoid {
+		return true
+	}
+	touches := func(x mesh.Span) bool { return !x.Empty() && x.From < s.Window.To && s.Window.From < x.To }
+	return touches(h.Times) || touches(h.Proven)
+}
+
+func (e *Exported) count(h *mesh.Header) {
+	e.Records++
+	if h.Kind != mesh.KindBatch || h.Count == 0 {
+		return
+	}
+	if e.Samples == 0 || h.Times.From < e.Times.From {
+		e.Times.From = h.Times.From
+	}
+	e.Times.To = max(e.Times.To, h.Times.To-1)
+	e.Samples += uint64(h.Count)
+}
+
+// Export writes what is kept and selected as frames, the descriptors first: what
+// wire.Dump and any reader of the format can read. Records go whole. Those that can't
+// be read are left out, and voided as by any reader.
+func (b *Buffer) Export(ctx context.Context, to io.Writer, s Selection) (e Exported, err error) {
 	for _, d := range b.Descriptors() {
 		if _, err := to.Write(wire.AppendDescriptor(nil, d)); err != nil {
-			return 0, fmt.Errorf("write a descriptor: %w", err)
+			return e, fmt.Errorf("write a descriptor: %w", err)
 		}
 	}
-	end := b.End() // what comes meanwhile is for the next export
-	for after := (mesh.Position{}); after != end; {
+	after, end := mesh.Position{}, b.End() // what comes meanwhile is for the next export
+	if s.Window != (mesh.Span{}) {
+		after, _, _ = b.Holding(s.Source, s.Window) // what stands in segments before has nothing of it
+	}
+	for after != end {
 		if err := ctx.Err(); err != nil {
-			return n, err
+			return e, err
 		}
 		records, err := b.Peek(after, verifyBytes)
 		if err != nil || len(records) == 0 {
-			return n, err
+			return e, err
 		}
 		if i := slices.IndexFunc(records, func(r mesh.Record) bool { return r.At == end }); i >= 0 {
 			records = records[:i+1]
@@ -192,15 +233,17 @@ func (b *Buffer) Export(ctx context.Context, to io.Writer, source string) (n uin
 		after = records[len(records)-1].At
 		var frames []byte
 		for _, r := range records {
-			if h, err := wire.ParseHeader(r.Sealed); source == "" || err == nil && h.About == source {
-				frames, n = wire.AppendRecord(frames, r), n+1
+			h, err := wire.ParseHeader(r.Sealed)
+			if err == nil && s.takes(&h) {
+				frames = wire.AppendRecord(frames, r)
+				e.count(&h)
 			}
 		}
 		if _, err := to.Write(frames); err != nil {
-			return n, fmt.Errorf("write records: %w", err)
+			return e, fmt.Errorf("write records: %w", err)
 		}
 	}
-	return n, nil
+	return e, nil
 }
 
 // Compact lets go of what the reader has and need not be kept. With all that

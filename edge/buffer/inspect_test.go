@@ -80,7 +80,8 @@ func TestExport_IsReadByDump(t *testing.T) {
 	}
 	for source, want := range map[string][2]int{"": {11, 25}, "a": {5, 15}, "none": {0, 0}} {
 		var frames, text bytes.Buffer
-		n, err := b.Export(t.Context(), &frames, source)
+		e, err := b.Export(t.Context(), &frames, Selection{Source: source})
+		n := e.Records
 		check(t, err)
 		check(t, wire.Dump(&text, &frames))
 		records, samples := strings.Count(text.String(), `"frame":"record"`), strings.Count(text.String(), `"signal":`)
@@ -139,5 +140,39 @@ func TestAutonomy_IsTheRoomAtTodaysRate(t *testing.T) {
 	}
 	if want := float64(s.MaxBytes-s.Bytes) / perHour; d.Hours() < want-0.01 || d.Hours() > want+0.01 {
 		t.Errorf("%.2f hours, want %.2f", d.Hours(), want)
+	}
+}
+
+// A window has whole records that touch it, what is voided in it, and what says what holds.
+func TestExport_OfAWindow(t *testing.T) {
+	t.Parallel()
+	b := mustOpen(t, testConfig(t.TempDir()))
+	for i := range 5 {
+		mustAppend(t, b, offer(t, "a", mesh.Nanos(i*1000), 3), offer(t, "b", mesh.Nanos(i*1000), 2))
+	}
+	void, err := wire.SealVoid(mesh.Void{Cause: mesh.CauseOverflow, Parts: []mesh.Part{{Source: "a", Times: mesh.Span{From: 1500, To: 1600}}}})
+	check(t, err)
+	mustAppend(t, b, mesh.Offer{Source: "a", Sealed: [][]byte{void}})
+	for name, c := range map[string]struct {
+		s       Selection
+		records uint64
+		samples uint64
+		times   mesh.Span
+	}{
+		"all":                       {Selection{}, 12, 25, mesh.Span{From: 0, To: 4002}},
+		"two batches of two":        {Selection{Window: mesh.Span{From: 1000, To: 2001}}, 6, 10, mesh.Span{From: 1000, To: 2002}},
+		"its end belongs to it not": {Selection{Window: mesh.Span{From: 1003, To: 1500}}, 1, 0, mesh.Span{}},
+		"a void alone":              {Selection{Source: "a", Window: mesh.Span{From: 1599, To: 2000}}, 1, 0, mesh.Span{}},
+		"one sample":                {Selection{Source: "a", Window: mesh.Span{From: 3002, To: 3003}}, 1, 3, mesh.Span{From: 3000, To: 3002}},
+		"nothing":                   {Selection{Source: "a", Window: mesh.Span{From: 9000, To: 9999}}, 0, 0, mesh.Span{}},
+	} {
+		var frames, text bytes.Buffer
+		e, err := b.Export(t.Context(), &frames, c.s)
+		check(t, err)
+		check(t, wire.Dump(&text, &frames))
+		records := strings.Count(text.String(), `"frame":"record"`)
+		if e.Records != c.records || e.Samples != c.samples || e.Times != c.times || records != int(c.records) {
+			t.Errorf("%s: %+v, %d records read, want %+v", name, e, records, c)
+		}
 	}
 }

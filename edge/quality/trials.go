@@ -52,6 +52,9 @@ type Tests struct {
 type Tested struct {
 	Name   string   `json:"name"`
 	Signal string   `json:"signal"`
+	File   string   `json:"file"`
+	Line   int      `json:"line"`
+	Rules  []string `json:"rules,omitempty"` // those that are to find something in it
 	Passed bool     `json:"passed"`
 	Wrong  []string `json:"wrong,omitempty"` // a line for each sample in which something else was found
 }
@@ -150,7 +153,7 @@ const testBegins = mesh.Nanos(1_767_225_600 * 1e9) // 2026-01-01
 // Run judges the samples of each test one by one, as if each came in a batch of its own.
 func (t *Tests) Run() (out []Tested) {
 	for i, one := range t.file.Tests {
-		done := Tested{Name: one.Name, Signal: one.Signal}
+		done := Tested{Name: one.Name, Signal: one.Signal, File: t.doc.File, Line: t.doc.Line(fmt.Sprintf("$.tests[%d]", i))}
 		var state State
 		table := []mesh.Signal{{ID: 1, Name: one.Signal}}
 		for j, s := range one.Samples {
@@ -164,6 +167,7 @@ func (t *Tests) Run() (out []Tested) {
 			for _, m := range t.rules.Judge(mesh.Position{}, mesh.Batch{Samples: []mesh.Sample{sample}}, table, &state).Marks {
 				found = append(found, m.Rule)
 			}
+			done.Rules = append(done.Rules, without(s.Finds, done.Rules)...)
 			if missing, more := without(s.Finds, found), without(found, s.Finds); len(missing)+len(more) > 0 {
 				line := t.doc.Line(fmt.Sprintf("$.tests[%d].samples[%d]", i, j))
 				done.Wrong = append(done.Wrong, fmt.Sprintf("%s:%d: at %s, value %s%s", t.doc.File, line, time.Duration(s.At), shown(value), differing(missing, more)))

@@ -61,14 +61,33 @@ type Compacted struct {
 // concurrent use; what Compact did is durable when it returns.
 type Keeper interface {
 	Verify(ctx context.Context, tell func(Segment) error) error
-	Export(ctx context.Context, to io.Writer, source string) (records uint64, err error)
+	Export(ctx context.Context, to io.Writer, q ExportQuery) (Exported, error)
 	Compact(all bool) (Compacted, error)
 	Peek(ctx context.Context, q PeekQuery) ([]Peeked, error)
 }
 
+// ExportQuery says what of the buffer is written.
+type ExportQuery struct {
+	From, To string // RFC 3339, event times; empty: from the oldest, to the newest
+	Source   string // empty: all
+}
+
+// Exported is what was written, or is there to be written.
+type Exported struct {
+	Records uint64 `json:"records"`         // whole ones, of all kinds
+	Samples uint64 `json:"samples"`         // in them
+	First   string `json:"first,omitempty"` // event time of the first sample; empty: there is none
+	Last    string `json:"last,omitempty"`
+	// Earliest is the oldest event time that is kept here; empty: nothing is kept.
+	Earliest string `json:"earliest,omitempty"`
+	// Missing says what of the window is not here any more.
+	Missing string `json:"missing,omitempty"`
+}
+
 const (
-	recordsTrailer = "Plantmesh-Records"
-	errorTrailer   = "Plantmesh-Error"
+	exportedTrailer = "Plantmesh-Exported"
+	recordsTrailer  = "Plantmesh-Records"
+	errorTrailer    = "Plantmesh-Error"
 )
 
 func serveBuffer(mux *http.ServeMux, k Keeper) {
@@ -80,9 +99,13 @@ func serveBuffer(mux *http.ServeMux, k Keeper) {
 		}
 	})
 	mux.HandleFunc("GET /buffer/export", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Trailer", recordsTrailer+", "+errorTrailer)
-		n, err := k.Export(r.Context(), w, r.URL.Query().Get("source"))
-		w.Header().Set(recordsTrailer, strconv.FormatUint(n, 10))
+		w.Header().Set("Trailer", recordsTrailer+", "+exportedTrailer+", "+errorTrailer)
+		v := r.URL.Query()
+		e, err := k.Export(r.Context(), w, ExportQuery{From: v.Get("from"), To: v.Get("to"), Source: v.Get("source")})
+		w.Header().Set(recordsTrailer, strconv.FormatUint(e.Records, 10)) // for programs of before
+		if said, wrong := json.Marshal(e); wrong == nil {
+			w.Header().Set(exportedTrailer, string(said))
+		}
 		if err != nil {
 			w.Header().Set(errorTrailer, err.Error())
 		}
@@ -128,25 +151,29 @@ func Verify(ctx context.Context, path string, tell func(Segment) error) error {
 	return troubled(resp)
 }
 
-// Export has the agent behind the socket at path write what it keeps to to,
-// as frames; of one source alone if that is not empty.
-func Export(ctx context.Context, path string, to io.Writer, source string) (records uint64, err error) {
-	resp, err := call(ctx, path, http.MethodGet, "/buffer/export?"+url.Values{"source": {source}}.Encode())
+// Export has the agent behind the socket at path write what it keeps to to, as frames.
+func Export(ctx context.Context, path string, to io.Writer, q ExportQuery) (e Exported, err error) {
+	resp, err := call(ctx, path, http.MethodGet, "/buffer/export?"+url.Values{"source": {q.Source}, "from": {q.From}, "to": {q.To}}.Encode())
 	if err != nil {
-		return 0, err
+		return e, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read to its end
+	if err := knows(resp, knowsWindow); err != nil && q.From+q.To != "" {
+		return e, err
+	}
 	if _, err := io.Copy(to, resp.Body); err != nil {
-		return 0, fmt.Errorf("copy what the agent keeps: %w", err)
+		return e, fmt.Errorf("copy what the agent keeps: %w", err)
 	}
 	if err := troubled(resp); err != nil {
-		return 0, err
+		return e, err
 	}
-	n, err := strconv.ParseUint(resp.Trailer.Get(recordsTrailer), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("copy what the agent keeps: it ended early: %w", io.ErrUnexpectedEOF)
+	if err := json.Unmarshal([]byte(resp.Trailer.Get(exportedTrailer)), &e); err == nil {
+		return e, nil
 	}
-	return n, nil
+	if e.Records, err = strconv.ParseUint(resp.Trailer.Get(recordsTrailer), 10, 64); err != nil {
+		return e, fmt.Errorf("copy what the agent keeps: it ended early: %w", io.ErrUnexpectedEOF)
+	}
+	return e, nil
 }
 
 // compactWithin is how long letting go may take: files are unlinked, and one

@@ -24,9 +24,9 @@ func (k kept) Verify(_ context.Context, tell func(Segment) error) error {
 	return k.err
 }
 
-func (k kept) Export(_ context.Context, to io.Writer, source string) (uint64, error) {
-	_, err := io.WriteString(to, strings.Repeat(source, 100_000))
-	return 7, errors.Join(err, k.err)
+func (k kept) Export(_ context.Context, to io.Writer, q ExportQuery) (Exported, error) {
+	_, err := io.WriteString(to, strings.Repeat(q.Source, 100_000))
+	return Exported{Records: 7, First: q.From, Last: q.To}, errors.Join(err, k.err)
 }
 
 func (k kept) Peek(_ context.Context, q PeekQuery) ([]Peeked, error) {
@@ -63,8 +63,8 @@ func TestBuffer_AnswersAndSaysWhatWentWrong(t *testing.T) {
 			t.Errorf("verify: %v, %d records", err, n)
 		}
 		var to bytes.Buffer
-		if n, err := Export(ctx, path, &to, "line1"); wrong(err) || want == nil && (n != 7 || to.Len() != 500_000) {
-			t.Errorf("export: %v, %d records, %d bytes", err, n, to.Len())
+		if e, err := Export(ctx, path, &to, ExportQuery{Source: "line1", From: "a b", To: "c&d"}); wrong(err) || want == nil && (e != Exported{Records: 7, First: "a b", Last: "c&d"} || to.Len() != 500_000) {
+			t.Errorf("export: %v, %+v, %d bytes", err, e, to.Len())
 		}
 		if c, err := Compact(ctx, path, true); wrong(err) || want == nil && c != (Compacted{Freed: 5}) {
 			t.Errorf("compact: %v, %+v", err, c)

@@ -14,10 +14,13 @@ import (
 
 // PeekQuery says which records of the buffer are looked at.
 type PeekQuery struct {
-	Last    bool   // the newest; else the oldest that the hub has not yet
-	Source  string // empty: all
-	Limit   int    // records
-	Samples int    // of each, at most
+	Last   bool   // the newest; else the oldest that the hub has not yet
+	Source string // empty: all
+	// From and To are a window of event times, RFC 3339: of all that is kept, records that touch
+	// it. Both empty: there is none.
+	From, To string
+	Limit    int // records
+	Samples  int // of each, at most
 }
 
 // MaxPeeked bounds the records of one look into the buffer, and the samples of all of
@@ -101,12 +104,15 @@ func plain(s string) string {
 // Peek has the agent behind the socket at path look into its buffer.
 func Peek(ctx context.Context, path string, q PeekQuery) (out []Peeked, err error) {
 	resp, err := call(ctx, path, http.MethodGet, "/buffer/peek?"+url.Values{
-		"last": {strconv.FormatBool(q.Last)}, "source": {q.Source}, "limit": {strconv.Itoa(q.Limit)}, "samples": {strconv.Itoa(q.Samples)},
+		"from": {q.From}, "to": {q.To}, "last": {strconv.FormatBool(q.Last)}, "source": {q.Source}, "limit": {strconv.Itoa(q.Limit)}, "samples": {strconv.Itoa(q.Samples)},
 	}.Encode())
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read to its end
+	if err := knows(resp, knowsWindow); err != nil && q.From+q.To != "" {
+		return nil, err
+	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxPeeking)).Decode(&out); err != nil {
 		return nil, fmt.Errorf("read the agent's answer: %w", err)
 	}
@@ -125,7 +131,7 @@ func servePeek(mux *http.ServeMux, k Keeper) {
 			http.Error(w, fmt.Sprintf("1 to %d records, and at most %d samples of all of them", MaxPeeked, MaxSamples), http.StatusConflict)
 			return
 		}
-		out, err := k.Peek(r.Context(), PeekQuery{Last: v.Get("last") == "true", Source: v.Get("source"), Limit: limit, Samples: samples})
+		out, err := k.Peek(r.Context(), PeekQuery{Last: v.Get("last") == "true", Source: v.Get("source"), From: v.Get("from"), To: v.Get("to"), Limit: limit, Samples: samples})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return

@@ -224,6 +224,7 @@ type Answers struct {
 	Inviter  Inviter
 
 	Commander Commander
+	Rules     func() []byte // the rule set by which is judged now, as descriptors of it have it
 }
 
 // Serve answers on the socket at path until ctx ends. A socket left behind by
@@ -253,7 +254,8 @@ func Serve(ctx context.Context, path string, of Answers) error {
 	serveReplay(mux, of.Replayer)
 	serveInvite(mux, of.Inviter)
 	serveCommands(mux, of.Commander)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: headWithin}
+	serveRules(mux, of.Rules)
+	srv := &http.Server{Handler: knowing(mux), ReadHeaderTimeout: headWithin}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

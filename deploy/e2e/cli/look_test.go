@@ -2,10 +2,13 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -68,6 +71,9 @@ func TestLook_WhatIsStoredAndWaits(t *testing.T) {
 	}{
 		{[]string{"buffer", "peek", "--limit", "20"}, []string{"batch of line3", "waits", "line3.filler.speed = 100  Good"}},
 		{[]string{"buffer", "peek", "--last", "--limit", "1", "--source", "line3"}, []string{"batch of line3"}},
+		{[]string{"buffer", "peek", "--from", "2020-01-01T00:00:00Z", "--source", "line3"}, []string{"batch of line3", "line3.filler.speed = 100  Good"}},
+		{[]string{"buffer", "peek", "--to", "2020-01-01T00:00:00Z"}, []string{"no record that is kept here touches the window"}},
+		{[]string{"rules", "show", "too-fast"}, []string{"range (rules.d/r.yaml:3)", "told      max: at most 100", "severity  quarantine: ", "the running agent judges by it as it stands here (rule set revision 1)", "line3.filler.speed of line3", "test      none"}},
 		{[]string{"quarantine", "list"}, []string{"0 records are set aside", "quarantine  too-fast in line3.filler.speed of line3: ", "counts in no product"}},
 		{[]string{"quarantine", "list", "--since", "1h"}, []string{"0 records are set aside", "quarantine  too-fast in line3.filler.speed of line3: "}},
 		{[]string{"quarantine", "list", "--since", "2100-01-01T00:00:00Z"}, []string{"0 records are set aside", "no rule found anything since 2100-01-01T00:00:00Z"}},
@@ -83,11 +89,39 @@ func TestLook_WhatIsStoredAndWaits(t *testing.T) {
 			}
 		}
 	}
+	carries(t, dir, edge)
 	oneLine(t, run(t, nil, "plantmesh-edge", "quarantine", "release", "--config", edge, "0a1b2c3d-9"), exitUsage, "there is none at all")
 	opens(t, strings.TrimSpace(must(t, "plantmesh-edge", "ui", "--config", edge)))
 	agent.signal(interrupt)
 	if code := agent.ends(10 * time.Second); code != 0 {
 		t.Errorf("the agent ended with %d", code)
+	}
+}
+
+// carries takes what the agent keeps away on a stick: the samples of an hour as a table, and the
+// records, of which a backtest and a dump need no agent.
+func carries(t *testing.T, dir, edge string) {
+	t.Helper()
+	table, records := filepath.Join(dir, "usb.csv"), filepath.Join(dir, "usb.frames")
+	said := must(t, "plantmesh-edge", "buffer", "export", "--config", edge, "--last", "1h", "--format", "csv", table)
+	if !strings.HasPrefix(said, "usb.csv: ") || !strings.Contains(said, " samples, from 2") || !strings.Contains(said, "of what was before 2") {
+		t.Errorf("the export says\n%s", said)
+	}
+	text := contents(t, table)
+	if !strings.HasPrefix(text, "time,source,signal,type,value,") || !strings.Contains(text, ",line3,line3.filler.speed,double,100,,,good,Good,") {
+		t.Errorf("the table is\n%s", text)
+	}
+	must(t, "plantmesh-edge", "buffer", "export", "--config", edge, "--from", "2020-01-01T00:00:00Z", records)
+	if said := must(t, "plantmesh-edge", "rules", "backtest", "--config", edge, "--input", records); !strings.Contains(said, "too-fast in line3.filler.speed of line3: ") {
+		t.Errorf("the backtest of a file says\n%s", said)
+	}
+	if said := must(t, "plantmesh-edge", "dump", records); !strings.Contains(said, `"about":"line3"`) {
+		t.Errorf("the file holds\n%s", said)
+	}
+	nothing := filepath.Join(dir, "nothing.jsonl")
+	said = must(t, "plantmesh-edge", "buffer", "export", "--config", edge, "--to", "2020-01-01T00:00:00Z", "--format", "jsonl", nothing)
+	if _, err := os.Stat(nothing); !strings.HasPrefix(said, "no file is written: ") || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of nothing: %v, %s", err, said)
 	}
 }
 

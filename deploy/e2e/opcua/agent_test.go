@@ -16,6 +16,7 @@ import (
 
 	"plantmesh/edge/agent"
 	"plantmesh/edge/source/opcua/trust"
+	"plantmesh/edge/status"
 	"plantmesh/proto/wire"
 )
 
@@ -132,7 +133,7 @@ func (b *box) kept() *ledger {
 		b.t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if _, err := agent.ExportBuffer(b.t.Context(), cfg, &out, ""); err != nil {
+	if _, err := agent.ExportBuffer(b.t.Context(), cfg, &out, status.ExportQuery{}, agent.Records); err != nil {
 		return nil
 	}
 	l := newLedger(b.t, b.p.plan)

@@ -2,24 +2,20 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"plantmesh/edge/agent"
 	"plantmesh/edge/status"
 	"plantmesh/proto/answer"
-	"plantmesh/proto/strict"
 )
 
 type bufferCmd struct {
 	Status  bufferStatusCmd  `cmd:"" help:"How full it is, and for how long it keeps everything without the hub."`
-	Peek    bufferPeekCmd    `cmd:"" help:"Look at the records that wait, or the newest, decoded."`
+	Peek    bufferPeekCmd    `cmd:"" help:"Look at the records that wait, at the newest, or at those of a window, decoded."`
 	Verify  bufferVerifyCmd  `cmd:"" help:"Read every record and its checksum; exit 7 where something can't be read."`
-	Export  bufferExportCmd  `cmd:"" help:"Write what is kept to a file, as dump reads it."`
+	Export  bufferExportCmd  `cmd:"" help:"Write what is kept to a file: all of it or a window, as records or a line for each sample."`
 	Compact bufferCompactCmd `cmd:"" help:"Give the disk back what the hub has and need not be kept."`
 }
 
@@ -83,47 +79,6 @@ func (c *bufferVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
 	}
 	fmt.Fprintf(&text, "%d segments, %d records: all can be read\n", len(all), records)
 	return p.Print(answer.Result{Data: map[string]any{"segments": all, "records": records}, Text: text.String()})
-}
-
-// errExists is returned instead of writing over a file.
-var errExists = errors.New("the file is there already")
-
-type bufferExportCmd struct {
-	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
-	Source string `help:"Of this source alone."`
-	File   string `arg:"" type:"path" help:"The file to write; it must not be there yet."`
-}
-
-func (c *bufferExportCmd) Run(ctx context.Context, p *answer.Printer) (err error) {
-	cfg, err := agent.OpenConfig(c.Config, agent.Data)
-	if err != nil {
-		return err
-	}
-	if _, err := agent.Status(ctx, cfg); err != nil { // before a file is made
-		return err
-	}
-	out, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return fmt.Errorf("%w: %s; name another one, or remove it", errExists, c.File)
-	case err != nil:
-		return &strict.Fault{File: c.File, What: "can't be written: " + err.Error()}
-	}
-	n, err := agent.ExportBuffer(ctx, cfg, out, c.Source)
-	if err == nil {
-		err = out.Sync()
-	}
-	if err = errors.Join(err, out.Close()); err != nil {
-		if wrong, ok := errors.AsType[*fs.PathError](err); ok {
-			err = &strict.Fault{File: c.File, What: "can't be written: " + wrong.Err.Error()}
-		}
-		return errors.Join(err, os.Remove(c.File)) // half of it looks like all of it
-	}
-	return p.Print(answer.Result{
-		Data: map[string]any{"file": c.File, "records": n},
-		Text: fmt.Sprintf("%s: %d records\n", filepath.Base(c.File), n),
-		Next: answer.Command("plantmesh-edge", "dump", c.File),
-	})
 }
 
 type bufferCompactCmd struct {

@@ -61,9 +61,11 @@ A source does not work
   plantmesh-edge source disable --config edge.yaml machine
 The hub is away
   plantmesh-edge buffer status --config edge.yaml      for how long everything is kept
+  plantmesh-edge buffer export --config edge.yaml --last 24h --format csv usb.csv
   plantmesh-edge check --config edge.yaml --section cloud
 Values look wrong
   plantmesh-edge rules explain --config edge.yaml line1.press.temperature
+  plantmesh-edge rules show --config edge.yaml NAME    one rule, and how its tests go
   plantmesh-edge quarantine list --config edge.yaml    what was set aside, what rules found
 Somebody helps
   plantmesh-edge log debug --config edge.yaml --for 10m

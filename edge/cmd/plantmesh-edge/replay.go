@@ -14,13 +14,12 @@ import (
 
 // replayCmd sends a window again that was delivered.
 type replayCmd struct {
-	Config string        `required:"" type:"path" short:"c" help:"edge.yaml"`
-	From   string        `help:"The begin of the window, as 2026-03-01T06:00:00Z: event times."`
-	To     string        `help:"Its end; default: the newest."`
-	Last   time.Duration `help:"Instead of --from: so much until now."`
-	Source string        `help:"Of this source alone."`
-	Rate   string        `help:"How many samples a second go at most, on the average, as 500/s; without it as many as the hub takes."`
-	DryRun bool          `help:"Only say what would be sent."`
+	windowFlags
+
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
+	Source string `help:"Of this source alone."`
+	Rate   string `help:"How many samples a second go at most, on the average, as 500/s; without it as many as the hub takes."`
+	DryRun bool   `help:"Only say what would be sent."`
 }
 
 // maxRate bounds --rate; more than that no hub takes.
@@ -38,33 +37,8 @@ func (c *replayCmd) rate() (int, error) {
 	return n, nil
 }
 
-// window looks at what was said of when.
-func (c *replayCmd) window() error {
-	switch {
-	case c.Last < 0 || (c.From == "") == (c.Last == 0):
-		return &answer.Error{Code: answer.Usage, Message: "say either --from, with or without --to, or --last"}
-	case c.Last > 0 && c.To != "":
-		return &answer.Error{Code: answer.Usage, Message: "--last ends now: leave --to out"}
-	case c.Last > 0:
-		c.From = time.Now().Add(-c.Last).UTC().Format(time.RFC3339)
-	}
-	for flag, at := range map[string]string{"from": c.From, "to": c.To} {
-		if _, err := time.Parse(time.RFC3339, at); at != "" && err != nil {
-			return &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--%s %s is no time such as 2026-03-01T06:00:00Z", flag, at)}
-		}
-	}
-	if c.To != "" {
-		from, _ := time.Parse(time.RFC3339, c.From) // they were looked at
-		to, _ := time.Parse(time.RFC3339, c.To)
-		if !from.Before(to) {
-			return &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("the window from %s to %s is empty", c.From, c.To)}
-		}
-	}
-	return nil
-}
-
 func (c *replayCmd) Run(ctx context.Context, p *answer.Printer) error {
-	if err := c.window(); err != nil {
+	if err := c.check(true); err != nil {
 		return err
 	}
 	rate, err := c.rate()

@@ -10,14 +10,16 @@ import (
 	"text/tabwriter"
 
 	"plantmesh/edge/agent"
+	"plantmesh/edge/quality"
 	"plantmesh/edge/source/opcua/browse"
 	"plantmesh/proto/answer"
 )
 
 type rulesCmd struct {
 	List     rulesListCmd     `cmd:"" help:"The rules of rules.d, as the files are now; the agent takes them when it starts."`
+	Show     rulesShowCmd     `cmd:"" help:"One rule: what it is told, where it stands, whether the running agent judges by it, which signals it looks at, and how its tests go."`
 	Explain  rulesExplainCmd  `cmd:"" help:"Which rules look at a signal, and why the others do not."`
-	Backtest rulesBacktestCmd `cmd:"" help:"Have rules look at what the running agent's buffer has, and count what they would find. Changes nothing."`
+	Backtest rulesBacktestCmd `cmd:"" help:"Have rules look at what the running agent's buffer has, or at what buffer export has written (--input), and count what they would find. Changes nothing."`
 	Test     rulesTestCmd     `cmd:"" help:"Run the tests beside the rules: rules.d/NAME_test.yaml says what those of NAME.yaml must find. Exit 7 where they find something else."`
 }
 
@@ -25,15 +27,12 @@ type rulesCmd struct {
 type rulesBacktestCmd struct {
 	Config string   `required:"" type:"path" short:"c" help:"edge.yaml"`
 	Source string   `help:"Of this source alone."`
+	Input  string   `type:"path" help:"Look at this file of records instead, which buffer export has written: no agent need run, and the file may be of another gateway."`
 	Files  []string `arg:"" optional:"" type:"path" help:"Files of rules; default: all of rules.d, as they are now."`
 }
 
 func (c *rulesBacktestCmd) Run(ctx context.Context, p *answer.Printer) error {
-	cfg, err := agent.OpenConfig(c.Config, agent.Data)
-	if err != nil {
-		return err
-	}
-	got, err := cfg.Backtest(ctx, c.Source, c.Files)
+	got, err := c.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,6 +52,21 @@ func (c *rulesBacktestCmd) Run(ctx context.Context, p *answer.Printer) error {
 		fmt.Fprintf(&text, "%d records could not be opened\n", got.Unread)
 	}
 	return p.Print(answer.Result{Data: got, Text: text.String()})
+}
+
+func (c *rulesBacktestCmd) look(ctx context.Context) (agent.Backtested, error) {
+	if c.Input != "" {
+		cfg, err := agent.OpenConfig(c.Config)
+		if err != nil {
+			return agent.Backtested{}, err
+		}
+		return cfg.BacktestFile(c.Source, c.Files, c.Input)
+	}
+	cfg, err := agent.OpenConfig(c.Config, agent.Data)
+	if err != nil {
+		return agent.Backtested{}, err
+	}
+	return cfg.Backtest(ctx, c.Source, c.Files)
 }
 
 type rulesListCmd struct {
@@ -154,10 +168,15 @@ func (c *rulesExplainCmd) Run(p *answer.Printer) error {
 
 type rulesTestCmd struct {
 	Config string   `required:"" type:"path" short:"c" help:"edge.yaml"`
+	Format string   `default:"text" enum:"text,junit,json" help:"text, junit: XML as CI servers read it, or json: as --json."`
 	Files  []string `arg:"" optional:"" type:"path" help:"Files of tests; default: all of rules.d."`
 }
 
 func (c *rulesTestCmd) Run(p *answer.Printer) error {
+	if p.JSON && c.Format == "junit" {
+		return &answer.Error{Code: answer.Usage, Message: "--json is one document, --format junit another: take one of them"}
+	}
+	p.JSON = p.JSON || c.Format == "json"
 	cfg, err := agent.OpenConfig(c.Config)
 	if err != nil {
 		return err
@@ -170,20 +189,19 @@ func (c *rulesTestCmd) Run(p *answer.Printer) error {
 	n := 0
 	var wrong []string
 	for _, f := range done {
-		for _, t := range f.Tests {
+		for i := range f.Tests {
 			n++
-			word := "ok    "
-			if !t.Passed {
-				word = "FAILED"
-			}
-			fmt.Fprintf(&text, "%s  %s (%s)\n", word, browse.Printable(t.Name), browse.Printable(t.Signal))
-			for _, w := range t.Wrong {
-				fmt.Fprintf(&text, "        %s\n", browse.Printable(w))
-			}
-			wrong = append(wrong, t.Wrong...)
+			testedText(&text, "", &f.Tests[i])
+			wrong = append(wrong, f.Tests[i].Wrong...)
 		}
 	}
 	data := map[string]any{"files": append([]agent.RulesTested{}, done...), "tests": n, "failed": failed}
+	if c.Format == "junit" {
+		text.Reset()
+		if err := junit(&text, done); err != nil {
+			return err
+		}
+	}
 	if failed > 0 {
 		if !p.JSON {
 			if _, err := io.WriteString(p.Out, text.String()); err != nil {
@@ -192,10 +210,24 @@ func (c *rulesTestCmd) Run(p *answer.Printer) error {
 		}
 		return &answer.Error{Code: answer.RulesFailed, Message: fmt.Sprintf("%d of %d tests fail", failed, n), Hint: "change the rule, or the test: the agent takes the rules as they are when it starts", Cause: wrong, Data: data}
 	}
-	if n == 0 {
+	switch {
+	case c.Format == "junit":
+	case n == 0:
 		text.WriteString("there are no tests: what the rules of NAME.yaml must find stands in NAME_test.yaml beside it\n")
-	} else {
+	default:
 		fmt.Fprintf(&text, "%d tests pass\n", n)
 	}
 	return p.Print(answer.Result{Data: data, Text: text.String()})
+}
+
+// testedText is how a test went, in words.
+func testedText(text *strings.Builder, before string, t *quality.Tested) {
+	word := "ok    "
+	if !t.Passed {
+		word = "FAILED"
+	}
+	fmt.Fprintf(text, "%s%s  %s (%s)\n", before, word, browse.Printable(t.Name), browse.Printable(t.Signal))
+	for _, w := range t.Wrong {
+		fmt.Fprintf(text, "%s        %s\n", before, browse.Printable(w))
+	}
 }

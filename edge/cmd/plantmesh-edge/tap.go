@@ -134,6 +134,8 @@ func (t *telling) sample(s *status.Sample) (err error) {
 type bufferPeekCmd struct {
 	Config  string `required:"" type:"path" short:"c" help:"edge.yaml"`
 	Last    bool   `help:"The newest records, whether the hub has them or not; else the oldest that wait."`
+	From    string `help:"Records that touch a window of event times, whether the hub has them or not: its begin, as 2026-03-01T06:00:00Z."`
+	To      string `help:"Its end; default: the newest."`
 	Source  string `help:"Of this source alone."`
 	Limit   int    `default:"10" help:"Records, at most."`
 	Samples int    `default:"5" help:"Samples of each record, at most."`
@@ -143,18 +145,24 @@ func (c *bufferPeekCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if c.Limit < 1 || c.Limit > status.MaxPeeked || c.Samples < 0 || c.Samples > status.MaxSamples/c.Limit {
 		return &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--limit lies between 1 and %d, and all samples together are at most %d", status.MaxPeeked, status.MaxSamples)}
 	}
+	if err := between(c.From, c.To); err != nil {
+		return err
+	}
 	cfg, err := agent.OpenConfig(c.Config, agent.Data)
 	if err != nil {
 		return err
 	}
-	records, err := agent.PeekBuffer(ctx, cfg, status.PeekQuery{Last: c.Last, Source: c.Source, Limit: c.Limit, Samples: c.Samples})
+	records, err := agent.PeekBuffer(ctx, cfg, status.PeekQuery{Last: c.Last, Source: c.Source, From: c.From, To: c.To, Limit: c.Limit, Samples: c.Samples})
 	if err != nil {
 		return err
 	}
 	r := answer.Result{Data: map[string]any{"records": records}}
 	if len(records) == 0 {
 		r.Text = "nothing waits: the hub has everything that is kept here\n"
-		if c.Source != "" {
+		switch {
+		case c.From+c.To != "":
+			r.Text = "no record that is kept here touches the window; buffer export says from when on something is kept\n"
+		case c.Source != "":
 			r.Text = fmt.Sprintf("nothing of %s is there\n", browse.Printable(c.Source))
 		}
 		r.Next = answer.Command("plantmesh-edge", "buffer", "peek", "--last", "--config", c.Config)

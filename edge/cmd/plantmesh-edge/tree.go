@@ -84,8 +84,8 @@ func valueText(v *browse.Value, unit string) string {
 	return text
 }
 
-// quality is a status that is worth a word.
-func quality(v *browse.Value) string {
+// unwell is a status that is worth a word.
+func unwell(v *browse.Value) string {
 	if v.Status == "Good" {
 		return ""
 	}
@@ -106,7 +106,7 @@ func what(n *browse.Node) string {
 	}
 	switch {
 	case n.Value != nil:
-		out += "  " + valueText(n.Value, n.Unit) + quality(n.Value)
+		out += "  " + valueText(n.Value, n.Unit) + unwell(n.Value)
 	case n.Unit != "":
 		out += "  [" + n.Unit + "]"
 	}
@@ -166,7 +166,7 @@ func (c *browseCmd) watch(ctx context.Context, s opcua.Caller, p *answer.Printer
 		}
 		for _, x := range changes {
 			got.Changes++
-			if _, err := fmt.Fprintf(out, "%s  %s = %s%s\n", time.Now().Format("15:04:05.000"), t.path(x.Node), valueText(&x.Value, x.Node.Unit), quality(&x.Value)); err != nil {
+			if _, err := fmt.Fprintf(out, "%s  %s = %s%s\n", time.Now().Format("15:04:05.000"), t.path(x.Node), valueText(&x.Value, x.Node.Unit), unwell(&x.Value)); err != nil {
 				return fmt.Errorf("write the result: %w", err)
 			}
 		}
