@@ -11,8 +11,9 @@ import (
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"plantmesh/firmware-sim/mqtt/door"
 )
 
 // broker is the own broker: mochi speaks the protocol, the courier keeps the
@@ -57,9 +58,12 @@ func listen(address string, s *Server) (*broker, error) {
 	if err := b.mqtt.AddHook(b, nil); err != nil {
 		return nil, fmt.Errorf("start the broker of source %q: %w", s.cfg.Source, err)
 	}
-	tcp := listeners.NewTCP(listeners.Config{ID: "tcp", Address: address})
+	tcp, err := door.Open(address)
+	if err != nil {
+		return nil, fmt.Errorf("the broker of source %q: %w", s.cfg.Source, err)
+	}
 	if err := b.mqtt.AddListener(tcp); err != nil {
-		return nil, fmt.Errorf("listen on %s for source %q: %w", address, s.cfg.Source, err)
+		return nil, fmt.Errorf("start the broker of source %q: %w", s.cfg.Source, err)
 	}
 	if err := b.mqtt.Serve(); err != nil {
 		return nil, fmt.Errorf("start the broker of source %q: %w", s.cfg.Source, err)

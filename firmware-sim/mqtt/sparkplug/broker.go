@@ -10,8 +10,9 @@ import (
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"plantmesh/firmware-sim/mqtt/door"
 )
 
 // room is what a broker has for a subscriber.
@@ -66,9 +67,12 @@ func listen(address string, has room, log *slog.Logger) (*broker, error) {
 	if err := b.mqtt.AddHook(b, nil); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
-	tcp := listeners.NewTCP(listeners.Config{ID: "tcp", Address: address})
+	tcp, err := door.Open(address)
+	if err != nil {
+		return nil, err
+	}
 	if err := b.mqtt.AddListener(tcp); err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+		return nil, fmt.Errorf("start: %w", err)
 	}
 	if err := b.mqtt.Serve(); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
