@@ -215,9 +215,9 @@ func (p *technician) installsAndEnrols(h *elsewhere) {
 	p.Helper()
 	p.types("dpkg", "--install", "/root/edge.deb")
 	enrolled := make(chan string, 1)
-	p.commands = append(p.commands, "plantmesh-edge enroll --config /etc/plantmesh/edge.yaml "+h.page)
+	p.commands = append(p.commands, "plantmesh-edge enroll "+h.page)
 	go func() {
-		said, err := p.try("plantmesh-edge", "enroll", "--config", "/etc/plantmesh/edge.yaml", "--agent", "gw-1", h.page)
+		said, err := p.try("plantmesh-edge", "enroll", "--agent", "gw-1", h.page)
 		enrolled <- fmt.Sprintf("%v\n%s", err, said)
 	}()
 	code := ""
@@ -237,7 +237,7 @@ func (p *technician) installsAndEnrols(h *elsewhere) {
 func (p *technician) readsTheMachine(endpoint string, protected bool) {
 	p.Helper()
 	host, _, _ := strings.Cut(strings.TrimPrefix(endpoint, "opc.tcp://"), "/")
-	offers := p.types("plantmesh-edge", "browse", host, "--config", "/etc/plantmesh/edge.yaml")
+	offers := p.types("plantmesh-edge", "browse", host)
 	how := []string{"--insecure"}
 	if protected {
 		shown := regexp.MustCompile(`SHA256:[0-9A-Za-z:+/=]+`).FindString(offers)
@@ -246,6 +246,6 @@ func (p *technician) readsTheMachine(endpoint string, protected bool) {
 		}
 		how = []string{"--trust", shown, "--accept-host-mismatch"}
 	}
-	said := p.types(append([]string{"plantmesh-edge", "source", "add", endpoint, "--config", "/etc/plantmesh/edge.yaml", "--id", "machine"}, how...)...)
+	said := p.types(append([]string{"plantmesh-edge", "source", "add", endpoint, "--id", "machine"}, how...)...)
 	p.Log(said)
 }

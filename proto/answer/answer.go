@@ -22,10 +22,20 @@ type Printer struct {
 	Program string
 	Command string // its words; empty before they are known
 	JSON    bool
+	Quiet   bool // of narration nothing is said: errors alone stand on Err
+	Verbose bool // each step is said
 	Out     io.Writer
 	Err     io.Writer
 
 	printed bool
+}
+
+// Narration is where a command says what it does, what it noticed and what it waits for.
+func (p *Printer) Narration() io.Writer {
+	if p.Quiet {
+		return io.Discard
+	}
+	return p.Err
 }
 
 // envelope is one document of --json.
@@ -34,6 +44,11 @@ type envelope struct {
 	Schema string `json:"schema"`
 	Data   any    `json:"data,omitempty"`
 	Error  *Error `json:"error,omitempty"`
+}
+
+// Say says something on the way, with its line feeds.
+func (p *Printer) Say(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.Narration(), format, args...) // narration may get lost
 }
 
 // Result is what a command found. Every field may be left out.
@@ -89,7 +104,7 @@ func (p *Printer) Fail(err error, rules []Rule) int {
 
 func (p *Printer) next(command string) {
 	if command != "" {
-		_, _ = fmt.Fprintf(p.Err, "Next:  %s\n", command) // the result is out: advice may get lost
+		p.Say("Next:  %s\n", command)
 	}
 }
 

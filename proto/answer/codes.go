@@ -77,7 +77,7 @@ func Codes() []Entry {
 		{Rejected, 5, "the hub does not sign this agent as asked", "ask who looks after the hub: the gateway was refused or revoked, or its site or name is another one there"},
 		{Expired, 5, "the agent's token is out of date", "enrol the gateway again; what it keeps stays and is sent then"},
 		{Pending, 6, "nobody has let the gateway in yet", "have somebody approve the code: plantmesh agents approve CODE, or the page that was shown; then say the same again"},
-		{Waited, 8, "the time to wait is over, and what was waited for has not come; the message says what", "have it done, then say the same command again; --wait says for how long it waits"},
+		{Waited, 8, "what was waited for did not come within the time that --wait or --timeout gives it", "say the same command again, with more time; where a gateway asks to be let in, have somebody approve its code: plantmesh agents approve CODE, or the page that was shown"},
 		{CertUnknown, 5, "no certificate has this fingerprint, or several have", "cert list shows the fingerprints there are; the first eight digits are enough where they are one's alone"},
 		{CertUntrusted, 5, "a server's certificate is not one that is trusted here; the message says how to trust it", "compare the fingerprint with the one that the server shows, then trust it with cert trust"},
 		{OwnCertRefused, 5, "a server does not take this gateway's certificate; the message says which it is", "trust this gateway's certificate at the server, where it lies among the rejected ones; cert export writes it to a file"},

@@ -26,6 +26,7 @@ const (
 	exitIdentity = 5
 	exitState    = 6
 	exitFindings = 7
+	exitEnded    = 8 // before it was done
 )
 
 // programs is the folder with the binaries. Its path has a space in it.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -65,7 +64,7 @@ type proposed struct {
 }
 
 // hear hears a broker, and makes a source file for what it says.
-func (f *brokerFlags) hear(ctx context.Context, broker string) (out proposed, err error) {
+func (f *brokerFlags) hear(ctx context.Context, p *answer.Printer, broker string) (out proposed, err error) {
 	stay, err := f.stay()
 	if err != nil {
 		return out, err
@@ -93,7 +92,7 @@ func (f *brokerFlags) hear(ctx context.Context, broker string) (out proposed, er
 	}
 	out = f.proposal(broker, &got)
 	for _, n := range out.Notes {
-		notes(os.Stderr, []string{browse.Printable(n)})
+		notes(p.Narration(), []string{browse.Printable(n)})
 	}
 	if out.Nodes+len(got.Config.Signals) == 0 {
 		return out, &answer.Error{Code: answer.SourceFindings, Message: "none of the messages has a value that could be kept", Hint: strings.Join(out.Notes, "; ")}
@@ -106,7 +105,7 @@ func (f *brokerFlags) hear(ctx context.Context, broker string) (out proposed, er
 
 // propose hears a broker and prints a source file for what it says.
 func (f *brokerFlags) propose(ctx context.Context, p *answer.Printer, broker string) error {
-	out, err := f.hear(ctx, broker)
+	out, err := f.hear(ctx, p, broker)
 	if err != nil {
 		return err
 	}

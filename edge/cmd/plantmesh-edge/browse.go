@@ -49,10 +49,14 @@ type browseCmd struct {
 	ID      string        `help:"The proposed source's name; default: made of the endpoint."`
 	Line    string        `help:"The proposed signals' line; default: the part of a machine's name before the first - . or /."`
 
-	MaxNodes int           `default:"100000" help:"Nodes told, at most."`
-	MaxText  int           `default:"33554432" help:"Bytes of names and node ids, at most."`
-	Timeout  time.Duration `default:"2m" help:"How long the browsing may take."`
+	MaxNodes int `default:"100000" help:"Nodes told, at most."`
+	MaxText  int `default:"33554432" help:"Bytes of names and node ids, at most."`
+
+	within time.Duration
 }
+
+// usualBrowse is how long a server may be looked through where --timeout doesn't say it.
+const usualBrowse = 2 * time.Minute
 
 // nodesIdle and nodesMemory keep the process small: what is read is garbage soon, also
 // where the collector gets little of a busy machine. With the program itself the
@@ -78,7 +82,7 @@ type browsed struct {
 
 func (c *browseCmd) walk() (w browse.Config, err error) {
 	w = browse.Config{
-		Start: c.Node, Depth: c.Depth, MaxNodes: c.MaxNodes, MaxText: c.MaxText, Within: c.Timeout,
+		Start: c.Node, Depth: c.Depth, MaxNodes: c.MaxNodes, MaxText: c.MaxText, Within: c.within,
 		Methods: c.Methods, Details: !c.Names || c.Values || c.Propose, Values: c.Values, Spaces: c.Space, Class: c.Class,
 	}
 	for name, n := range map[string]int{"depth": c.Depth, "max-nodes": c.MaxNodes, "max-text": c.MaxText} {
@@ -100,10 +104,10 @@ func (c *browseCmd) walk() (w browse.Config, err error) {
 	return w, nil
 }
 
-func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
+func (c *browseCmd) Run(ctx context.Context, g *globals, p *answer.Printer) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(nodesIdle))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(nodesMemory))
-	c.Propose = c.Propose || c.Out != ""
+	c.Propose, c.within = c.Propose || c.Out != "", cmp.Or(g.Timeout, usualBrowse)
 	walk, err := c.walk()
 	if err != nil {
 		return err
@@ -128,17 +132,17 @@ func (c *browseCmd) Run(ctx context.Context, p *answer.Printer) error {
 	got := browsed{Endpoint: at.Endpoint, Machines: []browse.Machine{}}
 	if at.edge != nil {
 		got.NotReady = at.edge.NotReady(time.Now())
-		notes(os.Stderr, got.NotReady)
+		notes(p.Narration(), got.NotReady)
 	}
 	var text strings.Builder
-	err = at.visit(ctx, func(ctx context.Context, s opcua.Caller) error {
+	err = at.visit(ctx, p, func(ctx context.Context, s opcua.Caller) error {
 		if err := c.look(ctx, s, walk, &t, &got); err != nil {
 			return err
 		}
 		summary(&text, &got)
 		switch {
 		case c.Propose:
-			return c.propose(ctx, s, at, &t, &got)
+			return c.propose(ctx, p, s, at, &t, &got)
 		case c.Watch:
 			return c.watch(ctx, s, p, &t, &got, text.String())
 		}
@@ -173,7 +177,7 @@ func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string
 	}
 	switch {
 	case c.Propose:
-		fmt.Fprint(os.Stderr, text)
+		p.Say("%s", text)
 		r.Text = got.Source
 		if got.Source == "" {
 			return &answer.Error{
@@ -191,7 +195,7 @@ func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string
 	case c.Watch:
 		r.Text = ""
 	case c.CSV:
-		fmt.Fprint(os.Stderr, text)
+		p.Say("%s", text)
 		r.Text = ""
 		if err := t.csv(p.Out, got.Machines); err != nil {
 			return err
@@ -217,7 +221,7 @@ func summary(b *strings.Builder, got *browsed) {
 }
 
 // propose makes a source file of the machines, and says what it would cost.
-func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, at server, t *tree, got *browsed) error {
+func (c *browseCmd) propose(ctx context.Context, p *answer.Printer, s opcua.Caller, at server, t *tree, got *browsed) error {
 	file := browse.Proposal{ID: c.sourceID(at.Endpoint), Endpoint: at.Endpoint, Security: securityLines(at.Security)}
 	for _, m := range got.Machines {
 		if len(m.Signals) > 0 {
@@ -227,7 +231,7 @@ func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, at server, t *t
 	if file.Items() == 0 {
 		return nil
 	}
-	already(at)
+	already(p, at)
 	preview, err := c.preview(ctx, s, at.edge, t, &file)
 	if err != nil {
 		return err
@@ -241,13 +245,13 @@ func (c *browseCmd) propose(ctx context.Context, s opcua.Caller, at server, t *t
 }
 
 // already warns of a source that reads the server: an agent takes no second one.
-func already(at server) {
+func already(p *answer.Printer, at server) {
 	if at.edge == nil {
 		return
 	}
 	for _, s := range at.edge.Sources {
 		if s.OPCUA != nil && s.OPCUA.Server() == at.Server() {
-			fmt.Fprintf(os.Stderr, "warning: source %q reads this server already: add the signals to %s instead\n", s.ID(), s.File)
+			p.Say("warning: source %q reads this server already: add the signals to %s instead\n", s.ID(), s.File)
 		}
 	}
 }

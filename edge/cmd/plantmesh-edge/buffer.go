@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"plantmesh/edge/agent"
@@ -74,7 +73,7 @@ func (c *bufferVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return err
 	}
 	if bad > 0 {
-		fmt.Fprint(os.Stderr, text.String())
+		p.Say("%s", text.String())
 		return fmt.Errorf("%w: %d of %d segments hold what can't be read; the agent names it as a gap where the hub has not got it", errDamaged, bad, len(all))
 	}
 	fmt.Fprintf(&text, "%d segments, %d records: all can be read\n", len(all), records)

@@ -42,7 +42,7 @@ func (c *bundleCmd) Run(ctx context.Context, p *answer.Printer) error {
 		c.Out = fmt.Sprintf("support-%s-%s.tar.gz", host, now.Format("20060102-150405"))
 	}
 	if !p.JSON {
-		fmt.Fprint(os.Stderr, text)
+		p.Say("%s", text)
 	}
 	if err := writeBundle(c.Out, pieces, now); err != nil {
 		return err

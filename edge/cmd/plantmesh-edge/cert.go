@@ -62,11 +62,11 @@ func (*certListCmd) Run(c *certCmd, p *answer.Printer) error {
 	}
 	now := time.Now()
 	if _, err := s.Own(app.URI, app.Hosts, now); err != nil {
-		fmt.Fprintln(os.Stderr, "warning: "+err.Error())
+		p.Say("%s\n", "warning: "+err.Error())
 	}
 	all, broken := s.List(now)
 	if broken != nil {
-		fmt.Fprintln(os.Stderr, "warning: "+broken.Error())
+		p.Say("%s\n", "warning: "+broken.Error())
 	}
 	var text strings.Builder
 	next := ""

@@ -17,7 +17,7 @@ import (
 
 // one is the certificate with a fingerprint; this gateway's without one, which is made where
 // there is none yet: a server is to be told of it before the first connection.
-func (c *certCmd) one(fingerprint string) (trust.Entry, error) {
+func (c *certCmd) one(p *answer.Printer, fingerprint string) (trust.Entry, error) {
 	s, app, err := c.store()
 	if err != nil {
 		return trust.Entry{}, err
@@ -30,7 +30,7 @@ func (c *certCmd) one(fingerprint string) (trust.Entry, error) {
 	}
 	all, broken := s.List(now)
 	if broken != nil {
-		fmt.Fprintln(os.Stderr, "warning: "+broken.Error())
+		p.Say("%s\n", "warning: "+broken.Error())
 	}
 	if fingerprint == "" {
 		if i := slices.IndexFunc(all, func(e trust.Entry) bool { return e.Role == trust.Own }); i >= 0 {
@@ -57,7 +57,7 @@ type shownCert struct {
 }
 
 func (t *certShowCmd) Run(c *certCmd, p *answer.Printer) error {
-	e, err := c.one(t.ID)
+	e, err := c.one(p, t.ID)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (t *certExportCmd) Run(c *certCmd, p *answer.Printer) error {
 	if t.DER && t.Out == "" {
 		return &answer.Error{Code: answer.Usage, Message: "--der needs --out FILE: bytes are nothing for a terminal"}
 	}
-	e, err := c.one(t.ID)
+	e, err := c.one(p, t.ID)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,30 +18,33 @@ import (
 type checkCmd struct {
 	Config string `type:"path" short:"c" help:"edge.yaml"`
 
-	Section []string      `help:"Only these sections: system, configuration, identity, cloud, sources, buffer."`
-	Only    []string      `help:"Only these checks, by their ids."`
-	Skip    []string      `help:"All but these checks."`
-	Format  string        `default:"text" enum:"text,json,nagios" help:"text, json, or nagios: one line, and exit codes 0, 1 and 2 as a plugin has them."`
-	Strict  bool          `help:"Warnings count as errors."`
-	Brief   bool          `short:"b" help:"Only what is not in order."`
-	Timeout time.Duration `default:"60s" help:"How long all of it may take."`
+	Section []string `help:"Only these sections: system, configuration, identity, cloud, sources, buffer."`
+	Only    []string `help:"Only these checks, by their ids."`
+	Skip    []string `help:"All but these checks."`
+	Format  string   `default:"text" enum:"text,json,nagios" help:"text, json, or nagios: one line, and exit codes 0, 1 and 2 as a plugin has them."`
+	Strict  bool     `help:"Warnings count as errors."`
+	Brief   bool     `short:"b" help:"Only what is not in order."`
 
 	Firewall bool `xor:"do" help:"Print instead what a firewall must let through, from the configuration alone."`
 	List     bool `xor:"do" help:"Print instead the checks there are."`
 }
+
+// usualCheck is how long a check may take where --timeout doesn't say it.
+const usualCheck = time.Minute
 
 // plugin is the exit code of --format nagios; its line is printed.
 type plugin int
 
 func (p plugin) Error() string { return fmt.Sprintf("a plugin's state %d", int(p)) }
 
-func (c *checkCmd) Run(ctx context.Context, p *answer.Printer) error {
+func (c *checkCmd) Run(ctx context.Context, g *globals, p *answer.Printer) error {
+	within := cmp.Or(g.Timeout, usualCheck)
 	switch {
 	case c.List:
 		return p.Print(answer.Result{Data: map[string]any{"checks": listed()}, Text: check.List()})
 	case c.Config == "":
 		return &answer.Error{Code: answer.Usage, Message: "missing flags: --config=STRING", Hint: "say --config edge.yaml; --list needs none"}
-	case c.Timeout < time.Second || c.Timeout > time.Hour:
+	case within < time.Second || within > time.Hour:
 		return &answer.Error{Code: answer.Usage, Message: "--timeout must lie between 1s and 1h"}
 	case c.Firewall:
 		card, err := agent.Firewall(c.Config)
@@ -50,10 +54,10 @@ func (c *checkCmd) Run(ctx context.Context, p *answer.Printer) error {
 		return p.Print(answer.Result{Data: card, Text: card.Text()})
 	}
 	p.JSON = p.JSON || c.Format == "json"
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	up := agent.NewCheckup(ctx, c.Config, nil)
-	report, err := check.Run(ctx, up.All(ctx), check.Selection{Sections: c.Section, Only: c.Only, Skip: c.Skip, Timeout: c.Timeout})
+	report, err := check.Run(ctx, up.All(ctx), check.Selection{Sections: c.Section, Only: c.Only, Skip: c.Skip, Timeout: within})
 	if unknown, ok := errors.AsType[*check.UnknownError](err); ok {
 		return &answer.Error{Code: answer.Usage, Message: unknown.Error(), Hint: "plantmesh-edge check --list names all"}
 	}

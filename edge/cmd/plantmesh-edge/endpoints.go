@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -70,7 +69,7 @@ func (c *browseCmd) endpoints(ctx context.Context, p *answer.Printer) error {
 	got := surveyed{}
 	if edge != nil {
 		got.NotReady = edge.NotReady(time.Now())
-		notes(os.Stderr, got.NotReady)
+		notes(p.Narration(), got.NotReady)
 	}
 	if got.Servers, err = c.servers(edge); err != nil {
 		return err
@@ -78,7 +77,7 @@ func (c *browseCmd) endpoints(ctx context.Context, p *answer.Printer) error {
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	for i := range got.Servers {
-		g.Go(func() error { got.Servers[i].ask(ctx); return nil })
+		g.Go(func() error { got.Servers[i].ask(ctx, steps(p)); return nil })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -148,14 +147,14 @@ func (c *browseCmd) named(edge *agent.Config) *agent.SourceFile {
 	return nil
 }
 
-func (o *offering) ask(ctx context.Context) {
+func (o *offering) ask(ctx context.Context, log *slog.Logger) {
 	s := &o.server
 	if s.edge != nil && !s.Security.Insecure {
 		if _, app, err := agent.Certificates(*s.edge); err == nil { // else nothing is judged, and the notes say what is missing
 			s.Application = app
 		}
 	}
-	o.Survey, o.err = opcua.Look(ctx, s.Config, slog.New(slog.DiscardHandler))
+	o.Survey, o.err = opcua.Look(ctx, s.Config, log)
 	if o.err != nil {
 		o.err = s.visited(o.err)
 		o.Error = o.err.Error()

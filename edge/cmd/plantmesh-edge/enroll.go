@@ -60,7 +60,7 @@ func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	a, err := c.await(ctx, signed, q)
+	a, err := c.await(ctx, p, signed, q)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
 }
 
 // await asks until the hub has decided, or the time is over.
-func (c *enrollAskCmd) await(ctx context.Context, signed enroll.Signed, q enroll.Request) (a enroll.Answer, err error) {
+func (c *enrollAskCmd) await(ctx context.Context, p *answer.Printer, signed enroll.Signed, q enroll.Request) (a enroll.Answer, err error) {
 	deadline := time.Now().Add(c.Wait)
 	for told := false; ; told = true {
 		if a, err = agent.Knock(ctx, c.URL, c.CA, signed); err != nil || a.State != enroll.Pending {
@@ -89,7 +89,7 @@ func (c *enrollAskCmd) await(ctx context.Context, signed enroll.Signed, q enroll
 			return a, nil
 		}
 		if !told {
-			introduce(q, c.URL)
+			introduce(p, q, c.URL)
 		}
 		select {
 		case <-ctx.Done():
@@ -100,8 +100,8 @@ func (c *enrollAskCmd) await(ctx context.Context, signed enroll.Signed, q enroll
 }
 
 // introduce says what somebody has to compare and to type.
-func introduce(q enroll.Request, hub string) {
-	fmt.Fprintf(os.Stderr, "gateway      %s (%s, %s, %d cores)\nfingerprint  %s\ncode         %s\napprove at   %s\nwaiting until somebody presses Approve there, or types where the hub is:  plantmesh agents approve --config hub.yaml %s\n",
+func introduce(p *answer.Printer, q enroll.Request, hub string) {
+	p.Say("gateway      %s (%s, %s, %d cores)\nfingerprint  %s\ncode         %s\napprove at   %s\nwaiting until somebody presses Approve there, or types where the hub is:  plantmesh agents approve --config hub.yaml %s\n",
 		q.Agent, q.Host.Name, q.Host.System, q.Host.Cores, enroll.Fingerprint(q.PublicKey), enroll.Code(q.PublicKey), approveAt(hub, q.PublicKey), enroll.Code(q.PublicKey))
 }
 
@@ -116,7 +116,7 @@ func completed(p *answer.Printer, j *agent.Joining, a enroll.Answer) error {
 	if err != nil {
 		return err
 	}
-	notes(os.Stderr, lacks)
+	notes(p.Narration(), lacks)
 	return p.Print(answer.Result{
 		Data: map[string]any{"agent": a.Agent, "site": a.Site, "config": j.Config, "nats": a.NATS, "lacks": lacks},
 		Text: fmt.Sprintf("let in as %s at %s; %s\n", a.Agent, a.Site, j.Config),

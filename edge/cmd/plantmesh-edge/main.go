@@ -2,7 +2,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +24,7 @@ import (
 )
 
 type cli struct {
-	JSON bool `name:"json" help:"The answer as one JSON document on stdout; a command that runs on gives it at its end."`
+	globals
 
 	Init       initCmd       `cmd:"" help:"Write an edge.yaml with comments, and the folders beside it."`
 	Run        runCmd        `cmd:"" help:"Run the agent."`
@@ -52,6 +51,8 @@ type cli struct {
 	Completion completionCmd `cmd:"" help:"Print what has a shell complete these commands."`
 	Version    versionCmd    `cmd:"" help:"Say which build this is."`
 	Worker     workerCmd     `cmd:"" hidden:"" help:"One source's process; the agent starts it."`
+
+	config string // what --config is, of a command that has it
 }
 
 func logger(level slog.Leveler) *slog.Logger {
@@ -59,14 +60,16 @@ func logger(level slog.Leveler) *slog.Logger {
 }
 
 type runCmd struct {
-	Config  string `required:"" type:"path" short:"c" help:"edge.yaml"`
-	Verbose bool   `short:"v" help:"More narration."`
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
 }
 
-func (c *runCmd) Run(ctx context.Context) error {
+func (c *runCmd) Run(ctx context.Context, p *answer.Printer) error {
 	level := slog.LevelInfo
-	if c.Verbose {
+	switch {
+	case p.Verbose:
 		level = slog.LevelDebug
+	case p.Quiet:
+		level = slog.LevelWarn
 	}
 	verbosity := agent.NewVerbosity(level)
 	log := logger(verbosity)
@@ -129,14 +132,15 @@ func run(ctx context.Context, args []string) int {
 	var c cli
 	p := &answer.Printer{Program: "plantmesh-edge", JSON: slices.Contains(args, "--json"), Out: os.Stdout, Err: os.Stderr}
 	parser, err := kong.New(&c, kong.Name(p.Program), kong.Description("Reads machines, keeps every sample until the hub has it."),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(p))
+		kong.Bind(p, &c.globals), kong.Resolvers(configured(packaged)))
 	if err != nil {
 		return p.Fail(fmt.Errorf("set up the command line: %w", err), nil)
 	}
 	k, err := parser.Parse(args)
 	if err == nil {
-		p.Command = k.Selected().Path()
-		err = c.handOver(k.Run())
+		p.Command, p.Quiet, p.Verbose = k.Selected().Path(), c.Quiet, c.Verbose
+		c.config = configOf(k)
+		err = c.handOver(p.Command, c.call(ctx, k, p))
 	}
 	if err != nil && ctx.Err() != nil && !runsOn(p.Command) { // whatever it says: a call that was broken off looks like a server that hangs
 		err = &answer.Error{Code: answer.Interrupted, Message: "it was ended before it was done", Hint: "say the same command again"}
@@ -156,26 +160,25 @@ func run(ctx context.Context, args []string) int {
 	return p.Fail(err, c.rules())
 }
 
-// runsOn says whether a command goes on until somebody ends it.
-func runsOn(command string) bool {
-	first, _, _ := strings.Cut(strings.TrimSpace(command), " ")
-	return slices.Contains([]string{"run", "worker", "tap"}, first)
-}
-
-// asked is the configuration of the command that asks a running agent.
-func (c *cli) asked() string {
-	return cmp.Or(c.Status.Config, c.Tap.Config, c.Buffer.Status.Config, c.Buffer.Peek.Config, c.Buffer.Verify.Config, c.Buffer.Export.Config, c.Buffer.Compact.Config, c.Source.Resume.Config, c.Log.Debug.Config,
-		c.Quarantine.List.Config, c.Quarantine.Show.Config, c.Quarantine.Release.Config, c.Quarantine.Drop.Config, c.Replay.Config, c.UI.Config, c.Rules.Backtest.Config,
-		c.Conf.Rollback.Config, c.Conf.Confirm.Config, c.Hold.Config, c.Release.Config)
+// call runs the command that was said.
+func (c *cli) call(ctx context.Context, k *kong.Context, p *answer.Printer) error {
+	within, cancel, err := c.bounds(ctx, k.Selected().Path())
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	k.BindTo(within, (*context.Context)(nil))
+	steps(p).Debug("configuration", "file", c.config)
+	return c.late(within, k.Run())
 }
 
 // handOver gives the service's user what root has made, however the command ended.
-func (c *cli) handOver(ended error) error {
-	config := cmp.Or(c.Browse.Config, c.Cert.Config, c.Source.Test.Config, c.Source.Add.Config)
-	if config == "" {
+func (c *cli) handOver(command string, ended error) error {
+	writes := slices.ContainsFunc([]string{"browse", "cert", "source test", "source add"}, func(w string) bool { return strings.HasPrefix(command+" ", w+" ") })
+	if c.config == "" || !writes {
 		return ended
 	}
-	if err := agent.HandOver(config); err != nil {
+	if err := agent.HandOver(c.config); err != nil {
 		return errors.Join(ended, err)
 	}
 	return ended
@@ -185,11 +188,11 @@ func (c *cli) handOver(ended error) error {
 func (c *cli) rules() []answer.Rule {
 	return []answer.Rule{
 		{Is: agent.ErrNotAllowed, Code: answer.NotAllowed, Fix: theService},
-		{Is: agent.ErrNotRunning, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "run", "--config", c.asked())},
-		{Is: status.ErrEnded, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "status", "--config", c.asked())},
+		{Is: agent.ErrNotRunning, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "run", "--config", c.config)},
+		{Is: status.ErrEnded, Code: answer.NotRunning, Fix: answer.Command("plantmesh-edge", "status", "--config", c.config)},
 		{Is: agent.ErrLocked, Code: answer.Locked},
 		{Is: agent.ErrNetwork, Code: answer.Network},
-		{Is: agent.ErrTaken, Code: answer.InUse, Fix: answer.Command("plantmesh-edge", "status", "--config", c.Source.Test.Config)},
+		{Is: agent.ErrTaken, Code: answer.InUse, Fix: answer.Command("plantmesh-edge", "status", "--config", c.config)},
 		{Is: agent.ErrListen, Code: answer.Listen},
 		{Is: agent.ErrNoSource, Code: answer.Usage},
 		{Is: agent.ErrNoRule, Code: answer.Usage},

@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -58,16 +56,16 @@ func (c *sourceTestCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	notes(os.Stderr, cfg.NotReady(time.Now()))
+	notes(p.Narration(), cfg.NotReady(time.Now()))
 	stay.Open = func(address string) {
-		notes(os.Stderr, []string{fmt.Sprintf("listening for devices on %s, for %s at most: have them publish now; nothing of it is kept, and nothing acknowledged", address, c.Wait)})
+		notes(p.Narration(), []string{fmt.Sprintf("listening for devices on %s, for %s at most: have them publish now; nothing of it is kept, and nothing acknowledged", address, c.Wait)})
 	}
-	t, err := cfg.Test(ctx, c.File, stay, slog.New(slog.DiscardHandler))
+	t, err := cfg.Test(ctx, c.File, stay, steps(p))
 	if err != nil {
 		return visited(t.Endpoint, err)
 	}
 	for _, n := range t.Notes {
-		notes(os.Stderr, []string{browse.Printable(n)})
+		notes(p.Narration(), []string{browse.Printable(n)})
 	}
 	var text strings.Builder
 	c.tell(&text, &t)

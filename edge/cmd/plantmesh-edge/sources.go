@@ -2,11 +2,10 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"regexp"
 	"strings"
 	"text/tabwriter"
@@ -36,10 +35,11 @@ type sourceAddCmd struct {
 	CertFile string        `type:"path" help:"Of a broker: the certificate (PEM) that it is shown."`
 	KeyFile  string        `type:"path" help:"Of a broker: the key (PEM) of that certificate."`
 
-	DryRun  bool          `help:"Print the file, and write nothing."`
-	Timeout time.Duration `default:"2m" help:"How long looking may take."`
+	DryRun bool `help:"Print the file, and write nothing."`
 
 	Endpoint string `arg:"" help:"opc.tcp://host:port/path, or mqtt://host:1883 with --topic."`
+
+	within time.Duration // that looking at a server may take
 }
 
 // added is the answer of --json.
@@ -50,7 +50,8 @@ type added struct {
 	Tested *agent.Tested `json:"tested,omitempty"`
 }
 
-func (c *sourceAddCmd) Run(ctx context.Context, p *answer.Printer) error {
+func (c *sourceAddCmd) Run(ctx context.Context, g *globals, p *answer.Printer) error {
+	c.within = cmp.Or(g.Timeout, usualBrowse)
 	if c.Config == "" {
 		return &answer.Error{Code: answer.Usage, Message: "a source belongs to an agent: say --config edge.yaml"}
 	}
@@ -68,7 +69,7 @@ func (c *sourceAddCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if !strings.HasPrefix(c.Endpoint, "opc.tcp://") {
 		look = c.broker
 	}
-	got, err := look(ctx)
+	got, err := look(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -85,9 +86,9 @@ func (c *sourceAddCmd) Run(ctx context.Context, p *answer.Printer) error {
 	got.File = file
 	text := fmt.Sprintf("%s: a source with %s\n", file, got.What)
 	stay := agent.Stay{Messages: c.Messages, Within: c.Wait, Bytes: 64 << 20, Retained: true}
-	t, err := cfg.Test(ctx, file, stay, slog.New(slog.DiscardHandler))
+	t, err := cfg.Test(ctx, file, stay, steps(p))
 	if err != nil {
-		notes(os.Stderr, []string{"the file is written, and could not be tried: " + visited(c.Endpoint, err).Error()})
+		notes(p.Narration(), []string{"the file is written, and could not be tried: " + visited(c.Endpoint, err).Error()})
 	} else {
 		got.Tested = &t
 		text += fmt.Sprintf("%d of %d %s are taken as declared, with a good status\n", t.Good, t.Signals, things(t))
@@ -114,10 +115,10 @@ func restart(ctx context.Context, cfg *agent.Config) string {
 }
 
 // server looks at an OPC UA server.
-func (c *sourceAddCmd) server(ctx context.Context) (got added, err error) {
+func (c *sourceAddCmd) server(ctx context.Context, p *answer.Printer) (got added, err error) {
 	b := browseCmd{
 		visitFlags: c.visitFlags, Server: c.Endpoint, Depth: 32, Propose: true, Measure: c.Measure, ID: c.ID, Line: c.Line,
-		MaxNodes: 100_000, MaxText: 32 << 20, Every: time.Second, Timeout: c.Timeout,
+		MaxNodes: 100_000, MaxText: 32 << 20, Every: time.Second, within: c.within,
 	}
 	walk, err := b.walk()
 	if err != nil {
@@ -132,14 +133,14 @@ func (c *sourceAddCmd) server(ctx context.Context) (got added, err error) {
 	}
 	seen := browsed{Endpoint: at.Endpoint, Machines: []browse.Machine{}}
 	t := tree{out: bufio.NewWriter(io.Discard), silent: true}
-	err = at.visit(ctx, func(ctx context.Context, s opcua.Caller) error {
+	err = at.visit(ctx, p, func(ctx context.Context, s opcua.Caller) error {
 		if err := b.look(ctx, s, walk, &t, &seen); err != nil {
 			return err
 		}
 		if err := c.choose(&seen); err != nil {
 			return err
 		}
-		return b.propose(ctx, s, at, &t, &seen)
+		return b.propose(ctx, p, s, at, &t, &seen)
 	})
 	if err != nil {
 		return got, err
@@ -193,7 +194,7 @@ func (c *sourceAddCmd) choose(seen *browsed) error {
 }
 
 // broker hears a broker.
-func (c *sourceAddCmd) broker(ctx context.Context) (got added, err error) {
+func (c *sourceAddCmd) broker(ctx context.Context, p *answer.Printer) (got added, err error) {
 	f := brokerFlags{
 		Topic: c.Topic, Messages: c.Messages, Wait: c.Wait, User: c.User, PasswordFile: c.PasswordFile,
 		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ID: c.ID,
@@ -201,7 +202,7 @@ func (c *sourceAddCmd) broker(ctx context.Context) (got added, err error) {
 	if c.Model+c.Asset+c.Line != "" {
 		return got, &answer.Error{Code: answer.Usage, Message: "--model, --asset and --line are of OPC UA servers: what a broker's topics mean stands in the file"}
 	}
-	out, err := f.hear(ctx, c.Endpoint)
+	out, err := f.hear(ctx, p, c.Endpoint)
 	return added{Source: out.Source, What: out.what()}, err
 }
 
@@ -285,7 +286,7 @@ func (c *sourceShowCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	notes(os.Stderr, []string{fmt.Sprintf("%s: %s", l.File, inAWord(&l, false))})
+	notes(p.Narration(), []string{fmt.Sprintf("%s: %s", l.File, inAWord(&l, false))})
 	return p.Print(answer.Result{Data: map[string]any{"source": l, "text": text}, Text: text})
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -112,7 +111,7 @@ func (c *statusCmd) watch(ctx context.Context, p *answer.Printer, cfg agent.Conf
 			if now, err = agent.Status(ctx, cfg); err == nil {
 				s, answered = now, true
 			} else if ctx.Err() == nil {
-				notes(os.Stderr, []string{err.Error()})
+				notes(p.Narration(), []string{err.Error()})
 			}
 		}
 	}

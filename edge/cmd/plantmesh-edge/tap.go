@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -65,14 +64,14 @@ func (c *tapCmd) Run(ctx context.Context, p *answer.Printer) error {
 		ctx, cancel = context.WithTimeout(ctx, c.For)
 		defer cancel()
 	}
-	t := telling{cmd: c, out: p.Out, gather: p.JSON}
+	t := telling{cmd: c, out: p.Out, says: p.Narration(), gather: p.JSON}
 	t.got.Samples = []status.Sample{}
 	err = agent.Tap(ctx, cfg, status.TapQuery{Pattern: c.Pattern, Source: c.Source, Quality: c.Quality, Rate: c.Rate}, t.line)
 	if err != nil && !errors.Is(err, errEnough) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	if t.count == 0 && !p.JSON {
-		notes(os.Stderr, []string{"no sample that was asked for was stored meanwhile"})
+		notes(p.Narration(), []string{"no sample that was asked for was stored meanwhile"})
 	}
 	return p.Print(answer.Result{Data: t.got})
 }
@@ -81,6 +80,7 @@ func (c *tapCmd) Run(ctx context.Context, p *answer.Printer) error {
 type telling struct {
 	cmd    *tapCmd
 	out    io.Writer
+	says   io.Writer
 	gather bool
 	count  int
 	hinted bool
@@ -97,13 +97,13 @@ func (t *telling) line(l status.Tapped) error {
 	case l.LeftOut > 0:
 		t.got.LeftOut += l.LeftOut
 		if !t.gather {
-			notes(os.Stderr, []string{fmt.Sprintf("%d samples left out here: more came than --rate %d, or than could be written; a narrower pattern shows all of it", l.LeftOut, t.cmd.Rate)})
+			notes(t.says, []string{fmt.Sprintf("%d samples left out here: more came than --rate %d, or than could be written; a narrower pattern shows all of it", l.LeftOut, t.cmd.Rate)})
 		}
 	case l.Others > 0:
 		t.got.Others += l.Others
 		if !t.hinted && t.count == 0 && !t.gather {
 			t.hinted = true
-			notes(os.Stderr, []string{browse.Printable(fmt.Sprintf("nothing that was asked for yet; %d others came, such as %s", l.Others, l.Such))})
+			notes(t.says, []string{browse.Printable(fmt.Sprintf("nothing that was asked for yet; %d others came, such as %s", l.Others, l.Such))})
 		}
 	}
 	if t.cmd.Limit > 0 && t.count >= t.cmd.Limit {

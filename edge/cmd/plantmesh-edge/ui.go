@@ -26,7 +26,7 @@ func (c *uiCmd) Run(ctx context.Context, p *answer.Printer) error {
 	}
 	if u, err := url.Parse(link.URL); err == nil {
 		host, _ := os.Hostname() // nobody has to have one
-		notes(os.Stderr, []string{
+		notes(p.Narration(), []string{
 			"the link lets one browser in, once, until " + link.Until,
 			fmt.Sprintf("from a laptop, first: ssh -L %s:%s %s", u.Port(), u.Host, host),
 		})

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -204,22 +202,22 @@ func (f *visitFlags) source(edge *agent.Config, name string) (cfg opcua.Config, 
 }
 
 // visit has a session used at the server.
-func (s *server) visit(ctx context.Context, use func(ctx context.Context, c opcua.Caller) error) error {
+func (s *server) visit(ctx context.Context, p *answer.Printer, use func(ctx context.Context, c opcua.Caller) error) error {
 	if s.Security.Insecure {
-		fmt.Fprintf(os.Stderr, "warning: the connection to %s is neither signed nor encrypted\n", s.Endpoint)
+		p.Say("warning: the connection to %s is neither signed nor encrypted\n", s.Endpoint)
 	}
-	err := s.visited(opcua.Visit(ctx, s.Config, slog.New(slog.DiscardHandler), use))
+	err := s.visited(opcua.Visit(ctx, s.Config, steps(p), use))
 	if refused, ok := errors.AsType[*answer.Error](err); ok && s.trust != "" && refused.Code == answer.CertUntrusted {
-		if err := s.trusting(refused); err != nil {
+		if err := s.trusting(p, refused); err != nil {
 			return err
 		}
-		return s.visited(opcua.Visit(ctx, s.Config, slog.New(slog.DiscardHandler), use))
+		return s.visited(opcua.Visit(ctx, s.Config, steps(p), use))
 	}
 	return err
 }
 
 // trusting trusts the certificate of --trust at the server that was refused.
-func (s *server) trusting(refused *answer.Error) error {
+func (s *server) trusting(p *answer.Printer, refused *answer.Error) error {
 	store, _, err := agent.Certificates(*s.edge)
 	if err != nil {
 		return err
@@ -231,7 +229,7 @@ func (s *server) trusting(refused *answer.Error) error {
 	if err != nil {
 		return noneSuch(err)
 	}
-	fmt.Fprintf(os.Stderr, "trusted at %s: %s\n", s.Endpoint, trust.Fingerprint(cert))
+	p.Say("trusted at %s: %s\n", s.Endpoint, trust.Fingerprint(cert))
 	return nil
 }
 
