@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -44,7 +43,8 @@ func (g *globals) bounds(ctx context.Context, command string) (context.Context, 
 
 // late is the error of a command that --timeout has ended; else it is err.
 func (g *globals) late(within context.Context, err error) error {
-	if err == nil || !errors.Is(within.Err(), context.DeadlineExceeded) {
+	end, bounded := within.Deadline()
+	if err == nil || !bounded || time.Now().Before(end) { // what it called may know before within does
 		return err
 	}
 	return &answer.Error{
