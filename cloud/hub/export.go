@@ -319,10 +319,10 @@ func (x *export) pick(ctx context.Context, out []product.Reading, e *mesh.Entry,
 
 func (x *export) row(source string, r *product.Reading) parquet.Row {
 	s := &r.Sample
-	value := r.Shown()
+	value, status, marks := r.Shown()
 	row := parquet.Row{
 		Tag: r.Name, TS: int64(s.Time), Equipment: x.equipment(r.Name, source), Source: source, Type: value.Type.String(), Unit: r.Unit, Words: r.Choices.Text(s.Value),
-		Status: uint32(s.Status), Flags: s.Flags, SourceTS: int64(s.Source), ServerTS: int64(s.Server), AgentTS: int64(s.Agent), DeviceSeq: s.Seq,
+		Status: uint32(status), Flags: s.Flags, SourceTS: int64(s.Source), ServerTS: int64(s.Server), AgentTS: int64(s.Agent), DeviceSeq: s.Seq,
 	}
 	if d := r.Derived; d != nil {
 		row.Equipment, row.DerivedFrom, row.DerivedBy = x.equipment(d.From, source), d.From, d.By.Model
@@ -344,7 +344,7 @@ func (x *export) row(source string, r *product.Reading) parquet.Row {
 		row.Bytes, row.JSON = v.Bytes, string(r.Value())
 	case mesh.TypeNone:
 	}
-	for _, m := range r.Marks {
+	for _, m := range marks {
 		row.Marks = append(row.Marks, parquet.Mark{Rule: m.Rule, Action: product.ActionName(m.Action)})
 	}
 	return row

@@ -35,14 +35,23 @@ func ReadingOf(sig *mesh.Signal, s mesh.Sample, marks []mesh.Mark) Reading {
 // are there, by the names in the signal table.
 func (r *Reading) Value() []byte { return r.appendValue(nil) }
 
-func (r *Reading) appendValue(b []byte) []byte { return appendValue(b, r.Shown(), r.Fields) }
+func (r *Reading) appendValue(b []byte) []byte {
+	v, _, _ := r.Shown()
+	return appendValue(b, v, r.Fields)
+}
 
-// Shown is the value that its row has.
-func (r *Reading) Shown() mesh.Value {
+// Shown is the value that its row has, with its status and marks: those of the sample, but
+// where a transform makes nothing of a good one.
+func (r *Reading) Shown() (mesh.Value, mesh.Status, []mesh.Mark) {
+	is := r.Sample.Status
 	if r.Derived == nil {
-		return r.Sample.Value
+		return r.Sample.Value, is, r.Marks
 	}
-	return r.Derived.By.Value(r.Sample.Value, r.Sample.Status)
+	v, s := r.Derived.By.Value(r.Sample.Value, is)
+	if s == is {
+		return v, s, r.Marks
+	}
+	return v, s, append(slices.Clip(r.Marks), r.Derived.By.reason(s))
 }
 
 // compare is the order of folding, by the signal's name; of those that are one
@@ -101,6 +110,7 @@ func compareMarks(a, b mesh.Mark) int {
 func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 	b := newBody(d.columns)
 	x := &r.Sample
+	value, status, marks := r.Shown()
 	b.text("signal", r.Name)
 	b.text("equipment", e.ID)
 	if d := r.Derived; d == nil {
@@ -113,14 +123,14 @@ func (d *Definition) SignalDraft(s *Site, e *Equipment, r *Reading) Draft {
 	b.instant("time", x.Time)
 	key := r.key()
 	b.text("key", key)
-	b.put("value", r.appendValue)
+	b.put("value", func(buf []byte) []byte { return appendValue(buf, value, r.Fields) })
 	b.words("text", r.Choices.Text(x.Value))
-	b.text("type", r.Shown().Type.String())
+	b.text("type", value.Type.String())
 	b.words("unit", r.Unit)
-	b.integer("status", int64(x.Status))
-	b.text("quality", x.Status.Severity())
+	b.integer("status", int64(status))
+	b.text("quality", status.Severity())
 	b.list("flags", flagNames(x.Flags))
-	b.put("marks", func(buf []byte) []byte { return appendMarks(buf, r.Marks) })
+	b.put("marks", func(buf []byte) []byte { return appendMarks(buf, marks) })
 	return Draft{Key: TimeText(x.Time) + "/" + r.Name + "/" + key, From: x.Time, To: x.Time, Body: b.bytes()}
 }
 

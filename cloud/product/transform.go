@@ -2,6 +2,7 @@ package product
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -20,15 +21,31 @@ type Transform struct {
 	scale, offset float64
 }
 
-// Value is what it makes of a raw value: none of one that is no number, or not Good.
-func (t *Transform) Value(raw mesh.Value, s mesh.Status) mesh.Value {
+// Value is what it makes of a raw value, and of what status that is: none of one that is not
+// Good, and of its status then; none of one that is no number, or whose result no double
+// holds, which is bad though the source called it good.
+func (t *Transform) Value(raw mesh.Value, s mesh.Status) (mesh.Value, mesh.Status) {
+	if !s.IsGood() {
+		return mesh.Value{}, s
+	}
 	f, ok := raw.Float()
-	if !ok || raw.Type == mesh.TypeBool || !s.IsGood() {
-		return mesh.Value{}
+	if !ok || raw.Type == mesh.TypeBool {
+		return mesh.Value{}, mesh.StatusBadTypeMismatch
 	}
 	// The product is rounded by itself: what multiplies and adds in one step elsewhere
 	// would differ in the last bit.
-	return mesh.Double(float64(f*t.scale) + t.offset)
+	x := float64(f*t.scale) + t.offset
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return mesh.Value{}, mesh.StatusBadOutOfRange
+	}
+	return mesh.Double(x), s
+}
+
+// reason is the mark of a row that has no value though the sample is good: a status is a
+// number, and this is read.
+func (t *Transform) reason(s mesh.Status) mesh.Mark {
+	why := map[mesh.Status]string{mesh.StatusBadTypeMismatch: "not_a_number", mesh.StatusBadOutOfRange: "out_of_range"}[s]
+	return mesh.Mark{Rule: t.Name + "." + why, Action: mesh.ActionAnnotate}
 }
 
 // Derivation is a transform of one machine's model at the signals of one table: it makes a

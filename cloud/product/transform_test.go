@@ -60,22 +60,28 @@ func TestTransform_Value(t *testing.T) {
 		status        mesh.Status
 		scale, offset float64
 		want          mesh.Value
+		is            mesh.Status
 	}{
-		{mesh.Int(1234), 0, 0.1, -1, mesh.Double(122.4)},
-		{mesh.Uint(math.MaxUint64), 0, 1, 0, mesh.Double(math.MaxUint64)},
-		{mesh.Int(-40), 0, 1.8, 32, mesh.Double(-40)},
-		{mesh.Double(0.1), 0, 3, -0.3, mesh.Double(math.Nextafter(0.3, 1) - 0.3)}, // rounded before it is added to
-		{mesh.Double(21.5), mesh.StatusUncertainLast, 2, 0, mesh.Value{}},
-		{mesh.Double(21.5), mesh.StatusBadNoData, 2, 0, mesh.Value{}},
-		{mesh.Double(21.5), 0x400, 2, 0, mesh.Double(43)}, // good, with something to say
-		{mesh.Text("21.5"), 0, 2, 0, mesh.Value{}},
-		{mesh.Bool(true), 0, 2, 0, mesh.Value{}},
-		{mesh.Value{}, 0, 2, 1, mesh.Value{}},
-		{mesh.Value{Type: mesh.TypeArray, Bytes: []byte{1}}, 0, 2, 1, mesh.Value{}},
+		{mesh.Int(1234), 0, 0.1, -1, mesh.Double(122.4), 0},
+		{mesh.Uint(math.MaxUint64), 0, 1, 0, mesh.Double(math.MaxUint64), 0},
+		{mesh.Int(-40), 0, 1.8, 32, mesh.Double(-40), 0},
+		{mesh.Double(0.1), 0, 3, -0.3, mesh.Double(math.Nextafter(0.3, 1) - 0.3), 0}, // rounded before it is added to
+		{mesh.Double(21.5), mesh.StatusUncertainLast, 2, 0, mesh.Value{}, mesh.StatusUncertainLast},
+		{mesh.Double(21.5), mesh.StatusBadNoData, 2, 0, mesh.Value{}, mesh.StatusBadNoData},
+		{mesh.Double(21.5), 0x400, 2, 0, mesh.Double(43), 0x400}, // good, with something to say
+		{mesh.Text("21.5"), 0, 2, 0, mesh.Value{}, mesh.StatusBadTypeMismatch},
+		{mesh.Bool(true), 0, 2, 0, mesh.Value{}, mesh.StatusBadTypeMismatch},
+		{mesh.Value{}, 0, 2, 1, mesh.Value{}, mesh.StatusBadTypeMismatch},
+		{mesh.Value{Type: mesh.TypeArray, Bytes: []byte{1}}, 0, 2, 1, mesh.Value{}, mesh.StatusBadTypeMismatch},
+		{mesh.Double(math.MaxFloat64), 0, 2, 0, mesh.Value{}, mesh.StatusBadOutOfRange},
+		{mesh.Double(-math.MaxFloat64), 0, 1, -math.MaxFloat64, mesh.Value{}, mesh.StatusBadOutOfRange},
+		{mesh.Double(math.MaxFloat64), 0, 1, 0, mesh.Double(math.MaxFloat64), 0},
+		{mesh.Double(math.NaN()), 0, 1, 0, mesh.Value{}, mesh.StatusBadOutOfRange},
+		{mesh.Double(math.Inf(1)), mesh.StatusBad, 1, 0, mesh.Value{}, mesh.StatusBad},
 	} {
 		tr := Transform{scale: c.scale, offset: c.offset}
-		if got := tr.Value(c.raw, c.status); got.Compare(c.want) != 0 {
-			t.Errorf("%v, status %x, *%v%+v: %v, want %v", c.raw, c.status, c.scale, c.offset, got, c.want)
+		if got, is := tr.Value(c.raw, c.status); got.Compare(c.want) != 0 || is != c.is {
+			t.Errorf("%v, status %x, *%v%+v: %v, status %x, want %v, %x", c.raw, c.status, c.scale, c.offset, got, is, c.want, c.is)
 		}
 	}
 }
@@ -164,6 +170,17 @@ func TestSignalDraft_OfATransform(t *testing.T) {
 	}
 	if _, says := rawRow["derived_from"]; says || rawRow["value"] != 50.0 || rawRow["text"] != "low" {
 		t.Errorf("%s", of.Body)
+	}
+	// What no double holds is bad, and says so; what the rules found of the sample stays.
+	wide := made[0].Reading(raw)
+	wide.Derived = &Derivation{From: raw.Name, By: &Transform{Name: "oil", Model: "press@1.0.0", scale: 1e300}}
+	wide.Sample.Value = mesh.Double(1e300)
+	y := d.SignalDraft(s, &s.Equipment[e], &wide)
+	if err := json.Unmarshal(y.Body, &row); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprintf("%v %v %v %.0f %v", row["value"], row["type"], row["quality"], row["status"], row["marks"]) != "<nil> none bad 2151415808 [map[action:quarantine rule:odd] map[action:annotate rule:oil.out_of_range]]" || len(raw.Marks) != 1 {
+		t.Errorf("%s", y.Body)
 	}
 	// Two values that one is made of stay two rows: the scale may be coarser than they are.
 	other := raw
