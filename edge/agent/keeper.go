@@ -56,6 +56,9 @@ func (a *agent) filled() status.Buffer {
 	b := a.buffer.Stats()
 	s := status.Buffer{Bytes: b.Bytes, MaxBytes: b.MaxBytes, Segments: b.Segments, End: b.End.String(), Pending: b.Pending, StateLost: b.StateLost, Damages: b.Damages}
 	s.Damaged = stampOf(b.Damaged)
+	for _, l := range a.buffer.Losses() {
+		s.Losses = append(s.Losses, status.Loss{Source: l.Source, Cause: string(l.Cause), Count: l.Count, Since: stamp(time.Unix(l.Since, 0)), Last: stamp(time.Unix(l.Last, 0))})
+	}
 	if b.OldestPending != 0 {
 		s.OldestPending = b.OldestPending.Time().Format(time.RFC3339)
 	}

@@ -180,7 +180,7 @@ func (p *pager) steps(s *status.Snapshot, now, was counts) []page.Box {
 // is how it should be.
 func bufferHealth(b *status.Buffer) page.Health {
 	switch {
-	case b.Damages > 0 || len(b.StateLost) > 0:
+	case b.Damages > 0 || len(b.StateLost) > 0 || len(b.Losses) > 0:
 		return page.Bad
 	case b.AutonomyHours != nil && *b.AutonomyHours < 1:
 		return page.Bad
@@ -210,6 +210,13 @@ func bufferLook(b *status.Buffer, d *status.Disk) page.Buffer {
 	}
 	if d.Since != "" {
 		row("Disk", "a commit takes %.1f ms, the slowest took %.1f ms; %.0f values/s; %.2f GB a day written", d.CommitMS, d.SlowestMS, d.ValuesPerSec, d.WrittenPerDay/1e9)
+	}
+	for _, l := range b.Losses {
+		of := l.Source
+		if of == "" {
+			of = "sources that nobody knows"
+		}
+		out.Rows = append(out.Rows, page.Row{Label: "Lost", Value: fmt.Sprintf("%d values of %s since %s, the last at %s, cause %s; gone from here 24 h after", l.Count, of, l.Since, l.Last, l.Cause), Health: page.Bad})
 	}
 	if b.Damages > 0 {
 		out.Rows = append(out.Rows, page.Row{Label: "Damaged", Value: fmt.Sprintf("%d segments or records could not be read: what the hub lacks of them is named in gaps. Is the disk failing?", b.Damages), Health: page.Bad})

@@ -57,9 +57,9 @@ func reportOf(s *status.Snapshot, version string, began, now, plant time.Time) r
 		if src.Aside != nil {
 			r.Aside++
 		}
-		for _, v := range src.Voids {
-			r.Lost += v.Count
-		}
+	}
+	for _, l := range s.Buffer.Losses {
+		r.Lost += l.Count
 	}
 	return r
 }

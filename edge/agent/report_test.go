@@ -13,8 +13,8 @@ func TestReportOf(t *testing.T) {
 	now := time.Date(2026, 3, 1, 4, 0, 0, 0, time.UTC)
 	hours := 12.5
 	s := status.Snapshot{
-		Buffer:  status.Buffer{Bytes: 10, MaxBytes: 100, Pending: 3, OldestPending: "2026-03-01T03:59:00Z", AutonomyHours: &hours},
-		Sources: []status.Source{{Source: "a", Voids: map[string]status.Voided{"gap": {Count: 5}, "full": {Count: 2}}}, {Source: "b", Aside: &status.Aside{}}},
+		Buffer:  status.Buffer{Bytes: 10, MaxBytes: 100, Pending: 3, OldestPending: "2026-03-01T03:59:00Z", AutonomyHours: &hours, Losses: []status.Loss{{Source: "a", Cause: "unreadable", Count: 5}, {Source: "a", Cause: "disk_policy", Count: 2}}},
+		Sources: []status.Source{{Source: "a"}, {Source: "b", Aside: &status.Aside{}}},
 	}
 	b, err := json.Marshal(reportOf(&s, "v1", now.Add(-time.Hour), now, now.Add(time.Second)))
 	if err != nil {

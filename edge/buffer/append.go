@@ -81,6 +81,7 @@ type commit struct {
 	place   []byte // nil: unchanged
 	size    int64  // of the segment afterwards, about
 	cost    Commits
+	voids   []mesh.Void // of its records
 }
 
 // build ties p to the positions behind end, in the last epoch of c.
@@ -96,6 +97,7 @@ func (b *Buffer) build(p *plan, c *chain, to *piece) *commit {
 			at.Seq++
 			cm.frames = append(cm.frames, wire.AppendRecord(make([]byte, 0, len(sealed)+recordOverhead), mesh.Record{At: at, Sealed: sealed}))
 			cm.count(p.headers[i][j], to)
+			cm.lost(sealed, p.headers[i][j])
 			cm.cost.Payload += uint64(len(cm.frames[len(cm.frames)-1]))
 		}
 		cm.countOffer(o, p.headers[i])
@@ -112,6 +114,7 @@ func (b *Buffer) build(p *plan, c *chain, to *piece) *commit {
 			}
 		}
 	}
+	b.countLost(cm)
 	return cm
 }
 

@@ -2,11 +2,10 @@ package status
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"plantmesh/proto/answer"
+	"plantmesh/proto/mesh"
 )
 
 // Finding is something that was lost, or that needs somebody.
@@ -71,20 +70,24 @@ func (s Snapshot) Judge(now time.Time, config string) (out []Finding) {
 	return out
 }
 
-// lost are the losses. What was written off before this run began it doesn't know: that
-// stands at the hub.
+// lost are the losses, by whichever run of the agent they were.
 func (s Snapshot) lost(now time.Time, command func(words ...string) string) (out []Finding) {
 	since := now.Add(-LostWithin)
-	for i := range s.Sources {
-		src := &s.Sources[i]
-		for _, cause := range slices.Sorted(maps.Keys(src.Voids)) {
-			if v := src.Voids[cause]; v.Last != "" && !before(v.Last, since) {
-				out = append(out, Finding{
-					answer.DataLost, fmt.Sprintf("%d values of source %s since %s, the last at %s, cause %s", v.Count, src.Source, s.Since, v.Last, cause),
-					command("check", "--section", "sources"),
-				})
-			}
+	for _, l := range s.Buffer.Losses {
+		if before(l.Last, since) {
+			continue
 		}
+		what, fix := fmt.Sprintf("%d values", l.Count), command("buffer", "status")
+		if l.Count == 0 {
+			what = "records"
+		}
+		if l.Source != "" {
+			what, fix = what+" of source "+l.Source, command("check", "--section", "sources")
+		}
+		if l.Cause == string(mesh.CauseDiskPolicy) || l.Cause == string(mesh.CauseDamaged) || l.Cause == string(mesh.CauseNotKept) {
+			fix = command("buffer", "status")
+		}
+		out = append(out, Finding{answer.DataLost, fmt.Sprintf("%s since %s, the last at %s, cause %s", what, l.Since, l.Last, l.Cause), fix})
 	}
 	if b := &s.Buffer; b.Damaged != "" && !before(b.Damaged, since) {
 		out = append(out, Finding{

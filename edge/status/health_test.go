@@ -13,8 +13,8 @@ import (
 func TestSnapshot_Judge(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) string { return now.Add(-d).Format(time.RFC3339) }
-	void := func(last string) []Source {
-		return []Source{{Source: "press", State: "running", Voids: map[string]Voided{"unreadable": {Voids: 2, Count: 6, Latest: "topic secret", Last: last}}}}
+	void := func(cause, last string, count uint64) Buffer {
+		return Buffer{Losses: []Loss{{Source: "press", Cause: cause, Count: count, Since: ago(48 * time.Hour), Last: last}}}
 	}
 	away := Hub{Since: ago(time.Hour)}
 	on := Hub{Connected: true, Since: ago(time.Hour)}
@@ -26,9 +26,11 @@ func TestSnapshot_Judge(t *testing.T) {
 	}{
 		"well":                     {Snapshot{Hub: on, Sources: []Source{{Source: "press", State: "running"}}}, "", "", ""},
 		"of an agent of before":    {Snapshot{Sources: []Source{{Source: "press", State: "starting"}}}, "", "", ""},
-		"lost":                     {Snapshot{Hub: on, Since: ago(48 * time.Hour), Sources: void(ago(23 * time.Hour))}, answer.DataLost, "6 values of source press since 2026-02-27T12:00:00Z, the last at 2026-02-28T13:00:00Z, cause unreadable", "check --section sources"},
-		"lost a day ago":           {Snapshot{Hub: on, Sources: void(ago(25 * time.Hour))}, "", "", ""},
-		"a void of unknown extent": {Snapshot{Hub: on, Sources: void("")}, "", "", ""},
+		"lost":                     {Snapshot{Hub: on, Buffer: void("unreadable", ago(23*time.Hour), 6)}, answer.DataLost, "6 values of source press since 2026-02-27T12:00:00Z, the last at 2026-02-28T13:00:00Z, cause unreadable", "check --section sources"},
+		"lost a day ago":           {Snapshot{Hub: on, Buffer: void("unreadable", ago(25*time.Hour), 6)}, "", "", ""},
+		"lost for room":            {Snapshot{Hub: on, Buffer: void("disk_policy", ago(time.Hour), 70)}, answer.DataLost, "70 values of source press since 2026-02-27T12:00:00Z", "buffer status"},
+		"lost, nobody knows what":  {Snapshot{Hub: on, Buffer: Buffer{Losses: []Loss{{Cause: "damaged", Since: ago(time.Hour), Last: ago(time.Hour)}}}}, answer.DataLost, "records since 2026-03-01T11:00:00Z", "buffer status"},
+		"a void of unknown extent": {Snapshot{Hub: on, Sources: []Source{{Source: "press", State: "running", Voids: map[string]Voided{"died": {Voids: 2, Latest: "topic secret"}}}}}, "", "", ""},
 		"damaged":                  {Snapshot{Hub: on, Since: ago(time.Hour), Buffer: Buffer{Damages: 2, Damaged: ago(time.Minute)}}, answer.DataLost, "2 segments or records on the disk could not be read", "buffer verify"},
 		"damaged a day ago":        {Snapshot{Hub: on, Buffer: Buffer{Damages: 2, Damaged: ago(25 * time.Hour)}}, "", "", ""},
 		"hub away":                 {Snapshot{Hub: away}, answer.Degraded, "the hub is not connected since 2026-03-01T11:00:00Z", "check --section identity,cloud"},
@@ -58,7 +60,7 @@ func TestSnapshot_Judge(t *testing.T) {
 			}
 		})
 	}
-	s := Snapshot{Hub: away, Since: ago(time.Hour), Sources: void(ago(time.Hour))}
+	s := Snapshot{Hub: away, Since: ago(time.Hour), Buffer: void("unreadable", ago(time.Hour), 6)}
 	s.Findings = s.Judge(now, "e.yaml")
 	var text strings.Builder
 	if err := s.Print(&text); err != nil || len(s.Findings) != 2 || s.Findings[0].Code != answer.DataLost {

@@ -79,8 +79,20 @@ type Buffer struct {
 	Damages int `json:"damages,omitempty"`
 	// Damaged is when the last of them was found.
 	Damaged string `json:"damaged_at,omitempty"`
+	// Losses are the values that were written off within the last 24 hours, in this run or
+	// one before it.
+	Losses []Loss `json:"losses,omitempty"`
 	// SetAside are the records that wait in quarantine for somebody to release or drop them.
 	SetAside int `json:"set_aside,omitempty"`
+}
+
+// Loss is what one cause has taken of one source within the last 24 hours.
+type Loss struct {
+	Source string `json:"source"` // empty: nobody knows whose, or of more sources than are counted
+	Cause  string `json:"cause"`
+	Count  uint64 `json:"count"` // values; 0: of records on the disk that can't be read nobody knows how many
+	Since  string `json:"since"`
+	Last   string `json:"last"`
 }
 
 // Source is one device.

@@ -39,7 +39,8 @@ type Report struct {
 	// AutonomyHours is for how long everything is kept while the hub takes nothing;
 	// absent: it is too early to say.
 	AutonomyHours *float64 `json:"autonomy_hours,omitempty"`
-	// Lost are values that this run could not keep, where their number is known.
+	// Lost are values that were written off within the last 24 hours, where their number is known;
+	// of an agent of before: in its run.
 	Lost    uint64 `json:"lost_values"`
 	Sources int    `json:"sources"`
 	Aside   int    `json:"sources_aside"` // set aside after errors

@@ -170,7 +170,7 @@ type Agent struct {
 	Clock    *float64 `json:"clock_offset_s,omitempty"`  // gateway less hub, with the way between them
 	Pending  *uint64  `json:"pending_records,omitempty"` // that wait on its disk
 	Lag      *float64 `json:"lag_s,omitempty"`           // of the oldest of them
-	Lost     *uint64  `json:"lost_values,omitempty"`     // since its program began, where counted
+	Lost     *uint64  `json:"lost_values,omitempty"`     // within the last 24 hours, where counted; of agents of before: since their program began
 	Autonomy *float64 `json:"autonomy_hours,omitempty"`  // its disk lasts, while the hub takes nothing
 	Fill     *float64 `json:"buffer_fill,omitempty"`     // of its disk's share, 0 to 1
 	Sources  *int     `json:"sources,omitempty"`

@@ -185,6 +185,18 @@ func TestQuarantine_BadPayloadsAreCountedAndNothingStops(t *testing.T) {
 	if line, _, _ := strings.Cut(r.err, "\n"); r.code != exitFindings || !strings.HasPrefix(line, "plantmesh-edge: lost: 6 values of source ") || !strings.HasSuffix(line, ", cause unreadable [data.lost]") {
 		t.Errorf("status ends with %d: %s", r.code, r.err)
 	}
+	for range 2 { // a restart makes it no greener
+		agent.signal(interrupt)
+		if code := agent.ends(10 * time.Second); code != 0 {
+			t.Errorf("the agent ended with %d", code)
+		}
+		agent = begin(t, t.TempDir(), nil, "plantmesh-edge", "run", "--config", edge)
+		until(t, 20*time.Second, "the agent answers again", func() bool { return ask(t, edge, &s) && len(s.Sources) == 1 })
+		r := run(t, nil, "plantmesh-edge", "status", "--config", edge)
+		if line, _, _ := strings.Cut(r.err, "\n"); r.code != exitFindings || !strings.HasPrefix(line, "plantmesh-edge: lost: 6 values of source ") || len(s.Sources[0].Voids) != 0 {
+			t.Errorf("after a restart status ends with %d: %s, %+v", r.code, r.err, s.Sources[0].Voids)
+		}
+	}
 	agent.signal(interrupt)
 	if code := agent.ends(10 * time.Second); code != 0 {
 		t.Errorf("the agent ended with %d", code)
