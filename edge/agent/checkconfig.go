@@ -172,11 +172,21 @@ func private(files []string, none string) check.Result {
 	}
 	switch {
 	case len(open) > 0:
-		return check.Fail(answer.Command(append([]string{"chmod", "600"}, open...)...), "everybody on this machine can read %s", strings.Join(open, ", "))
+		r := check.Fail(answer.Command(append([]string{"chmod", "600"}, open...)...), "everybody on this machine can read %s", strings.Join(open, ", "))
+		for _, path := range open {
+			r.Repairs = append(r.Repairs, shut(path))
+		}
+		return r
 	case len(files) == 0:
 		return check.Good("%s", none)
 	}
 	return check.Good("%d files, none of them for everybody", len(files))
+}
+
+// shut takes the rights of others at a file or a folder away. Its group keeps what it has: the
+// service may read it by that.
+func shut(path string) check.Repair {
+	return check.Repair{Does: answer.Command("chmod", "o=", path), Do: func() error { return host.Shut(path) }}
 }
 
 func (c *Checkup) cfgReadonly() check.Result {

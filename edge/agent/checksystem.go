@@ -113,7 +113,9 @@ func (c *Checkup) sysUserPerms() check.Result {
 		return check.Warn(c.asOwner(who), "%s belongs to %s, and this command runs as root: files that it makes there would be root's, so protected sources are not tried", c.cfg.Data, who)
 	}
 	if info.Mode().Perm()&0o007 != 0 {
-		return check.Warn(answer.Command("chmod", "700", c.cfg.Data), "%s may be read by everybody on this machine", c.cfg.Data)
+		r := check.Warn(answer.Command("chmod", "700", c.cfg.Data), "%s may be read by everybody on this machine", c.cfg.Data)
+		r.Repairs = []check.Repair{shut(c.cfg.Data)}
+		return r
 	}
 	return check.Good("%s is this user's, mode %o", c.cfg.Data, info.Mode().Perm())
 }

@@ -40,6 +40,14 @@ type Result struct {
 	Fix     string         // what helps; empty: as the catalogue says
 	Details map[string]any // for programs
 	Err     error          // what it is made of, where that has an answer of its own
+	Repairs []Repair       // what can be done about it without harm
+}
+
+// Repair is something that helps, that a program may do: it takes nothing away that somebody
+// could need, and done twice it is done once.
+type Repair struct {
+	Does string       `json:"does"` // as a command line
+	Do   func() error `json:"-"`
 }
 
 // Good says what is in order.
@@ -246,7 +254,7 @@ func (r *running) name() string { return strings.TrimSpace(r.ID + " " + r.Source
 
 func (r *running) outcome(x Result) Outcome {
 	e := entry(r.ID)
-	o := Outcome{ID: r.ID, Section: e.Section, Source: r.Source, Result: x.Kind, Message: x.Message, Details: x.Details, Err: x.Err}
+	o := Outcome{ID: r.ID, Section: e.Section, Source: r.Source, Result: x.Kind, Message: x.Message, Details: x.Details, Err: x.Err, Repairs: x.Repairs}
 	if x.Kind == Warning || x.Kind.Red() {
 		o.Why, o.Fix, o.Doc = e.Why, e.Fix, e.Doc()
 		if x.Why != "" {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -49,9 +50,22 @@ type Outcome struct {
 	Fix     string         `json:"fix,omitempty"`
 	Doc     string         `json:"doc,omitempty"`
 	Details map[string]any `json:"details,omitempty"`
+	Repairs []Repair       `json:"repairs,omitempty"`
 	Seconds float64        `json:"duration_seconds"`
 
 	Err error `json:"-"`
+}
+
+// Repairs are those of all checks, each once.
+func (r *Report) Repairs() (out []Repair) {
+	for _, o := range r.Checks {
+		for _, has := range o.Repairs {
+			if !slices.ContainsFunc(out, func(other Repair) bool { return other.Does == has.Does }) {
+				out = append(out, has)
+			}
+		}
+	}
+	return out
 }
 
 // Failed reports whether something has to be done; strict: warnings count, too.

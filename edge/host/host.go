@@ -1,5 +1,5 @@
 // Package host says how the machine is that the agent runs on: disk, memory, clock.
-// It looks, and but for a file that it writes and takes away it changes nothing.
+// It looks, and but for a file that it writes and takes away, and for Shut, it changes nothing.
 package host
 
 import (

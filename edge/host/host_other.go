@@ -18,3 +18,6 @@ func ReadMemory() (Memory, error) { return Memory{}, errors.ErrUnsupported }
 
 // Files is not known here.
 func Files() (uint64, error) { return 0, errors.ErrUnsupported }
+
+// Shut is not known here.
+func Shut(string) error { return errors.ErrUnsupported }

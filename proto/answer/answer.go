@@ -51,6 +51,11 @@ func (p *Printer) Say(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.Narration(), format, args...) // narration may get lost
 }
 
+// Ask says a question to whoever sits there, however quiet it is to be.
+func (p *Printer) Ask(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.Err, format, args...) // the answer is awaited all the same
+}
+
 // Result is what a command found. Every field may be left out.
 type Result struct {
 	Data any    // for --json

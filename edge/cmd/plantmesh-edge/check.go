@@ -25,6 +25,9 @@ type checkCmd struct {
 	Strict  bool     `help:"Warnings count as errors."`
 	Brief   bool     `short:"b" help:"Only what is not in order."`
 
+	Fix bool `xor:"do" help:"Do what helps and can do no harm, once it is listed and agreed to: take the rights of others at keys, passwords and the data folder away. Then check again."`
+	Yes bool `help:"Of --fix: agree beforehand."`
+
 	Firewall bool `xor:"do" help:"Print instead what a firewall must let through, from the configuration alone."`
 	List     bool `xor:"do" help:"Print instead the checks there are."`
 }
@@ -46,6 +49,8 @@ func (c *checkCmd) Run(ctx context.Context, g *globals, p *answer.Printer) error
 		return &answer.Error{Code: answer.Usage, Message: "missing flags: --config=STRING", Hint: "say --config edge.yaml; --list needs none"}
 	case within < time.Second || within > time.Hour:
 		return &answer.Error{Code: answer.Usage, Message: "--timeout must lie between 1s and 1h"}
+	case c.Yes && !c.Fix:
+		return &answer.Error{Code: answer.Usage, Message: "--yes agrees to what --fix would do: say --fix, too"}
 	case c.Firewall:
 		card, err := agent.Firewall(c.Config)
 		if err != nil {
@@ -54,12 +59,12 @@ func (c *checkCmd) Run(ctx context.Context, g *globals, p *answer.Printer) error
 		return p.Print(answer.Result{Data: card, Text: card.Text()})
 	}
 	p.JSON = p.JSON || c.Format == "json"
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	up := agent.NewCheckup(ctx, c.Config, nil)
-	report, err := check.Run(ctx, up.All(ctx), check.Selection{Sections: c.Section, Only: c.Only, Skip: c.Skip, Timeout: within})
-	if unknown, ok := errors.AsType[*check.UnknownError](err); ok {
-		return &answer.Error{Code: answer.Usage, Message: unknown.Error(), Hint: "plantmesh-edge check --list names all"}
+	report, err := c.look(ctx, within)
+	if err == nil && c.Fix {
+		var done bool
+		if done, err = c.repair(p, &report); done && err == nil {
+			report, err = c.look(ctx, within)
+		}
 	}
 	if err != nil {
 		return err
@@ -68,6 +73,18 @@ func (c *checkCmd) Run(ctx context.Context, g *globals, p *answer.Printer) error
 		return nagios(p.Out, &report)
 	}
 	return c.told(p, &report)
+}
+
+// look runs the checks that were chosen.
+func (c *checkCmd) look(ctx context.Context, within time.Duration) (check.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	up := agent.NewCheckup(ctx, c.Config, nil)
+	report, err := check.Run(ctx, up.All(ctx), check.Selection{Sections: c.Section, Only: c.Only, Skip: c.Skip, Timeout: within})
+	if unknown, ok := errors.AsType[*check.UnknownError](err); ok {
+		return report, &answer.Error{Code: answer.Usage, Message: unknown.Error(), Hint: "plantmesh-edge check --list names all"}
+	}
+	return report, err
 }
 
 func nagios(out io.Writer, report *check.Report) error {

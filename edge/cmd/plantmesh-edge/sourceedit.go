@@ -36,7 +36,7 @@ func (c *sourceEditCmd) Run(ctx context.Context, p *answer.Printer) error {
 		if e.Hint != "" {
 			e.Message += "; " + e.Hint
 		}
-		_, _ = fmt.Fprintf(p.Err, "%s\nnothing is written. Edit it again? [Y/n] ", e.Message)
+		p.Ask("%s\nnothing is written. Edit it again? [Y/n] ", e.Message)
 		said, err := lines.ReadString('\n')
 		return err == nil && !strings.HasPrefix(strings.ToLower(strings.TrimSpace(said)), "n")
 	}
