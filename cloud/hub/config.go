@@ -51,6 +51,13 @@ type NATSConfig struct {
 	// a hub that has users, as http.listen does; it is TLS always, by the hub's own
 	// authority, which agents know with their token.
 	Listen string `yaml:"listen"`
+	// Announce is what agents are told at enrolment as their hub.url, where that is not
+	// this listener under the name they called: as nats://hub.example.com:4222, or
+	// wss://hub.example.com for what WebSocket listens at. An agent that asked through
+	// a proxy is told the WebSocket, where there is one, whatever stands here.
+	Announce string `yaml:"announce"`
+	// WebSocket is a second listener, for networks that let nothing out but HTTPS.
+	WebSocket WebSocketConfig `yaml:"websocket"`
 	// MaxStore bounds what streams may take on disk; default 10GiB. A full
 	// store pushes back on the agents, which go on buffering.
 	MaxStore strict.Size `yaml:"max_store"`
@@ -284,7 +291,7 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 			return doc.Fault("$."+f.at, "%s is missing", f.at)
 		}
 	}
-	for _, p := range []*string{&c.Data, &c.SiteFile, &c.PlantClock, &c.HTTP.CertFile, &c.HTTP.KeyFile, &c.Identity.KeyFile} {
+	for _, p := range []*string{&c.Data, &c.SiteFile, &c.PlantClock, &c.HTTP.CertFile, &c.HTTP.KeyFile, &c.NATS.WebSocket.CertFile, &c.NATS.WebSocket.KeyFile, &c.Identity.KeyFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(base, *p)
 		}
@@ -292,7 +299,7 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 	if rel, err := filepath.Rel(c.Data, c.Identity.KeyFile); c.Identity.KeyFile != "" && err == nil && filepath.IsLocal(rel) {
 		return doc.Fault("$.identity.key_file", "it lies in the data folder: a backup would hold what opens it")
 	}
-	for _, complete := range []func(*strict.Doc) error{c.listens, c.HTTP.complete, c.timers, c.Identity.complete, c.History.complete, c.Watch.complete} {
+	for _, complete := range []func(*strict.Doc) error{c.listens, c.HTTP.complete, c.NATS.WebSocket.complete, c.timers, c.Identity.complete, c.History.complete, c.Watch.complete} {
 		if err := complete(doc); err != nil {
 			return err
 		}
@@ -313,10 +320,19 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 
 // listens checks the addresses of the listeners.
 func (c *Config) listens(doc *strict.Doc) error {
-	for _, f := range []struct{ at, listen string }{{"$.nats.listen", c.NATS.Listen}, {"$.http.listen", c.HTTP.Listen}} {
+	for _, f := range []struct{ at, listen string }{{"$.nats.listen", c.NATS.Listen}, {"$.nats.websocket.listen", c.NATS.WebSocket.Listen}, {"$.http.listen", c.HTTP.Listen}} {
+		if f.listen == "" {
+			continue // the WebSocket alone may be left out
+		}
 		if err := address(f.listen); err != "" {
 			return doc.Fault(f.at, "%s", err)
 		}
+	}
+	if c.NATS.Announce == "" {
+		return nil
+	}
+	if err := announceable(c.NATS.Announce); err != nil {
+		return doc.Fault("$.nats.announce", "%q: %v", c.NATS.Announce, err)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -43,22 +42,13 @@ func (g *gate) Ask(signed enroll.Signed, from string, now time.Time) (enroll.Ans
 	return g.reg.Ask(g.rules, signed, from, now)
 }
 
-// door is where strangers ask; listens is the address of the agents' listener.
-func (g *gate) door(calls int, listens string) http.Handler {
+// door is where strangers ask, and are told where to call.
+func (g *gate) door(calls int, at callee) http.Handler {
 	return door.New(door.Config{
 		All:  rate.Limit(calls),
-		NATS: func(host string) string { return callAt(listens, host) },
+		Call: at.of,
 		Mine: func(err error) bool { return errors.Is(err, registry.ErrForged) || errors.Is(err, registry.ErrCrowd) },
 	}, g, time.Now, g.log)
-}
-
-// callAt is where an agent calls that reached this hub under a name.
-func callAt(listen, host string) string {
-	_, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return ""
-	}
-	return "nats://" + net.JoinHostPort(host, port)
 }
 
 // run renews tokens until ctx ends. Who asks under an agent's subject is that agent:
@@ -173,14 +163,10 @@ func Carry(cfg Config, signed enroll.Signed, as, nats string, now time.Time) (a 
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
-	a.NATS = cmp.Or(nats, listensAt(cfg.NATS.Listen))
+	own := ""
+	own, a.WebSocket = cfg.NATS.callee().of("")
+	a.NATS = cmp.Or(nats, own)
 	return a, nil
-}
-
-// listensAt is where agents call by what the hub's file says.
-func listensAt(listen string) string {
-	host, _, _ := net.SplitHostPort(listen)
-	return callAt(listen, host)
 }
 
 // authority is Authority for who calls by HTTP.
@@ -195,7 +181,9 @@ func (h *hub) carry(signed enroll.Signed, as, at string, by registry.Actor) (enr
 	h.gate.mu.Lock()
 	defer h.gate.mu.Unlock()
 	a, err := h.reg.Carry(h.gate.rules, signed, as, by, time.Now())
-	a.NATS = cmp.Or(at, listensAt(h.cfg.NATS.Listen))
+	own := ""
+	own, a.WebSocket = h.cfg.NATS.callee().of("")
+	a.NATS = cmp.Or(at, own)
 	return a, err
 }
 

@@ -6,6 +6,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,7 +165,8 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	log.Info("hub is up", "page", h.pageAt(l.Addr().String()), "nats", h.nats.Addr().String(), "site", h.site().Name)
+	listens := h.listening()
+	log.Info("hub is up", "page", h.pageAt(l.Addr().String()), "nats", listens.nats, "websocket", cmp.Or(listens.webSocket, "none"), "site", h.site().Name)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.ingest.Run(gctx, h.conn) })
 	g.Go(func() error { return h.set.Run(gctx, h.changed) })

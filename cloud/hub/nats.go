@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -31,19 +29,13 @@ const (
 // minutes. Accounts are asked of resolver from then on. Whoever calls over a socket does
 // so by TLS.
 func startNATS(ctx context.Context, c Config, reg *registry.Registry, resolver server.AccountResolver, log *slog.Logger) (*server.Server, error) {
-	host, portText, err := net.SplitHostPort(c.NATS.Listen)
+	host, port, err := natsAt(ctx, c.NATS.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", c.NATS.Listen, err)
-	}
-	port, err := strconv.Atoi(portText)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", c.NATS.Listen, err)
-	}
-	if err := free(ctx, c.NATS.Listen); err != nil {
 		return nil, err
 	}
-	if port == 0 {
-		port = server.RANDOM_PORT
+	webSocket, err := c.NATS.WebSocket.options(ctx, c.HTTP.Names, reg, log)
+	if err != nil {
+		return nil, err
 	}
 	// By the names that readers call the hub, beside that by which agents know it.
 	certifier, err := reg.Certifier(time.Now, certified(&HTTPConfig{Names: c.HTTP.Names, Listen: c.NATS.Listen})...)
@@ -59,7 +51,7 @@ func startNATS(ctx context.Context, c Config, reg *registry.Registry, resolver s
 	s, err := server.NewServer(&server.Options{
 		ServerName: "hub", Host: host, Port: port, NoSigs: true, MaxPayload: wire.MaxFrame, PingInterval: time.Duration(c.NATS.Ping),
 		JetStream: true, StoreDir: filepath.Join(c.Data, natsFolder), SyncAlways: c.NATS.syncEvery == 0, SyncInterval: c.NATS.syncEvery, JetStreamMaxStore: int64(c.NATS.MaxStore),
-		TLS: true, TLSConfig: certifier.Config(), TLSTimeout: handshakeWithin.Seconds(),
+		TLS: true, TLSConfig: certifier.Config(), TLSTimeout: handshakeWithin.Seconds(), Websocket: webSocket,
 		TrustedOperators: []*jwt.OperatorClaims{trust.OperatorToken}, SystemAccount: trust.SystemKey, AccountResolver: resolver,
 	})
 	if err != nil {

@@ -39,8 +39,8 @@ func Mine(cfg Config) error {
 // MayListen says why a hub may not listen where its configuration says.
 func MayListen(cfg Config) error {
 	at := ""
-	for name, listen := range map[string]string{"http.listen": cfg.HTTP.Listen, "nats.listen": cfg.NATS.Listen} {
-		if !isLoopback(listen) {
+	for name, listen := range map[string]string{"http.listen": cfg.HTTP.Listen, "nats.listen": cfg.NATS.Listen, "nats.websocket.listen": cfg.NATS.WebSocket.Listen} {
+		if listen != "" && !isLoopback(listen) {
 			at = name + " is " + listen
 		}
 	}

@@ -145,7 +145,7 @@ func TestBrought_TellsItsEnd(t *testing.T) {
 		if _, err := b.certificate(nil); err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(said.String(), "the certificate for https ends"); n != c.told {
+		if n := strings.Count(said.String(), "a certificate of your own ends"); n != c.told {
 			t.Errorf("%d days before its end it was told %d times, want %d", c.days, n, c.told)
 		}
 	}

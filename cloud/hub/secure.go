@@ -30,7 +30,7 @@ func (h *hub) serve(srv *http.Server, l net.Listener) error {
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if h.cfg.HTTP.CertFile != "" {
-		own := &brought{cert: h.cfg.HTTP.CertFile, key: h.cfg.HTTP.KeyFile, now: time.Now, log: h.log}
+		own := &brought{what: "https", cert: h.cfg.HTTP.CertFile, key: h.cfg.HTTP.KeyFile, now: time.Now, log: h.log}
 		if _, err := own.certificate(nil); err != nil {
 			return err
 		}
@@ -76,6 +76,7 @@ const lookAgain = 10 * time.Second
 // brought is a certificate of the user's own. What can't be read leaves the one before in
 // place: renewals write two files, one after the other. Safe for concurrent use.
 type brought struct {
+	what      string // it is for
 	cert, key string
 	now       func() time.Time
 	log       *slog.Logger
@@ -99,7 +100,7 @@ func (b *brought) ending(now time.Time) {
 		}
 		if b.told == 0 || days < b.told {
 			b.told = days
-			b.log.Warn("the certificate for https ends: renew it; its files are read again by themselves", "file", b.cert, "until", b.pair.Leaf.NotAfter, "days_left", int(left.Hours()/24))
+			b.log.Warn("a certificate of your own ends: renew it; its files are read again by themselves", "for", b.what, "file", b.cert, "until", b.pair.Leaf.NotAfter, "days_left", int(left.Hours()/24))
 		}
 		return
 	}
@@ -125,13 +126,13 @@ func (b *brought) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	switch {
 	case err != nil && b.pair == nil:
-		return nil, fmt.Errorf("read the certificate for https: %w", err)
+		return nil, fmt.Errorf("read the certificate for %s: %w", b.what, err)
 	case err != nil:
-		b.log.Warn("the certificate for https can't be read again; the one before is shown", "file", b.cert, "err", err)
+		b.log.Warn("a certificate of your own can't be read again; the one before is shown", "for", b.what, "file", b.cert, "err", err)
 		return b.pair, nil
 	}
 	if b.pair != nil {
-		b.log.Info("the certificate for https is another", "file", b.cert, "until", pair.Leaf.NotAfter)
+		b.log.Info("a certificate of your own is another", "for", b.what, "file", b.cert, "until", pair.Leaf.NotAfter)
 	}
 	b.pair, b.read, b.told = &pair, is, 0
 	b.ending(now)

@@ -152,11 +152,22 @@ func s03(t *testing.T, r *rig) {
 // s04: an agent says and hears what is its own, and nothing else.
 func s04(t *testing.T, r *rig) {
 	t.Helper()
-	_, as := r.enrolled(t, "s04-1")
-	r.enrolled(t, "s04-2")
+	subjects(t, r, r.nats, "s04-1", "s04-2")
+}
+
+// s04w is s04 over WebSocket.
+func s04w(t *testing.T, r *rig) {
+	t.Helper()
+	subjects(t, r, r.ws, "s04w-1", "s04w-2")
+}
+
+func subjects(t *testing.T, r *rig, at, own, other string) {
+	t.Helper()
+	_, as := r.enrolled(t, own)
+	r.enrolled(t, other)
 	var mu sync.Mutex
 	denied := map[string]bool{}
-	nc, err := r.dial(t, "s04-1", as, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+	nc, err := r.dialAt(t, at, own, as, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		denied[err.Error()] = true
@@ -176,18 +187,18 @@ func s04(t *testing.T, r *rig) {
 		}
 	}
 	for _, s := range []string{
-		subject.Ingest("graz", "s04-2", subject.Live), subject.Ingest("wien", "s04-1", subject.Live), subject.Ingest("graz", "s04-1", "other.deep"),
+		subject.Ingest("graz", other, subject.Live), subject.Ingest("wien", own, subject.Live), subject.Ingest("graz", own, "other.deep"),
 		"$JS.API.STREAM.DELETE.INGEST", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.DELETE.INGEST", "$JS.ACK.INGEST.x.1.1.1.1.1", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING",
-		subject.Receipt("graz", "s04-1"), subject.Receipt("graz", "s04-2"), subject.Renew("graz", "s04-2"), subject.Resume("graz", "s04-2"), subject.Configuration("graz", "s04-2"), subject.Nudge("graz", "s04-1"), "_INBOX.s04-2.x", subject.Canary,
-		subject.Product("production", "oee", "1", "graz", "line1", "line1-press"), "gap.v1.graz.s04-1", "q.v1.graz", "plain",
+		subject.Receipt("graz", own), subject.Receipt("graz", other), subject.Renew("graz", other), subject.Resume("graz", other), subject.Configuration("graz", other), subject.Nudge("graz", own), "_INBOX." + other + ".x", subject.Canary,
+		subject.Product("production", "oee", "1", "graz", "line1", "line1-press"), "gap.v1.graz." + own, "q.v1.graz", "plain",
 	} {
 		check(t, nc.Publish(s, []byte("x")))
 		check(t, nc.FlushTimeout(within))
 		until(t, "publishing "+s+" is refused", was(fmt.Sprintf("Publish to %q", s)))
 	}
 	for _, s := range []string{
-		">", "*", "ingest.v1.>", "ctl.v1.>", "ctl.v1.graz.*.receipt", subject.Receipt("graz", "s04-2"), subject.Nudge("graz", "s04-2"), subject.Ingest("graz", "s04-2", subject.Live),
-		"_INBOX.>", "_INBOX.s04-2.>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "dp.v1.>", "gap.v1.>", "q.v1.>",
+		">", "*", "ingest.v1.>", "ctl.v1.>", "ctl.v1.graz.*.receipt", subject.Receipt("graz", other), subject.Nudge("graz", other), subject.Ingest("graz", other, subject.Live),
+		"_INBOX.>", "_INBOX." + other + ".>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "dp.v1.>", "gap.v1.>", "q.v1.>",
 	} {
 		_, err := nc.SubscribeSync(s)
 		check(t, err)
@@ -204,16 +215,16 @@ func s04(t *testing.T, r *rig) {
 	mu.Lock()
 	clear(denied)
 	mu.Unlock()
-	_, err = nc.SubscribeSync(subject.Receipt("graz", "s04-1")) // control
+	_, err = nc.SubscribeSync(subject.Receipt("graz", own)) // control
 	check(t, err)
-	check(t, nc.Publish(subject.Ingest("graz", "s04-1", subject.Live), nil))
+	check(t, nc.Publish(subject.Ingest("graz", own, subject.Live), nil))
 	check(t, nc.FlushTimeout(within))
-	_, err = nc.Request(subject.Renew("graz", "s04-1"), nil, within)
+	_, err = nc.Request(subject.Renew("graz", own), nil, within)
 	check(t, err)
 	mu.Lock()
 	defer mu.Unlock()
 	for d := range denied { // others may still come in
-		if strings.Contains(d, ".s04-1.") || strings.Contains(d, "_INBOX.s04-1.") {
+		if strings.Contains(d, "."+own+".") || strings.Contains(d, "_INBOX."+own+".") {
 			t.Errorf("what is its own is refused: %s", d)
 		}
 	}
@@ -223,16 +234,27 @@ func s04(t *testing.T, r *rig) {
 // another stays.
 func s05(t *testing.T, r *rig) {
 	t.Helper()
-	_, as := r.enrolled(t, "s05-1")
-	_, other := r.enrolled(t, "s05-2")
+	revoked(t, r, r.nats, "s05-1", "s05-2")
+}
+
+// s05w is s05 over WebSocket.
+func s05w(t *testing.T, r *rig) {
+	t.Helper()
+	revoked(t, r, r.ws, "s05w-1", "s05w-2")
+}
+
+func revoked(t *testing.T, r *rig, at, own, other string) {
+	t.Helper()
+	_, as := r.enrolled(t, own)
+	_, beside := r.enrolled(t, other)
 	closed := make(chan struct{})
-	nc, err := r.dial(t, "s05-1", as, nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	nc, err := r.dialAt(t, at, own, as, nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
 	check(t, err)
 	defer nc.Close()
-	stays, err := r.dial(t, "s05-2", other)
+	stays, err := r.dialAt(t, at, other, beside)
 	check(t, err)
 	defer stays.Close()
-	_, err = hub.Revoke(r.cfg, "graz", "s05-1", time.Now())
+	_, err = hub.Revoke(r.cfg, "graz", own, time.Now())
 	check(t, err)
 	began := time.Now()
 	select {
@@ -241,7 +263,7 @@ func s05(t *testing.T, r *rig) {
 	case <-time.After(5 * time.Second):
 		t.Error("the connection of a revoked key is open after 5 s")
 	}
-	if again, err := r.dial(t, "s05-1", as); err == nil {
+	if again, err := r.dialAt(t, at, own, as); err == nil {
 		again.Close()
 		t.Error("a revoked key is accepted")
 	}

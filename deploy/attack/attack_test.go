@@ -13,6 +13,8 @@ func TestAttack(t *testing.T) {
 			"S03 a reply that was lost":                   s03,
 			"S04 subjects of others":                      s04,
 			"S05 revoked, live and again":                 s05,
+			"S04 subjects of others, over WebSocket":      s04w,
+			"S05 revoked, over WebSocket":                 s05w,
 			"S08 bytes again, forged positions":           s08,
 			"S09 garbage":                                 s09,
 			"S11 other people's machines":                 s11,

@@ -72,7 +72,8 @@ func newField(t *testing.T, r *rig, also ...map[string]string) *field {
 	} {
 		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	cmd := exec.Command(filepath.Join(programs, "plantmesh-edge"), "enroll", "--config", f.edge, "--agent", "gw-1", "--key-file", filepath.Join(dir, "key"), "--ca", filepath.Join(dir, "ca.pem"), r.page)
+	args := append([]string{"enroll", "--config", f.edge, "--agent", "gw-1", "--key-file", filepath.Join(dir, "key"), "--ca", filepath.Join(dir, "ca.pem"), r.page}, r.asks...)
+	cmd := exec.Command(filepath.Join(programs, "plantmesh-edge"), args...)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("enroll: %v\n%s", err, said)
 	}
@@ -241,7 +242,7 @@ func TestAttack_S07(t *testing.T) {
 	r.begins(t)
 	f := newField(t, r)
 	f.tell(3)
-	if said := r.said.String(); !strings.Contains(said, "the certificate for https ends") || !strings.Contains(said, "days_left=0") {
+	if said := r.said.String(); !strings.Contains(said, "a certificate of your own ends") || !strings.Contains(said, "days_left=0") {
 		t.Errorf("the hub does not say that its certificate ends")
 	}
 	until(t, "the agent is in", func() bool { return f.says("state=connected") > 0 })

@@ -96,6 +96,8 @@ type rig struct {
 	reg  *registry.Registry
 	page string // https://host:port
 	nats string
+	ws   string   // its WebSocket, wss://host:port
+	asks []string // flags of gateways that ask
 	said *said
 	cmd  *exec.Cmd
 
@@ -139,7 +141,7 @@ func newHub(t *testing.T, more ...string) *rig {
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "site.yaml"), []byte(site), 0o600))
 	r := &rig{yaml: filepath.Join(dir, "hub.yaml"), said: &said{}, secrets: []string{password}}
-	r.writes(t, "127.0.0.1:0", "127.0.0.1:0", more...)
+	r.writes(t, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", more...)
 	var err error
 	r.cfg, err = hub.LoadConfig(r.yaml)
 	check(t, err)
@@ -156,19 +158,19 @@ func newHub(t *testing.T, more ...string) *rig {
 // begins starts it for the first time.
 func (r *rig) begins(t *testing.T, more ...string) {
 	t.Helper()
-	page, nc := r.starts(t)
-	r.writes(t, nc, strings.TrimPrefix(page, "https://"), more...) // where it is found when it starts again
-	r.page, r.nats = page, "tls://"+nc
+	page, nc, ws := r.starts(t)
+	r.writes(t, nc, ws, strings.TrimPrefix(page, "https://"), more...) // where it is found when it starts again
+	r.page, r.nats, r.ws = page, "tls://"+nc, "wss://"+ws
 	r.person(t, "admin")
 }
 
-func (r *rig) writes(t *testing.T, nc, page string, more ...string) {
+func (r *rig) writes(t *testing.T, nc, ws, page string, more ...string) {
 	t.Helper()
-	check(t, os.WriteFile(r.yaml, fmt.Appendf(nil, "data: hub\nsite_file: site.yaml\nnats: {listen: %q}\nhttp: {listen: %q, tls: true}\n%s\n", nc, page, strings.Join(more, "\n")), 0o600))
+	check(t, os.WriteFile(r.yaml, fmt.Appendf(nil, "data: hub\nsite_file: site.yaml\nnats: {listen: %q, websocket: {listen: %q}}\nhttp: {listen: %q, tls: true}\n%s\n", nc, ws, page, strings.Join(more, "\n")), 0o600))
 }
 
 // starts starts the hub's process, and says where it listens.
-func (r *rig) starts(t *testing.T) (page, nc string) {
+func (r *rig) starts(t *testing.T) (page, nc, ws string) {
 	t.Helper()
 	before := len(r.said.String())
 	r.cmd = exec.Command(filepath.Join(programs, "plantmesh"), "serve", "--config", r.yaml)
@@ -178,10 +180,10 @@ func (r *rig) starts(t *testing.T) (page, nc string) {
 		_ = r.cmd.Process.Kill()
 		_ = r.cmd.Wait()
 	})
-	up := regexp.MustCompile(`msg="hub is up" page=(\S+) nats=(\S+)`)
+	up := regexp.MustCompile(`msg="hub is up" page=(\S+) nats=(\S+) websocket=(\S+)`)
 	until(t, "the hub is up", func() bool { return up.MatchString(r.said.String()[before:]) })
 	m := up.FindStringSubmatch(r.said.String()[before:])
-	return m[1], m[2]
+	return m[1], m[2], m[3]
 }
 
 // stops ends the hub's process.
@@ -353,7 +355,13 @@ func (r *rig) enrolled(t *testing.T, name string) (g *gateway, as nats.Option) {
 // dial connects as an agent does.
 func (r *rig) dial(t *testing.T, name string, as nats.Option, more ...nats.Option) (*nats.Conn, error) {
 	t.Helper()
+	return r.dialAt(t, r.nats, name, as, more...)
+}
+
+// dialAt is dial at one of the hub's listeners.
+func (r *rig) dialAt(t *testing.T, url, name string, as nats.Option, more ...nats.Option) (*nats.Conn, error) {
+	t.Helper()
 	callers, err := r.reg.Callers()
 	check(t, err)
-	return nats.Connect(r.nats, append(more, as, nats.Secure(callers), nats.CustomInboxPrefix(subject.Inbox(name)), nats.Timeout(within))...)
+	return nats.Connect(url, append(more, as, nats.Secure(callers), nats.CustomInboxPrefix(subject.Inbox(name)), nats.Timeout(within))...)
 }

@@ -177,11 +177,7 @@ func (a *agent) open(ctx context.Context) (err error) {
 		token = a.cfg.newest()
 		a.log.Warn("the hub's token can't be kept in the data folder: the given one is used, and not renewed", "err", err)
 	}
-	a.link, err = forward.Dial(forward.DialConfig{
-		URL: a.cfg.Hub.URL, Key: a.cfg.Hub.Key, Token: token, Site: a.cfg.Site, Agent: a.cfg.Agent,
-		Ping: time.Duration(a.cfg.Hub.Ping), Timeout: time.Duration(a.cfg.Hub.Timeout),
-	}, a.log)
-	if err != nil {
+	if a.link, err = forward.Dial(a.cfg.dial(token), a.log); err != nil {
 		return fmt.Errorf("%w: %w", ErrNetwork, err)
 	}
 	sending := a.cfg.Forward
@@ -302,7 +298,7 @@ func (a *agent) snapshot() status.Snapshot {
 	}
 	s := status.Snapshot{
 		Agent: a.cfg.Agent, Site: a.cfg.Site, Since: stamp(a.began),
-		Hub:    status.Hub{URL: a.cfg.Hub.URL, Connected: f.Connected, LastError: f.LastError, Since: stampOf(f.Since)},
+		Hub:    status.Hub{URL: a.cfg.Hub.URL, Proxy: a.cfg.byProxy(), Connected: f.Connected, LastError: f.LastError, Since: stampOf(f.Since)},
 		Buffer: a.filled(), DebugUntil: a.cfg.Verbosity.debugUntil(), Endings: a.endings(),
 	}
 	s.Disk = diskCosts(b.Commits, time.Now(), a.windows())

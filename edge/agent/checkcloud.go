@@ -1,14 +1,11 @@
 package agent
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,30 +40,35 @@ func (c *Checkup) ofCloud() []check.Check {
 	in := []string{"cfg-parse", "id-enrolled"}
 	more := func(ids ...string) []string { return append(slices.Clone(in), ids...) }
 	var greeted forward.Greeting
+	before := []string{"net-dns"}
+	if name, port, err := forward.Address(c.cfg.Hub.URL); err == nil {
+		if proxy, err := c.cfg.road().By(net.JoinHostPort(name, port)); err != nil || proxy != nil {
+			before = append(before, "net-proxy")
+		}
+	}
 	return []check.Check{
 		{ID: "net-dns", Needs: in, Run: c.netDNS},
-		{ID: "net-tcp", Needs: more("net-dns"), Run: c.netTCP},
+		{ID: "net-proxy", Needs: []string{"cfg-parse"}, Run: c.netProxy},
+		{ID: "net-tcp", Needs: more(before...), Run: c.netTCP},
 		{ID: "net-tls", Needs: more("net-tcp"), Run: func(ctx context.Context) check.Result { return c.netTLS(ctx, &greeted) }},
 		{ID: "net-nats", Needs: more("net-tls", "id-cert-expiry"), Run: c.netNATS},
 		{ID: "net-rtt", Needs: more("net-nats"), Run: c.netRTT},
-		{ID: "net-proxy", Needs: []string{"cfg-parse"}, Run: c.netProxy},
 		{ID: "net-page", Needs: []string{"cfg-parse", "net-dns", "net-proxy"}, Run: plain(c.netPage)},
 	}
 }
 
-// netDNS looks names up: the hub's, and that of hub.enroll where no proxy does.
+// netDNS looks names up that no proxy looks up: the hub's, and that of hub.enroll.
 func (c *Checkup) netDNS(ctx context.Context) check.Result {
-	var names []string
-	if name, _, err := forward.Address(c.cfg.Hub.URL); err == nil {
-		names = append(names, name)
-	}
-	if u, err := url.Parse(c.cfg.Hub.Enroll); err == nil && u.Hostname() != "" && !slices.Contains(names, u.Hostname()) {
-		if proxy, err := c.proxy(); err == nil && proxy == nil {
-			names = append(names, u.Hostname())
-		}
-	}
 	var said []string
-	for _, name := range names {
+	for _, w := range c.ways() {
+		name, _, _ := net.SplitHostPort(w.to)
+		if slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, name+" ") }) {
+			continue
+		}
+		if proxy, err := c.cfg.road().By(w.to); err == nil && proxy != nil {
+			said = append(said, name+" is looked up by the proxy")
+			continue
+		}
 		if net.ParseIP(name) != nil {
 			said = append(said, name+" is an address")
 			continue
@@ -89,7 +91,11 @@ func (c *Checkup) netTCP(ctx context.Context) check.Result {
 	if err != nil {
 		return check.Fail("", "%v", err)
 	}
-	r, refused := reach(ctx, net.JoinHostPort(name, port))
+	at := net.JoinHostPort(name, port)
+	if proxy, err := c.cfg.road().By(at); err == nil && proxy != nil {
+		return c.through(ctx, at, proxy.Host)
+	}
+	r, refused := reach(ctx, at)
 	if refused {
 		r.Fix = "is the hub up, and hub.url in edge.yaml right?"
 	}
@@ -125,7 +131,7 @@ func (c *Checkup) netTLS(ctx context.Context, g *forward.Greeting) check.Result 
 	case err != nil:
 		return check.Fail("check hub.url in edge.yaml: another program may listen there", "%s: %v", name, err)
 	case strings.HasPrefix(g.Other, "HTTP/") && strings.Contains(g.Other, " 407"):
-		return check.Fail("ask IT to let this gateway through to the hub without the proxy: plantmesh-edge check --firewall prints what to ask for", "a proxy stands in the way and wants a login: %s", g.Other)
+		return check.Fail("name that proxy in hub.proxy of edge.yaml, or ask IT to let this gateway through to the hub without it: plantmesh-edge check --firewall prints what to ask for", "a proxy stands in the way and wants a login: %s", g.Other)
 	case g.Other != "":
 		return check.Fail("check hub.url in edge.yaml: another program listens there", "who answers is no NATS server: it says %q", g.Other)
 	case !g.Protected:
@@ -176,83 +182,6 @@ func (c *Checkup) netRTT(ctx context.Context) check.Result {
 	return r
 }
 
-// proxy is the one by which hub.enroll is called, as the environment says; nil: none.
-func (c *Checkup) proxy() (*url.URL, error) {
-	u, err := url.Parse(c.cfg.Hub.Enroll)
-	if err != nil || c.cfg.Hub.Enroll == "" {
-		return nil, err
-	}
-	return http.ProxyFromEnvironment(&http.Request{URL: u})
-}
-
-func (c *Checkup) netProxy(ctx context.Context) check.Result {
-	u, err := c.proxy()
-	switch {
-	case err != nil:
-		return check.Fail("correct HTTPS_PROXY: it is a URL such as http://proxy.plant.example:3128", "the environment's proxy makes no sense: %v", err)
-	case u == nil:
-		return check.None("no proxy is set for hub.enroll; data goes to hub.url without one in any case")
-	}
-	at, port := u.Host, u.Port()
-	if port == "" {
-		port = map[string]string{"https": "443", "socks5": "1080"}[u.Scheme]
-		if port == "" {
-			port = "80"
-		}
-		at = net.JoinHostPort(u.Hostname(), port)
-	}
-	if u.Scheme != "http" {
-		r, _ := reach(ctx, at)
-		return r
-	}
-	status, wants, err := tunnel(ctx, at, u, c.cfg.Hub.Enroll)
-	switch {
-	case err != nil:
-		return check.Fail("check the proxy's address in HTTPS_PROXY, and that it is up", "the proxy %s does not answer: %v", at, err)
-	case status == http.StatusProxyAuthRequired:
-		return check.Fail("", "407 from proxy %s: it wants a login (%s)", at, wants)
-	case status != http.StatusOK:
-		return check.Fail("ask IT to let this gateway through to "+c.cfg.Hub.Enroll, "the proxy %s does not let this gateway through: %d %s", at, status, http.StatusText(status))
-	}
-	return check.Good("%s lets this gateway through to %s", at, c.cfg.Hub.Enroll)
-}
-
-// tunnel asks an HTTP proxy for a way to a hub (RFC 9110 §9.3.6).
-func tunnel(ctx context.Context, at string, proxy *url.URL, hub string) (status int, wants string, err error) {
-	to, err := url.Parse(hub)
-	if err != nil {
-		return 0, "", err
-	}
-	port := to.Port()
-	if port == "" {
-		port = "443"
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
-	if err != nil {
-		return 0, "", err
-	}
-	defer conn.Close() //nolint:errcheck // what was to be learned is
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	target := net.JoinHostPort(to.Hostname(), port)
-	login := ""
-	if u := proxy.User; u != nil {
-		secret, _ := u.Password()
-		login = "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+secret)) + "\r\n"
-	}
-	if _, err := fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", target, target, login); err != nil {
-		return 0, "", err
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: http.MethodConnect})
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close() //nolint:errcheck // a tunnel has none
-	wants, _, _ = strings.Cut(resp.Header.Get("Proxy-Authenticate"), " ")
-	return resp.StatusCode, strings.ToLower(wants) + " is offered", nil
-}
-
 // visitPage asks for the address by which tokens are asked for, with a question that
 // changes nothing.
 func (c *Checkup) visitPage(ctx context.Context) (p paged) {
@@ -270,7 +199,7 @@ func (c *Checkup) visitPage(ctx context.Context) (p paged) {
 	if _, err := os.Stat(known); err != nil {
 		known = ""
 	}
-	trusted, err := trusting(known)
+	trusted, err := Door{Hub: c.cfg.Hub.Enroll, Road: c.cfg.road(), CA: known}.trusting()
 	if err != nil {
 		return paged{err: err}
 	}

@@ -154,6 +154,9 @@ func (c *Checkup) cfgSecrets() check.Result {
 			}
 		}
 	}
+	if path := c.cfg.Hub.ProxyPasswordFile; path != "" {
+		files[path] = true
+	}
 	return private(slices.Sorted(maps.Keys(files)), "no source has a password or a key")
 }
 

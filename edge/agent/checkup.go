@@ -115,7 +115,7 @@ func (c *Checkup) enrolled() bool {
 
 // dial is how the hub is called.
 func (c *Checkup) dial() forward.DialConfig {
-	return forward.DialConfig{URL: c.cfg.Hub.URL, Key: c.cfg.Hub.Key, Token: c.cfg.newest(), Site: c.cfg.Site, Agent: c.cfg.Agent}
+	return c.cfg.dial(c.cfg.newest())
 }
 
 // rounded is a time for people.

@@ -59,14 +59,26 @@ const (
 func TestFirewall(t *testing.T) {
 	got, err := Firewall(begun(t, map[string]string{"edge.yaml": edgeYAML, "sources.d/a.yaml": aYAML, "sources.d/b.yaml": bYAML}))
 	want := `Direction  Proto  Port  Peer              Why
-outbound   TCP    443   hub.example.com   data, confirmations, new tokens; begun by this gateway  REQUIRED
-outbound   TCP    443   hub.example.com   being let in; another token once one has ended          REQUIRED
-outbound   TCP    4840  192.168.10.21     OPC UA read, source press                               from your config
-outbound   TCP    8883  broker            Sparkplug B subscribe, source capper                    from your config
-outbound   UDP    53    your name server  the names above                                         recommended
-outbound   UDP    123   your time server  time                                                    recommended
+outbound   TCP    443   hub.example.com   data, confirmations, new tokens (WebSocket over TLS); begun by this gateway  REQUIRED
+outbound   TCP    443   hub.example.com   being let in; another token once one has ended                               REQUIRED
+outbound   TCP    4840  192.168.10.21     OPC UA read, source press                                                    from your config
+outbound   TCP    8883  broker            Sparkplug B subscribe, source capper                                         from your config
+outbound   UDP    53    your name server  the names above                                                              recommended
+outbound   UDP    123   your time server  time                                                                         recommended
 inbound    –      –     none              the agent opens no network port
 Never: writes to PLCs. What is said to devices beside questions: capper asks nodes for their births (Node Control/Rebirth).
+`
+	if err != nil || got.Text() != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, got.Text(), want)
+	}
+	behind := strings.Replace(edgeYAML, "hub:\n", "hub:\n  proxy: http://anna@10.0.0.8:3128\n", 1)
+	got, err = Firewall(begun(t, map[string]string{"edge.yaml": behind}))
+	want = `Direction  Proto  Port  Peer              Why
+outbound   TCP    3128  10.0.0.8          CONNECT hub.example.com:443 at this proxy: data, confirmations, new tokens (WebSocket over TLS); begun by this gateway  REQUIRED
+outbound   TCP    3128  10.0.0.8          CONNECT hub.example.com:443 at this proxy: being let in; another token once one has ended                               REQUIRED
+outbound   UDP    123   your time server  time                                                                                                                    recommended
+inbound    –      –     none              the agent opens no network port
+Never: writes to PLCs. What is said to devices beside questions: none.
 `
 	if err != nil || got.Text() != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got.Text(), want)

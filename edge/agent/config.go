@@ -83,8 +83,22 @@ type Config struct {
 
 // HubConfig is the one address the agent calls.
 type HubConfig struct {
-	// URL is nats://host:port.
+	// URL is nats://host:port, or wss://host where nothing but HTTPS is let out, and the
+	// hub listens for that (nats.websocket of hub.yaml).
 	URL string `yaml:"url"`
+	// Proxy is the HTTP proxy on the way to the hub, for data and for Enroll: as
+	// http://user@proxy.example:3128, or https://; none, whatever the environment says.
+	// Default: HTTPS_PROXY and NO_PROXY of the environment, as the service has it. It is
+	// asked for a way to host and port of URL (CONNECT), which it must let through.
+	Proxy string `yaml:"proxy"`
+	// ProxyPasswordFile holds the password of that user, and nothing else; cred:NAME is a
+	// credential of the service, as for Key.
+	ProxyPasswordFile string `yaml:"proxy_password_file"`
+	// CA is who vouches for the certificate that is shown at URL, where that is not the
+	// hub's own, as behind a load balancer that speaks TLS itself: a file of certificates in
+	// PEM, or system: whom this machine trusts. Who holds such a certificate can read what
+	// goes through. Default: the hub's own authority alone, which stands in Token.
+	CA string `yaml:"ca"`
 	// Enroll is the hub's address for people and programs, as https://hub.example.com:
 	// where an agent whose token has ended asks for another. Without it somebody has
 	// to enrol the key again by hand then.

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 
+	"plantmesh/edge/forward"
 	"plantmesh/proto/answer"
 	"plantmesh/proto/enroll"
 	"plantmesh/proto/strict"
@@ -91,10 +92,18 @@ func HubAddress(hub string) (*url.URL, error) {
 	return u, nil
 }
 
-// Knock asks a hub once. Beside the authorities that this machine trusts it may be known by
-// that of a file, as plantmesh authority prints it or as it stands behind a token; empty:
-// by those alone.
-func Knock(ctx context.Context, hub, authority string, signed enroll.Signed) (a enroll.Answer, err error) {
+// Door is where a gateway asks a hub to let it in.
+type Door struct {
+	Hub  string       // as https://hub.example.com
+	Road forward.Road // how it gets there
+	// CA is a file of who may vouch for the hub beside those that this machine trusts, as
+	// plantmesh authority prints it or as it stands behind a token; empty: those alone.
+	CA string
+}
+
+// Knock asks a hub once.
+func (d Door) Knock(ctx context.Context, signed enroll.Signed) (a enroll.Answer, err error) {
+	hub := d.Hub
 	u, err := HubAddress(hub)
 	if err != nil {
 		return a, &answer.Error{Code: answer.Usage, Message: err.Error()}
@@ -110,7 +119,7 @@ func Knock(ctx context.Context, hub, authority string, signed enroll.Signed) (a 
 		return a, fmt.Errorf("ask the hub: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	trusted, err := trusting(authority)
+	trusted, err := d.trusting()
 	if err != nil {
 		return a, err
 	}
@@ -134,15 +143,19 @@ func Knock(ctx context.Context, hub, authority string, signed enroll.Signed) (a 
 	return a, nil
 }
 
-// trusting is how a hub is called that may be known by the authority in a file.
-func trusting(authority string) (*http.Transport, error) {
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: callWithin}
-	if authority == "" {
+// trusting is how it is called. The proxies of the road are asked by the road; of another
+// kind the environment alone may name one, which the standard library knows.
+func (d Door) trusting() (*http.Transport, error) {
+	t := &http.Transport{DialContext: d.Road.Dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: callWithin}
+	if u, err := d.Road.By(d.address()); err == nil && u != nil && strings.HasPrefix(u.Scheme, "socks5") {
+		t.Proxy, t.DialContext = http.ProxyURL(u), nil
+	}
+	if d.CA == "" {
 		return t, nil
 	}
-	b, err := os.ReadFile(authority)
+	b, err := os.ReadFile(d.CA)
 	if err != nil {
-		return nil, &strict.Fault{File: authority, What: strict.Unreadable(err)}
+		return nil, &strict.Fault{File: d.CA, What: strict.Unreadable(err)}
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
@@ -153,10 +166,26 @@ func trusting(authority string) (*http.Transport, error) {
 	return t, nil
 }
 
+// address is its host and port; empty: it is no address.
+func (d Door) address() string {
+	u, err := url.Parse(d.Hub)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
 // unheard is a hub that does not answer.
 func unheard(hub string, err error) error {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err
+	}
+	if proxy, ok := errors.AsType[*forward.ProxyError](err); ok {
+		return &answer.Error{Code: answer.Network, Message: proxy.Error(), Hint: proxy.Fix()}
 	}
 	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return &answer.Error{

@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 
@@ -41,14 +40,14 @@ func Firewall(path string) (Card, error) {
 	}
 	card := Card{Writes: append([]string{}, c.writes()...)}
 	if host, port, err := forward.Address(c.Hub.URL); err == nil {
-		card.add("TCP", port, host, "data, confirmations, new tokens; begun by this gateway", "required")
-	}
-	if u, err := url.Parse(c.Hub.Enroll); err == nil && u.Hostname() != "" {
-		port := u.Port()
-		if port == "" {
-			port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+		why := "data, confirmations, new tokens; begun by this gateway"
+		if strings.HasPrefix(c.Hub.URL, "wss:") {
+			why = "data, confirmations, new tokens (WebSocket over TLS); begun by this gateway"
 		}
-		card.add("TCP", port, u.Hostname(), "being let in; another token once one has ended", "required")
+		card.hub(c.road(), net.JoinHostPort(host, port), why)
+	}
+	if at := (Door{Hub: c.Hub.Enroll}).address(); at != "" {
+		card.hub(c.road(), at, "being let in; another token once one has ended")
 	}
 	for i := range c.Sources {
 		switch s := &c.Sources[i]; {
@@ -78,6 +77,16 @@ func loopback(host string) bool {
 
 func (c *Card) add(proto, port, peer, why, needed string) {
 	c.Passages = append(c.Passages, Passage{"outbound", proto, port, peer, why, needed})
+}
+
+// hub is a way to the hub: to the proxy, which must let it through, where there is one.
+func (c *Card) hub(road forward.Road, to, why string) {
+	host, port, _ := net.SplitHostPort(to) // it was joined
+	if proxy, err := road.By(to); err == nil && proxy != nil {
+		host, port = forward.ProxyAddress(proxy)
+		why = "CONNECT " + to + " at this proxy: " + why
+	}
+	c.add("TCP", port, host, why, "required")
 }
 
 func (c *Card) to(device, port, why string) {

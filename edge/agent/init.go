@@ -21,8 +21,10 @@ var ErrConfigThere = errors.New("it is there already")
 // enroll to fill in.
 type Initial struct {
 	Agent, Site, Data string
-	Hub               string // nats://host:port
+	Hub               string // nats://host:port, or wss://host
 	Enroll            string // https://hub.example.com
+	Proxy             string // on the way to both, as http://user@proxy.example:3128
+	ProxyPasswordFile string // that user's, as the file has it
 	Key, Token        string // as the file has them
 }
 
@@ -54,9 +56,15 @@ func (i Initial) YAML() string {
 	line("site", i.Site, "the site of the hub")
 	line("data", cmp.Or(i.Data, "data"), "the buffer; it must survive power loss")
 	b.WriteString("hub:\n")
-	line("  url", i.Hub, "nats://host:port")
+	line("  url", i.Hub, "nats://host:port, or wss://host where nothing but HTTPS is let out")
 	if i.Enroll != "" {
 		line("  enroll", i.Enroll, "where another token is asked for, once one has ended")
+	}
+	if i.Proxy != "" {
+		line("  proxy", i.Proxy, "through which both are called")
+	}
+	if i.ProxyPasswordFile != "" {
+		line("  proxy_password_file", i.ProxyPasswordFile, "of its user, and nothing else in it")
 	}
 	line("  key", cmp.Or(i.Key, "agent.nk"), "never leaves this gateway")
 	line("  token", cmp.Or(i.Token, "agent.jwt"), "the agent renews it")
@@ -112,9 +120,9 @@ func replaceLike(path string, content []byte) error {
 }
 
 // filledIn is an edge.yaml in which keys that stand there without a value have one now.
-// Nothing else of it changes, comments neither. url is hub.url, page hub.enroll, which
-// is put beside it where there is none.
-func filledIn(text, agent, site, url, page string) string {
+// Nothing else of it changes, comments neither. page is hub.enroll, which is put beside
+// hub.url where there is none, as the proxy is.
+func filledIn(text string, by Initial) string {
 	set := func(text, key, value string) string {
 		if value == "" {
 			return text
@@ -131,13 +139,18 @@ func filledIn(text, agent, site, url, page string) string {
 			return out
 		})
 	}
-	text = set(set(text, "agent", agent), "site", site)
-	before := text
-	text = set(text, "  url", url)
-	if page != "" && text != before && !regexp.MustCompile(`(?m)^  enroll:`).MatchString(text) {
-		text = regexp.MustCompile(`(?m)^  url:.*$`).ReplaceAllStringFunc(text, func(line string) string {
-			return line + fmt.Sprintf("\n  enroll: %q", page)
+	beside := func(text, key, value string) string {
+		if value == "" || regexp.MustCompile(`(?m)^  `+key+`:`).MatchString(text) {
+			return text
+		}
+		return regexp.MustCompile(`(?m)^  url:.*$`).ReplaceAllStringFunc(text, func(line string) string {
+			return line + fmt.Sprintf("\n  %s: %q", key, value)
 		})
 	}
-	return text
+	text = set(set(text, "agent", by.Agent), "site", by.Site)
+	before := text
+	if text = set(text, "  url", by.Hub); text != before {
+		text = beside(text, "enroll", by.Enroll)
+	}
+	return beside(beside(text, "proxy_password_file", by.ProxyPasswordFile), "proxy", by.Proxy)
 }

@@ -17,7 +17,7 @@ func TestFilledIn_FillsWhatIsEmptyAndNothingElse(t *testing.T) {
 	}
 	for name, text := range map[string]string{"packaged": string(packaged), "init": Initial{}.YAML()} {
 		t.Run(name, func(t *testing.T) {
-			now := filledIn(text, "gw-7", "graz", "nats://hub.example.com:4222", "https://hub.example.com")
+			now := filledIn(text, Initial{Agent: "gw-7", Site: "graz", Hub: "nats://hub.example.com:4222", Enroll: "https://hub.example.com"})
 			path := filepath.Join(t.TempDir(), "edge.yaml")
 			if err := os.WriteFile(path, []byte(now), 0o600); err != nil {
 				t.Fatal(err)
@@ -29,7 +29,7 @@ func TestFilledIn_FillsWhatIsEmptyAndNothingElse(t *testing.T) {
 			if was, is := strings.Count(text, "#"), strings.Count(now, "#"); was != is {
 				t.Errorf("%d comments became %d:\n%s", was, is, now)
 			}
-			if again := filledIn(now, "gw-8", "linz", "nats://other:4222", "https://other"); again != now {
+			if again := filledIn(now, Initial{Agent: "gw-8", Site: "linz", Hub: "nats://other:4222", Enroll: "https://other"}); again != now {
 				t.Errorf("what was there is changed:\n%s", again)
 			}
 		})

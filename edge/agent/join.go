@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"plantmesh/edge/forward"
 	"plantmesh/proto/answer"
 	"plantmesh/proto/enroll"
 	"plantmesh/proto/strict"
@@ -22,9 +24,12 @@ type Joining struct {
 	Agent  string // the name it would have; empty: that of edge.yaml, else the machine's
 	Site   string // empty: the hub's own
 	Data   string // of an edge.yaml that is written; empty: data beside it
+	// Road is the way to the hub; zero: as edge.yaml says.
+	Road forward.Road
 
 	key, token string
-	written    bool // edge.yaml is there
+	base       string // the folder of edge.yaml
+	written    bool   // edge.yaml is there
 }
 
 // Prepare finds out where this gateway's files are, and under which name it asks.
@@ -35,6 +40,7 @@ func (j *Joining) Prepare() error {
 	}
 	j.Config = abs
 	base := filepath.Dir(abs)
+	j.base = base
 	var c Config
 	if _, err := os.Stat(abs); !errors.Is(err, fs.ErrNotExist) {
 		if c, err = OpenConfig(abs); err != nil {
@@ -52,6 +58,9 @@ func (j *Joining) Prepare() error {
 		}
 		*f.is = cmp.Or(*f.is, f.file)
 	}
+	if err := j.passes(c.road()); err != nil {
+		return err
+	}
 	j.Agent = cmp.Or(j.Agent, HostAgent())
 	if !enroll.Name(j.Agent) {
 		return &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("%q is no name of an agent: say --agent with lower case letters, digits, '-' and '_', at most 63", j.Agent)}
@@ -61,6 +70,34 @@ func (j *Joining) Prepare() error {
 		return &strict.Fault{File: base, What: "can't be made: " + err.Error()}
 	}
 	return nil
+}
+
+// passes finds the way to the hub: what is said goes where the file says nothing.
+func (j *Joining) passes(file forward.Road) error {
+	if file.Proxy != "" && j.Road.Proxy != "" && j.Road != file {
+		return &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--proxy is another way than %s says: leave out the flags, or change the file", j.Config)}
+	}
+	if j.Road.Proxy == "" && j.Road.PasswordFile == "" {
+		j.Road = file
+	}
+	if err := j.Road.Validate(); err != nil {
+		return &answer.Error{Code: answer.Usage, Message: "--proxy: " + err.Error()}
+	}
+	if _, err := os.Stat(j.Road.PasswordFile); j.Road.PasswordFile != "" && err != nil {
+		return &strict.Fault{File: j.Road.PasswordFile, What: strict.Unreadable(err)}
+	}
+	return nil
+}
+
+// Sends is where an answer of the hub has this gateway send: by WebSocket where a proxy is on
+// the way, as most of them let nothing through but HTTPS.
+func (j *Joining) Sends(a enroll.Answer) string {
+	if host, port, err := forward.Address(a.WebSocket); err == nil {
+		if proxy, err := j.Road.By(net.JoinHostPort(host, port)); err == nil && proxy != nil {
+			return a.WebSocket
+		}
+	}
+	return a.NATS
 }
 
 // Request is what this gateway asks with. oneTime is the file of a one-time key; empty:
@@ -102,17 +139,22 @@ func (j *Joining) Complete(a enroll.Answer, now time.Time) (lacks []string, err 
 // write makes edge.yaml and the folders beside it; one that is there has what was left
 // empty in it filled in, and nothing else changed.
 func (j *Joining) write(a enroll.Answer) error {
-	page := strings.TrimSuffix(j.Hub, "/")
+	secret := j.Road.PasswordFile
+	if rel, err := filepath.Rel(j.base, secret); secret != "" && err == nil && filepath.IsLocal(rel) {
+		secret = rel
+	}
+	i := Initial{
+		Agent: a.Agent, Site: a.Site, Data: j.Data, Hub: j.Sends(a), Enroll: strings.TrimSuffix(j.Hub, "/"), Key: filepath.Base(j.key), Token: filepath.Base(j.token),
+		Proxy: j.Road.Proxy, ProxyPasswordFile: secret,
+	}
 	if !j.written {
-		return Initial{
-			Agent: a.Agent, Site: a.Site, Data: j.Data, Hub: a.NATS, Enroll: page, Key: filepath.Base(j.key), Token: filepath.Base(j.token),
-		}.Write(j.Config, false)
+		return i.Write(j.Config, false)
 	}
 	was, err := os.ReadFile(j.Config)
 	if err != nil {
 		return &strict.Fault{File: j.Config, What: strict.Unreadable(err)}
 	}
-	now := filledIn(string(was), a.Agent, a.Site, a.NATS, page)
+	now := filledIn(string(was), i)
 	if now == string(was) {
 		return nil
 	}

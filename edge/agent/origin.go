@@ -128,7 +128,7 @@ func (c *Config) mayName(path, whole string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, errNamed)
 	}
-	for _, mine := range []string{c.path, c.Hub.Key, c.Hub.Token, c.renewedToken()} {
+	for _, mine := range []string{c.path, c.Hub.Key, c.Hub.Token, c.Hub.ProxyPasswordFile, c.renewedToken()} {
 		if other, err := os.Stat(mine); err == nil && os.SameFile(info, other) {
 			return fmt.Errorf("%s: %w", path, errNamed)
 		}

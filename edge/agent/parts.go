@@ -2,12 +2,14 @@ package agent
 
 import (
 	"cmp"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"time"
 
+	"plantmesh/edge/forward"
 	"plantmesh/edge/source"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/strict"
@@ -51,8 +53,11 @@ func OpenConfig(path string, needed ...Part) (c Config, err error) {
 		return c, doc.Fault("$", "where is this file? %v", err)
 	}
 	base := filepath.Dir(c.path)
-	for _, p := range []*string{&c.Data, &c.Hub.Key, &c.Hub.Token, &c.PlantClock, &c.Status} {
+	for _, p := range []*string{&c.Data, &c.Hub.Key, &c.Hub.Token, &c.Hub.ProxyPasswordFile, &c.PlantClock, &c.Status} {
 		*p = located(*p, base, base)
+	}
+	if c.Hub.CA != forward.SystemCA {
+		c.Hub.CA = located(c.Hub.CA, base, base)
 	}
 	c.fault(Names, c.named())
 	c.fault(Data, c.placed())
@@ -164,6 +169,9 @@ func (c *Config) sends() error {
 	if err := address(c.Hub.URL); err != nil {
 		return c.doc.Fault("$.hub.url", "%q: %v", c.Hub.URL, err)
 	}
+	if err := c.passes(); err != nil {
+		return err
+	}
 	if c.Hub.Enroll != "" {
 		if _, err := HubAddress(c.Hub.Enroll); err != nil {
 			return c.doc.Fault("$.hub.enroll", "%v", err)
@@ -182,6 +190,44 @@ func (c *Config) sends() error {
 		return c.doc.Place("$.forward", err)
 	}
 	return nil
+}
+
+// passes checks how it gets there, and how it knows who is there.
+func (c *Config) passes() error {
+	if err := c.road().Validate(); err != nil {
+		return c.doc.Fault("$.hub.proxy", "%v", err)
+	}
+	ca := c.Hub.CA
+	if ca == forward.SystemCA {
+		ca = ""
+	}
+	return cmp.Or(c.exists("hub.proxy_password_file", c.Hub.ProxyPasswordFile), c.exists("hub.ca", ca))
+}
+
+// road is the way to the hub.
+func (c *Config) road() forward.Road {
+	return forward.Road{Proxy: c.Hub.Proxy, PasswordFile: c.Hub.ProxyPasswordFile}
+}
+
+// byProxy is the proxy through which data goes, without its user; empty: there is none.
+func (c *Config) byProxy() string {
+	host, port, err := forward.Address(c.Hub.URL)
+	if err != nil {
+		return ""
+	}
+	proxy, err := c.road().By(net.JoinHostPort(host, port))
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return net.JoinHostPort(forward.ProxyAddress(proxy))
+}
+
+// dial is how the hub is called, with the token in a file.
+func (c *Config) dial(token string) forward.DialConfig {
+	return forward.DialConfig{
+		URL: c.Hub.URL, Road: c.road(), Key: c.Hub.Key, Token: token, CA: c.Hub.CA, Site: c.Site, Agent: c.Agent,
+		Ping: time.Duration(c.Hub.Ping), Timeout: time.Duration(c.Hub.Timeout),
+	}
 }
 
 // keeps checks how it keeps what waits.

@@ -161,5 +161,5 @@ func (a *agent) knock(ctx context.Context) (enroll.Answer, error) {
 	if err != nil {
 		return enroll.Answer{}, err
 	}
-	return Knock(ctx, a.cfg.Hub.Enroll, a.cfg.renewedToken(), signed)
+	return Door{Hub: a.cfg.Hub.Enroll, Road: a.cfg.road(), CA: a.cfg.renewedToken()}.Knock(ctx, signed)
 }

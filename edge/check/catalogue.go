@@ -98,12 +98,12 @@ func ofIdentity() []Entry {
 
 func ofCloud() []Entry {
 	return []Entry{
-		{ID: "net-dns", Section: cloud, Looks: "whether the hub's name has an address", Why: "without it the hub can't be called; data waits in the buffer", Fix: "check hub.url in edge.yaml, and the name server: resolvectl status"},
+		{ID: "net-dns", Section: cloud, Looks: "whether the hub's name has an address, where no proxy looks it up", Why: "without it the hub can't be called; data waits in the buffer", Fix: "check hub.url in edge.yaml, and the name server: resolvectl status"},
+		{ID: "net-proxy", Section: cloud, Looks: "whether a proxy lets this gateway through to hub.url and hub.enroll", Why: "data and confirmations go through it, and a token that has ended is asked for there; meanwhile data waits in the buffer", Fix: "name the proxy in hub.proxy of edge.yaml and its password's file in hub.proxy_password_file (they go before HTTPS_PROXY), and ask IT what it lets through: plantmesh-edge check --firewall prints it"},
 		{ID: "net-tcp", Section: cloud, Looks: "whether the hub's port can be reached", Why: "data waits in the buffer", Fix: "ask IT to open that port outbound: plantmesh-edge check --firewall prints what to ask for"},
 		{ID: "net-tls", Section: cloud, Looks: "whether who answers is the hub that let this gateway in", Why: "the agent sends nothing to anybody else; data waits in the buffer", Fix: "ask IT to exempt the hub from TLS inspection"},
 		{ID: "net-nats", Section: cloud, Looks: "whether the hub takes this gateway's login, and says what it has received", Why: "data waits in the buffer", Fix: "ask whoever runs the hub: plantmesh agents list"},
 		{ID: "net-rtt", Section: cloud, Looks: "how long the hub takes to answer", Why: "a slow link drains a backlog slowly", Fix: "look at the link: what is sent at once is forward.max_message"},
-		{ID: "net-proxy", Section: cloud, Looks: "whether a proxy lets this gateway through to hub.enroll", Why: "a token that has ended is asked for there; data itself goes to hub.url without a proxy", Fix: "ask IT to let this gateway through without a login, or name the login in HTTPS_PROXY in a file that only the service reads"},
 		{ID: "net-page", Section: cloud, Looks: "whether the hub answers at hub.enroll", Why: "a token that has ended is asked for there", Fix: "check hub.enroll in edge.yaml, and that the hub is up"},
 	}
 }

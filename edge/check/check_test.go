@@ -145,7 +145,7 @@ const text = `System
 Cloud
   ✓ net-dns            hub.example.com → 192.0.2.1
   ! net-proxy          407 from proxy | x
-                       why  a token that has ended is asked for there; data itself goes to hub.url without a proxy
+                       why  data and confirmations go through it, and a token that has ended is asked for there; meanwhile data waits in the buffer
                        fix  ask IT
                        doc  edge/check/CHECKS.md#net-proxy
   ✗ net-tcp            refused

@@ -3,13 +3,11 @@ package forward
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,11 +25,14 @@ import (
 
 // DialConfig is the one address the agent calls.
 type DialConfig struct {
-	URL string // nats://, tls:// or wss://
-	Key string // file of the agent's key
+	URL  string // nats://, tls:// or wss://
+	Road Road   // how it gets there
+	Key  string // file of the agent's key
 	// Token is the file of the hub's signed answer to it; empty: an open hub. Where the
 	// hub's certificate authority stands in it, too, nobody else is called.
 	Token string
+	// CA is as hub.ca of edge.yaml; empty: the authority that stands in Token.
+	CA    string
 	Site  string
 	Agent string
 	// Ping and Timeout are as hub.ping and hub.timeout of edge.yaml; 0: the defaults.
@@ -41,6 +42,7 @@ type DialConfig struct {
 // Timeouts of the connection.
 const (
 	defaultTimeout = 10 * time.Second // of a message: a stream that syncs each message answers in milliseconds
+	connectWithin  = 5 * time.Second  // each step on the way: a call, the answer of a proxy, a handshake
 	resumeTimeout  = 2 * time.Second
 	resumeTries    = 5
 	defaultPing    = 15 * time.Second // a half open connection is noticed after two of them
@@ -54,6 +56,7 @@ type NATS struct {
 	cfg   DialConfig
 	log   *slog.Logger
 	nc    *nats.Conn
+	hang  context.CancelFunc // ends a call that has not come through
 	js    jetstream.JetStream
 	moved chan struct{} // the connection came or went
 	asked chan time.Duration
@@ -87,52 +90,49 @@ func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
 		}),
 		nats.IgnoreAuthErrorAbort(), // a revoked agent keeps buffering and asking
 		nats.ReconnectBufSize(-1),   // the log is the only buffer
-		nats.PingInterval(cfg.Ping), nats.MaxPingsOutstanding(2), nats.Timeout(5 * time.Second),
+		nats.PingInterval(cfg.Ping), nats.MaxPingsOutstanding(2), nats.Timeout(connectWithin),
 		nats.ConnectHandler(func(*nats.Conn) { n.reached("connected") }),
 		nats.ReconnectHandler(func(*nats.Conn) { n.reached("connected again") }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { n.move("lost", err) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { n.unreached(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { n.erred(err) }),
 	}
-	if cfg.Token != "" {
-		opts = append(opts, nats.UserCredentials(cfg.Token, cfg.Key))
-	}
-	if protected, err := byAuthority(cfg.Token); err != nil {
+	as, err := cfg.as()
+	if err != nil {
 		return nil, err
-	} else if protected != nil {
-		opts = append(opts, nats.Secure(protected))
 	}
+	ctx, hang := context.WithCancel(context.Background()) // ends with Close
+	opts = append(append(opts, as...), nats.SetCustomDialer(cfg.Road.dialer(ctx, connectWithin)), nats.SkipHostLookup())
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if err != nil {
+		hang()
 		return nil, fmt.Errorf("connect to the hub at %s: %w", cfg.URL, err)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
+		hang()
 		nc.Close()
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	n.nc, n.js = nc, js
+	n.nc, n.hang, n.js = nc, hang, js
 	return n, nil
 }
 
-// byAuthority knows the hub by the authority in a token's file; nil: there is none.
-func byAuthority(token string) (*tls.Config, error) {
-	if token == "" {
-		return nil, nil //nolint:nilnil // an open hub
+// as is who calls, and whom: the hub alone.
+func (cfg *DialConfig) as() (opts []nats.Option, err error) {
+	if cfg.Token != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Token, cfg.Key))
 	}
-	b, err := os.ReadFile(token)
-	if err != nil {
-		return nil, fmt.Errorf("read the hub's token: %w", err)
+	known, err := cfg.trusting()
+	if err == nil && known != nil {
+		opts = append(opts, nats.Secure(known.config()))
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, nil //nolint:nilnil // as above
-	}
-	return &tls.Config{RootCAs: pool, ServerName: enroll.ServerName, MinVersion: tls.VersionTLS12}, nil
+	return opts, err
 }
 
 // Close ends the connection at once: what was not answered comes again.
 func (n *NATS) Close() error {
+	n.hang()
 	n.nc.Close()
 	return nil
 }
@@ -180,10 +180,15 @@ func (n *NATS) unreached(err error) {
 
 // reason says what a technician can do about it.
 func reason(err error) string {
-	var dns *net.DNSError
+	var (
+		dns   *net.DNSError
+		proxy *ProxyError
+	)
 	switch {
 	case err == nil:
 		return "the connection was lost"
+	case errors.As(err, &proxy):
+		return fmt.Sprintf("%v: %s", proxy, proxy.Fix())
 	case isRefusal(err):
 		return fmt.Sprintf("the hub refuses this agent (%v): it asks at hub.enroll of edge.yaml for another token; where that is not set, enrol its key again at this hub and put the new token in place", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -192,6 +197,8 @@ func reason(err error) string {
 		return fmt.Sprintf("who answers there is not the hub that let this agent in (%v): is hub.url right? If the hub was set up anew, enrol this agent again", err)
 	case errors.As(err, new(tls.RecordHeaderError)), errors.Is(err, nats.ErrSecureConnWanted):
 		return "who answers there does not protect the connection, and so is not the hub that let this agent in: is hub.url right?"
+	case strings.Contains(err.Error(), "invalid websocket connection"): // the library has no error of its own for it
+		return "who answers there opens no WebSocket: is hub.url right, the port and what stands behind it, and does nats.websocket of hub.yaml listen there?"
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the name is not known here (%v): check hub.url and the gateway's DNS", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,12 +55,12 @@ func Greet(ctx context.Context, cfg DialConfig) (g Greeting, err error) {
 	if err != nil {
 		return g, err
 	}
-	known, err := byAuthority(cfg.Token)
+	known, err := cfg.trusting()
 	if err != nil {
 		return g, err
 	}
 	g.Known = known != nil
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	conn, err := cfg.Road.Dial(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return g, fmt.Errorf("connect to the hub: %w", err)
 	}
@@ -70,7 +69,9 @@ func Greet(ctx context.Context, cfg DialConfig) (g Greeting, err error) {
 	scheme, _, _ := strings.Cut(cfg.URL, "://")
 	switch scheme {
 	case "ws":
-		return g, nil
+		if !g.Known {
+			return g, nil
+		}
 	case "wss":
 	default:
 		var offered bool
@@ -105,24 +106,18 @@ func info(conn net.Conn) (protected bool, other string, err error) {
 
 // shake shakes hands with whoever is there, and judges the certificate afterwards: who
 // stands in the hub's place is to be named.
-func (g *Greeting) shake(ctx context.Context, conn net.Conn, host string, known *tls.Config) error {
-	judge := known
-	if judge == nil {
-		judge = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+func (g *Greeting) shake(ctx context.Context, conn net.Conn, host string, known *trust) error {
+	if known == nil {
+		known = &trust{name: host, asks: host}
 	}
-	look := &tls.Config{ServerName: judge.ServerName, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // nothing is sent but this: it is judged below
-	t := tls.Client(conn, look)
+	t := tls.Client(conn, known.look()) // nothing is sent but this: it is judged below
 	if err := t.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("who answers does not protect the connection: %w", err)
 	}
 	s := t.ConnectionState()
 	leaf := s.PeerCertificates[0]
 	g.Protected, g.Version, g.Subject, g.Issuer, g.Until = true, tls.VersionName(s.Version), named(leaf.Subject.CommonName, leaf.Subject.String()), named(leaf.Issuer.CommonName, leaf.Issuer.String()), leaf.NotAfter
-	between := x509.NewCertPool()
-	for _, c := range s.PeerCertificates[1:] {
-		between.AddCert(c)
-	}
-	_, g.Stranger = leaf.Verify(x509.VerifyOptions{Roots: judge.RootCAs, Intermediates: between, DNSName: judge.ServerName})
+	g.Stranger = known.judge(s)
 	return nil
 }
 
@@ -157,15 +152,20 @@ func Call(ctx context.Context, cfg DialConfig, n int) (c Called, err error) {
 	opts := []nats.Option{
 		nats.Name("plantmesh-edge check " + cfg.Agent), nats.CustomInboxPrefix(subject.Inbox(cfg.Agent)), nats.NoReconnect(), nats.Timeout(dialWithin(ctx)),
 	}
-	if cfg.Token != "" {
-		opts = append(opts, nats.UserCredentials(cfg.Token, cfg.Key))
-	}
-	if protected, err := byAuthority(cfg.Token); err != nil {
+	as, err := cfg.as()
+	if err != nil {
 		return c, err
-	} else if protected != nil {
-		opts = append(opts, nats.Secure(protected))
 	}
+	var last error // the library hides why a call was refused
+	dial := cfg.Road.dialer(ctx, dialWithin(ctx))
+	opts = append(append(opts, as...), nats.SkipHostLookup(), nats.SetCustomDialer(dialFunc(func(network, address string) (conn net.Conn, err error) {
+		conn, last = dial(network, address)
+		return conn, last
+	})))
 	nc, err := nats.Connect(cfg.URL, opts...)
+	if errors.Is(err, nats.ErrNoServers) && last != nil {
+		err = last
+	}
 	for _, refused := range []error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked} {
 		if errors.Is(err, refused) {
 			return c, &RefusedError{reason(err)}

@@ -54,6 +54,7 @@ type Ending struct {
 // Hub is the link to the hub.
 type Hub struct {
 	URL       string `json:"url"`
+	Proxy     string `json:"proxy,omitempty"` // host:port of the one it is called through
 	Connected bool   `json:"connected"`
 	LastError string `json:"last_error,omitempty"`
 	Since     string `json:"since,omitempty"` // when the connection came, or went
@@ -149,6 +150,9 @@ func (s Snapshot) Print(w io.Writer) error {
 	}
 	if s.Hub.LastError != "" {
 		link += " (" + s.Hub.LastError + ")"
+	}
+	if s.Hub.Proxy != "" {
+		link = "through the proxy " + s.Hub.Proxy + " " + link
 	}
 	_, err := fmt.Fprintf(w, "agent    %s at %s, up since %s\nhub      %s %s\n", s.Agent, s.Site, s.Since, s.Hub.URL, link)
 	if err != nil {

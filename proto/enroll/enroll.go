@@ -24,6 +24,9 @@ const (
 	// ServerName is what a hub's certificate is for, whatever address it is called at:
 	// its authority signs for it alone.
 	ServerName = "hub.plantmesh"
+	// Protocol is what an agent says in a TLS handshake (ALPN) at an address that others
+	// call, too: it is to be shown the certificate of the hub's own authority.
+	Protocol = "plantmesh"
 	// Version of requests.
 	Version = 1
 	// MaxBytes bounds a signed request.
@@ -79,6 +82,9 @@ type Answer struct {
 	Agent string `json:"agent,omitempty"` // the name it was given
 	Token string `json:"token,omitempty"` // the whole file of the agent's token
 	NATS  string `json:"nats,omitempty"`  // where it is to send, as nats://hub:4222
+	// WebSocket is where it is to send through a proxy, as wss://hub; empty: there too.
+	WebSocket string `json:"websocket,omitempty"`
+
 	Why   string `json:"why,omitempty"`
 	Retry int    `json:"retry_seconds,omitempty"` // of a pending request: when to ask again
 }

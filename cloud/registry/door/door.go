@@ -30,8 +30,9 @@ type Config struct {
 	Each  rate.Limit // calls of one address a second; default 1: one that waits asks each 3 s
 	Burst int        // calls of one address at once; default 30
 	All   rate.Limit // calls of all a second; default 50
-	// NATS is where gateways are to send, of the address they called.
-	NATS func(host string) string
+	// Call is where gateways are to send, of the address they called; webSocket may be
+	// empty.
+	Call func(host string) (nats, webSocket string)
 	// Mine says whether an error of the Asker is the caller's fault.
 	Mine func(error) bool
 }
@@ -102,8 +103,8 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, from, err)
 		return
 	}
-	if a.State == enroll.Approved && d.cfg.NATS != nil {
-		a.NATS = d.cfg.NATS(hostOf(r.Host))
+	if a.State == enroll.Approved && d.cfg.Call != nil {
+		a.NATS, a.WebSocket = d.cfg.Call(hostOf(r.Host))
 	}
 	h.Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(a) // who went away asks again

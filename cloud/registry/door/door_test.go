@@ -42,7 +42,7 @@ type hall struct {
 func newHall(cfg Config) *hall {
 	h := &hall{asker: &asker{answer: enroll.Answer{State: enroll.Pending, Retry: 3}}, now: time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)}
 	cfg.Mine = func(err error) bool { return errors.Is(err, errMine) }
-	cfg.NATS = func(host string) string { return "nats://" + host + ":4222" }
+	cfg.Call = func(host string) (string, string) { return "nats://" + host + ":4222", "wss://" + host }
 	h.Door = New(cfg, h.asker, func() time.Time { return h.now }, slog.New(slog.NewTextHandler(&h.log, nil)))
 	return h
 }
@@ -110,7 +110,7 @@ func TestDoor_SaysWhereToSend(t *testing.T) {
 	h := newHall(Config{})
 	h.asker.answer = enroll.Answer{State: enroll.Approved, Token: "JWT"}
 	var a enroll.Answer
-	if err := json.Unmarshal(h.call(t, "[2001:db8::1]:5000", nil).Body.Bytes(), &a); err != nil || a.NATS != "nats://hub.example.com:4222" {
+	if err := json.Unmarshal(h.call(t, "[2001:db8::1]:5000", nil).Body.Bytes(), &a); err != nil || a.NATS != "nats://hub.example.com:4222" || a.WebSocket != "wss://hub.example.com" {
 		t.Errorf("%+v, %v", a, err)
 	}
 	if h.asker.from != "2001:db8::1" {

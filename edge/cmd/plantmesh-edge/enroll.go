@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"plantmesh/edge/agent"
+	"plantmesh/edge/forward"
 	"plantmesh/proto/answer"
 	"plantmesh/proto/enroll"
 	"plantmesh/proto/strict"
@@ -30,13 +31,16 @@ type joinFlags struct {
 	Data    string `help:"Of an edge.yaml that is written: the folder of the buffer; default: data beside it."`
 }
 
-func (f *joinFlags) joining(hub string) (j agent.Joining, err error) {
-	j = agent.Joining{Config: f.Config, Hub: hub, Agent: f.Agent, Site: f.Site, Data: f.Data}
+func (f *joinFlags) joining(hub string, road forward.Road) (j agent.Joining, err error) {
+	j = agent.Joining{Config: f.Config, Hub: hub, Agent: f.Agent, Site: f.Site, Data: f.Data, Road: road}
 	return j, j.Prepare()
 }
 
 type enrollAskCmd struct {
 	joinFlags
+
+	Proxy             string `placeholder:"URL" help:"The HTTP proxy on the way to the hub, as http://user@proxy.example:3128, for this and for data; written into edge.yaml. Default: hub.proxy of edge.yaml, else HTTPS_PROXY and NO_PROXY of the environment; none: straight there."`
+	ProxyPasswordFile string `type:"path" placeholder:"FILE" help:"The file with the password of that user, and nothing else."`
 
 	CA   string        `name:"ca" type:"path" help:"The certificate of the hub's own authority, as plantmesh authority prints it; without it the hub must have one that this machine trusts."`
 	Wait time.Duration `default:"10m" help:"How long to wait for somebody to approve it; 0s: ask once."`
@@ -52,7 +56,7 @@ func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if _, err := agent.HubAddress(c.URL); err != nil {
 		return &answer.Error{Code: answer.Usage, Message: err.Error()}
 	}
-	j, err := c.joining(c.URL)
+	j, err := c.joining(c.URL, forward.Road{Proxy: c.Proxy, PasswordFile: c.ProxyPasswordFile})
 	if err != nil {
 		return err
 	}
@@ -60,7 +64,7 @@ func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	a, err := c.await(ctx, p, signed, q)
+	a, err := c.await(ctx, p, agent.Door{Hub: c.URL, Road: j.Road, CA: c.CA}, signed, q)
 	if err != nil {
 		return err
 	}
@@ -78,10 +82,10 @@ func (c *enrollAskCmd) Run(ctx context.Context, p *answer.Printer) error {
 }
 
 // await asks until the hub has decided, or the time is over.
-func (c *enrollAskCmd) await(ctx context.Context, p *answer.Printer, signed enroll.Signed, q enroll.Request) (a enroll.Answer, err error) {
+func (c *enrollAskCmd) await(ctx context.Context, p *answer.Printer, door agent.Door, signed enroll.Signed, q enroll.Request) (a enroll.Answer, err error) {
 	deadline := time.Now().Add(c.Wait)
 	for told := false; ; told = true {
-		if a, err = agent.Knock(ctx, c.URL, c.CA, signed); err != nil || a.State != enroll.Pending {
+		if a, err = door.Knock(ctx, signed); err != nil || a.State != enroll.Pending {
 			return a, err
 		}
 		again := max(time.Second, time.Duration(a.Retry)*time.Second)
@@ -118,7 +122,7 @@ func completed(p *answer.Printer, j *agent.Joining, a enroll.Answer) error {
 	}
 	notes(p.Narration(), lacks)
 	return p.Print(answer.Result{
-		Data: map[string]any{"agent": a.Agent, "site": a.Site, "config": j.Config, "nats": a.NATS, "lacks": lacks},
+		Data: map[string]any{"agent": a.Agent, "site": a.Site, "config": j.Config, "nats": j.Sends(a), "lacks": lacks},
 		Text: fmt.Sprintf("let in as %s at %s; %s\n", a.Agent, a.Site, j.Config),
 		Next: answer.Command("plantmesh-edge", "check", "--config", j.Config),
 	})
@@ -131,7 +135,7 @@ type enrollRequestCmd struct {
 }
 
 func (c *enrollRequestCmd) Run(p *answer.Printer) error {
-	j, err := c.joining("")
+	j, err := c.joining("", forward.Road{})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,157 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"plantmesh/cloud/registry"
+	"plantmesh/proto/enroll"
+	"plantmesh/proto/strict"
+)
+
+// WebSocketConfig is a second listener for the same agents and readers, as WebSocket over
+// TLS: networks that let nothing out but HTTPS let this out. Accounts, permissions and
+// limits are those of the first.
+type WebSocketConfig struct {
+	// Listen is host:port, as 0.0.0.0:443; default: none. Beyond loopback it needs a hub
+	// that has users, as http.listen does.
+	Listen string `yaml:"listen"`
+	// CertFile and KeyFile are a certificate and its key of your own, in PEM, for whoever
+	// calls by the hub's name; they are read again when they change. Agents are shown one
+	// of the hub's own authority all the same: it is what they know the hub by, so one of
+	// yours that has ended cuts none of them off. Default: the hub's own for all.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+func (c *WebSocketConfig) complete(doc *strict.Doc) error {
+	switch {
+	case c.Listen == "" && (c.CertFile != "" || c.KeyFile != ""):
+		return doc.Fault("$.nats.websocket", "listen is missing: without it nobody is shown this certificate")
+	case (c.CertFile == "") != (c.KeyFile == ""):
+		return doc.Fault("$.nats.websocket", "cert_file and key_file go together: write both, or none for a certificate of the hub's own")
+	case c.CertFile == "":
+		return nil
+	}
+	if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
+		return doc.Fault("$.nats.websocket.cert_file", "%s with %s: %s", c.CertFile, c.KeyFile, strict.Unreadable(err))
+	}
+	return nil
+}
+
+// options are those of the embedded server's WebSocket listener; the zero value: there is
+// none.
+func (c *WebSocketConfig) options(ctx context.Context, names []string, reg *registry.Registry, log *slog.Logger) (o server.WebsocketOpts, err error) {
+	if c.Listen == "" {
+		return o, nil
+	}
+	host, port, err := natsAt(ctx, c.Listen)
+	if err != nil {
+		return o, err
+	}
+	certifier, err := reg.Certifier(time.Now, certified(&HTTPConfig{Names: names, Listen: c.Listen})...)
+	if err != nil {
+		return o, err
+	}
+	shown := certifier.Config()
+	if c.CertFile != "" {
+		own := &brought{what: "the WebSocket", cert: c.CertFile, key: c.KeyFile, now: time.Now, log: log}
+		if _, err := own.certificate(nil); err != nil {
+			return o, err
+		}
+		shown.GetCertificate = eachTheirs(own, shown.GetCertificate)
+	}
+	// What an upgrade may bring along from a web page (cookies, other origins) is nobody's
+	// login, and compression would only cost: what agents send is compressed. Between a
+	// call and its upgrade lies no more than a handshake.
+	return server.WebsocketOpts{Host: host, Port: port, TLSConfig: shown, SameOrigin: true, HandshakeTimeout: handshakeWithin}, nil
+}
+
+// eachTheirs shows agents, who say so, the hub's own certificate, and others the brought
+// one.
+func eachTheirs(own *brought, agents func(*tls.ClientHelloInfo) (*tls.Certificate, error)) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if slices.Contains(hello.SupportedProtos, enroll.Protocol) {
+			return agents(hello)
+		}
+		return own.certificate(hello)
+	}
+}
+
+// natsAt is an address as the embedded server takes it, once it can be listened on.
+func natsAt(ctx context.Context, listen string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, &listenError{listen, err}
+	}
+	if port, err = strconv.Atoi(text); err != nil {
+		return "", 0, &listenError{listen, err}
+	}
+	if err := free(ctx, listen); err != nil {
+		return "", 0, err
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return host, port, nil
+}
+
+// announceable says why agents can't be told an address; nil: they can.
+func announceable(at string) error {
+	u, err := url.Parse(at)
+	switch {
+	case err != nil || u.Hostname() == "":
+		return errors.New("no address such as wss://hub.example.com")
+	case !slices.Contains([]string{"nats", "tls", "wss"}, u.Scheme):
+		return errors.New("agents call a hub by nats://, tls:// or wss://")
+	case u.User != nil:
+		return errors.New("who an agent is says its key, not the address: leave out what stands before the @")
+	}
+	return nil
+}
+
+// callee is where agents call this hub: its listeners as they are, and what its file says
+// of the way there.
+type callee struct {
+	announce        string // goes before all
+	nats, webSocket string // host:port; webSocket empty: there is none
+}
+
+func (c *NATSConfig) callee() callee { return callee{c.Announce, c.Listen, c.WebSocket.Listen} }
+
+// of is where an agent calls that reached this hub under a name; empty: under those that
+// it listens at. webSocket is for networks that let nothing else out; empty: there is none.
+func (c callee) of(name string) (nats, webSocket string) {
+	at := func(scheme, listen string) string {
+		host, port, err := net.SplitHostPort(listen)
+		if err != nil {
+			return ""
+		}
+		return scheme + net.JoinHostPort(cmp.Or(name, host), port)
+	}
+	nats, webSocket = cmp.Or(c.announce, at("nats://", c.nats)), at("wss://", c.webSocket)
+	if u, err := url.Parse(c.announce); err == nil && u.Scheme == "wss" {
+		webSocket = c.announce
+	}
+	return nats, webSocket
+}
+
+// listening is where its agents call a hub that runs.
+func (h *hub) listening() callee {
+	c := h.cfg.NATS.callee()
+	c.nats = h.nats.Addr().String()
+	if u, err := url.Parse(h.nats.WebsocketURL()); err == nil && c.webSocket != "" {
+		c.webSocket = u.Host
+	}
+	return c
+}
