@@ -52,7 +52,7 @@ func testConfig(t *testing.T) Config {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"site.yaml": testSite,
-		"hub.yaml":  "data: hub\nsite_file: site.yaml\nnats: {listen: \"127.0.0.1:0\"}\nhttp: {listen: \"127.0.0.1:0\"}\n",
+		"hub.yaml":  "data: hub\nsite_file: site.yaml\nnats: {listen: \"127.0.0.1:0\", websocket: {listen: \"127.0.0.1:0\"}}\nhttp: {listen: \"127.0.0.1:0\"}\n",
 	} {
 		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}

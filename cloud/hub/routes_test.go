@@ -249,7 +249,7 @@ func TestNarrow(t *testing.T) {
 func TestMayListen(t *testing.T) {
 	cfg := testConfig(t)
 	check(t, MayListen(cfg))
-	for _, change := range []func(*Config){func(c *Config) { c.HTTP.Listen = "0.0.0.0:8443" }, func(c *Config) { c.NATS.Listen = ":4222" }} {
+	for _, change := range []func(*Config){func(c *Config) { c.HTTP.Listen = "0.0.0.0:8443" }, func(c *Config) { c.NATS.Listen = ":4222" }, func(c *Config) { c.NATS.WebSocket.Listen = "0.0.0.0:443" }} {
 		c := cfg
 		change(&c)
 		err := Run(t.Context(), c, quiet())

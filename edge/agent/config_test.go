@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"plantmesh/edge/forward"
 	"plantmesh/proto/strict"
 )
 
@@ -49,6 +50,11 @@ func TestLoadConfig_TellsWhatWouldFailLater(t *testing.T) {
 		"clock of nothing":   {"clock.json", `{"plant_ns":1772341200000000000}`, "{}", "edge.yaml:5: the plant clock DIR/clock.json says no plant_ns"},
 		"hub without scheme": {"edge.yaml", "nats://127.0.0.1:1", "nats//127.0.0.1", "edge.yaml:4: "},
 		"hub by http":        {"edge.yaml", "nats://127", "http://127", "edge.yaml:4: "},
+		"proxy of no kind":   {"edge.yaml", "key: k", "proxy: \"socks5://proxy\", key: k", "edge.yaml:4: no proxy such as http://proxy.example:3128"},
+		"proxy's password":   {"edge.yaml", "key: k", "proxy: \"http://a:b@proxy\", key: k", "edge.yaml:4: a password doesn't belong here"},
+		"its password file":  {"edge.yaml", "key: k", "proxy: \"http://a@proxy\", proxy_password_file: none, key: k", "edge.yaml:4: DIR/none: no such file"},
+		"password of nobody": {"edge.yaml", "key: k", "proxy_password_file: k, key: k", "edge.yaml:4: a password without a proxy"},
+		"no authority":       {"edge.yaml", "key: k", "ca: none.pem, key: k", "edge.yaml:4: DIR/none.pem: no such file"},
 		"hub with password":  {"edge.yaml", "nats://127", "nats://a:b@127", "edge.yaml:4: "},
 		"rule twice":         {"rules.d/b.yaml", "id: cold", "id: hot", `rules.d/b.yaml:3: rule "hot" stands in DIR/rules.d/a.yaml already`},
 		"range upside down":  {"rules.d/a.yaml", "min: 1", "min: 7", "rules.d/a.yaml:3: min 7 is above max 5"},
@@ -92,5 +98,26 @@ func TestLoadConfig_ASourceWithoutAWindowTakesTheAgents(t *testing.T) {
 	}
 	if got := c.Sources[0].MQTT.PasswordFile; got != filepath.Join(dir, "sources.d", "secret") {
 		t.Errorf("the password is read from %s", got)
+	}
+}
+
+// The way to the hub is as the file says; cred:NAME and paths count as those of the key do.
+func TestLoadConfig_TheWayToTheHub(t *testing.T) {
+	f := files()
+	f["proxy.pass"] = "pw"
+	f["edge.yaml"] = strings.Replace(f["edge.yaml"], "key: k", "proxy: \"http://anna@proxy:3128\", proxy_password_file: proxy.pass, ca: system, key: k", 1)
+	c, dir, err := load(t, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := forward.Road{Proxy: "http://anna@proxy:3128", PasswordFile: filepath.Join(dir, "proxy.pass")}
+	if got := c.dial("t"); got.Road != want || got.CA != forward.SystemCA {
+		t.Errorf("%+v", got)
+	}
+	if at := c.byProxy(); at != "proxy:3128" {
+		t.Errorf("status says the proxy is %s", at)
+	}
+	if err := c.mayName("../proxy.pass", filepath.Join(dir, "proxy.pass")); err == nil {
+		t.Error("a configuration of the hub may name the proxy's password")
 	}
 }

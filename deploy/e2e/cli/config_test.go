@@ -247,6 +247,12 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"rules: unknown kind": {edgeCommand, "rules.d/r.yaml", "kind: range", "kind: rang", `rules.d/r.yaml:4: kind "rang" is none of range, enumeration, stale, backwards`},
 
 		"hub: ping":             {hubCommand, "hub.yaml", "  max_store: 1GiB", "  max_store: 1GiB\n  ping: 1ms", `hub.yaml:6: at least 100ms is needed`},
+		"hub: unknown socket":   {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {listens: \"127.0.0.1:0\"}", `hub.yaml:5: unknown key "listens"; did you mean "listen"?`},
+		"hub: socket by name":   {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {listen: \"hub.example:443\"}", `hub.yaml:5: "hub.example" is no address of this machine`},
+		"hub: socket's pair":    {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {listen: \"127.0.0.1:0\", cert_file: a.pem}", `hub.yaml:5: cert_file and key_file go together`},
+		"hub: socket's file":    {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {listen: \"127.0.0.1:0\", cert_file: a.pem, key_file: b.pem}", `hub.yaml:5: DIR/a.pem with DIR/b.pem: no such file`},
+		"hub: pair of nothing":  {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {cert_file: a.pem, key_file: b.pem}", `hub.yaml:5: listen is missing`},
+		"hub: announced":        {hubCommand, "hub.yaml", "  max_store: 1GiB", "  announce: https://hub.example.com", `hub.yaml:5: "https://hub.example.com": agents call a hub by nats://, tls:// or wss://`},
 		"hub: receipts":         {hubCommand, "hub.yaml", "http:", "ingest:\n  receipt_every: 1ms\nhttp:", `hub.yaml:7: at least 100ms is needed`},
 		"hub: sync":             {hubCommand, "hub.yaml", "  max_store: 1GiB", "  max_store: 1GiB\n  sync_interval: never", `hub.yaml:6: "never" is neither always nor a time such as 2m`},
 		"hub: canary too often": {hubCommand, "hub.yaml", "http:\n", "watch: {canary: 10ms}\nhttp:\n", `hub.yaml:6: at least 1s is needed`},
