@@ -163,9 +163,8 @@ func Carry(cfg Config, signed enroll.Signed, as, nats string, now time.Time) (a 
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
-	own := ""
-	own, a.WebSocket = cfg.NATS.callee().of("")
-	a.NATS = cmp.Or(nats, own)
+	own, webSocket := cfg.NATS.callee().of("")
+	a.NATS, a.WebSocket = cmp.Or(nats, own), webSocket
 	return a, nil
 }
 
@@ -181,9 +180,8 @@ func (h *hub) carry(signed enroll.Signed, as, at string, by registry.Actor) (enr
 	h.gate.mu.Lock()
 	defer h.gate.mu.Unlock()
 	a, err := h.reg.Carry(h.gate.rules, signed, as, by, time.Now())
-	own := ""
-	own, a.WebSocket = h.cfg.NATS.callee().of("")
-	a.NATS = cmp.Or(at, own)
+	own, webSocket := h.cfg.NATS.callee().of("")
+	a.NATS, a.WebSocket = cmp.Or(at, own), webSocket
 	return a, err
 }
 

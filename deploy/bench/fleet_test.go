@@ -209,7 +209,7 @@ func (f *fleet) member(reg *registry.Registry, dir, url, name string) (*member, 
 	n := &notes{desc: desc, records: []mesh.Record{{At: at, Sealed: open}}, changed: make(chan struct{})}
 	n.add(sealed)
 	quiet := slog.New(slog.DiscardHandler)
-	link, err := forward.Dial(forward.DialConfig{URL: url, Key: key, Token: jwt, Site: "graz", Agent: name}, quiet)
+	link, err := forward.Dial(f.t.Context(), forward.DialConfig{URL: url, Key: key, Token: jwt, Site: "graz", Agent: name}, quiet)
 	f.check(err)
 	verdict := func(context.Context, mesh.Record) ([]byte, error) { return nil, nil }
 	return &member{n, link}, forward.New(forward.Config{Site: "graz", Agent: name}, n, link, verdict, time.Now, quiet)

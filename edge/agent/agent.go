@@ -177,7 +177,7 @@ func (a *agent) open(ctx context.Context) (err error) {
 		token = a.cfg.newest()
 		a.log.Warn("the hub's token can't be kept in the data folder: the given one is used, and not renewed", "err", err)
 	}
-	if a.link, err = forward.Dial(a.cfg.dial(token), a.log); err != nil {
+	if a.link, err = forward.Dial(ctx, a.cfg.dial(token), a.log); err != nil {
 		return fmt.Errorf("%w: %w", ErrNetwork, err)
 	}
 	sending := a.cfg.Forward

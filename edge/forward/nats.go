@@ -56,7 +56,6 @@ type NATS struct {
 	cfg   DialConfig
 	log   *slog.Logger
 	nc    *nats.Conn
-	hang  context.CancelFunc // ends a call that has not come through
 	js    jetstream.JetStream
 	moved chan struct{} // the connection came or went
 	asked chan time.Duration
@@ -75,9 +74,9 @@ type Receiver interface {
 	Disconnected()
 }
 
-// Dial begins to connect, and never gives up: a hub that is not there yet is no
-// error. Close it.
-func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
+// Dial begins to connect, and gives up with ctx alone: a hub that is not there yet is no
+// error. Close it; a connection that is there outlives ctx.
+func Dial(ctx context.Context, cfg DialConfig, log *slog.Logger) (*NATS, error) {
 	setDefault(&cfg.Ping, defaultPing)
 	setDefault(&cfg.Timeout, defaultTimeout)
 	n := &NATS{cfg: cfg, log: log, moved: make(chan struct{}, 1), asked: make(chan time.Duration, 1), nudge: make(chan struct{}, 1)}
@@ -101,20 +100,17 @@ func Dial(cfg DialConfig, log *slog.Logger) (*NATS, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, hang := context.WithCancel(context.Background()) // ends with Close
 	opts = append(append(opts, as...), nats.SetCustomDialer(cfg.Road.dialer(ctx, connectWithin)), nats.SkipHostLookup())
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if err != nil {
-		hang()
 		return nil, fmt.Errorf("connect to the hub at %s: %w", cfg.URL, err)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
-		hang()
 		nc.Close()
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	n.nc, n.hang, n.js = nc, hang, js
+	n.nc, n.js = nc, js
 	return n, nil
 }
 
@@ -132,7 +128,6 @@ func (cfg *DialConfig) as() (opts []nats.Option, err error) {
 
 // Close ends the connection at once: what was not answered comes again.
 func (n *NATS) Close() error {
-	n.hang()
 	n.nc.Close()
 	return nil
 }

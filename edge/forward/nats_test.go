@@ -105,7 +105,7 @@ func TestNATS_NothingIsLostOverARestartOfTheBroker(t *testing.T) {
 	defer cancel()
 	all.Go(func() { hubOn(ctx, t, url, h, &mu) })
 
-	link, err := Dial(DialConfig{URL: url, Site: "graz", Agent: "gw-1"}, quiet())
+	link, err := Dial(t.Context(), DialConfig{URL: url, Site: "graz", Agent: "gw-1"}, quiet())
 	check(t, err)
 	defer func() { check(t, link.Close()) }()
 	f := New(Config{Site: "graz", Agent: "gw-1", MaxMessage: 8 << 10}, log, link, func(context.Context, mesh.Record) ([]byte, error) { return nil, nil }, time.Now, quiet())
@@ -166,7 +166,7 @@ func TestDial_CallsNobodyButItsHub(t *testing.T) {
 	token, key := filepath.Join(dir, "agent.jwt"), filepath.Join(dir, "agent.nk")
 	check(t, os.WriteFile(token, append([]byte("-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n\n"), authority(t)...), 0o600))
 	check(t, os.WriteFile(key, []byte("SU"), 0o600))
-	n, err := Dial(DialConfig{URL: plain.ClientURL(), Token: token, Key: key, Site: "graz", Agent: "gw-1"}, slog.New(slog.DiscardHandler))
+	n, err := Dial(t.Context(), DialConfig{URL: plain.ClientURL(), Token: token, Key: key, Site: "graz", Agent: "gw-1"}, slog.New(slog.DiscardHandler))
 	check(t, err)
 	defer func() { check(t, n.Close()) }()
 	look := time.NewTicker(10 * time.Millisecond)

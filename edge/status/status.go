@@ -142,19 +142,26 @@ type Voided struct {
 	Last   string `json:"last,omitempty"`   // when values were last written off; empty: their number is not known
 }
 
+// link is where the hub is called, and how that stands.
+func (h *Hub) link() string {
+	out := h.URL
+	if h.Proxy != "" {
+		out += " through the proxy " + h.Proxy
+	}
+	if h.Connected {
+		out += " connected"
+	} else {
+		out += " not connected: buffering"
+	}
+	if h.LastError != "" {
+		out += " (" + h.LastError + ")"
+	}
+	return out
+}
+
 // Print writes the snapshot for a person.
 func (s Snapshot) Print(w io.Writer) error {
-	link := "not connected: buffering"
-	if s.Hub.Connected {
-		link = "connected"
-	}
-	if s.Hub.LastError != "" {
-		link += " (" + s.Hub.LastError + ")"
-	}
-	if s.Hub.Proxy != "" {
-		link = "through the proxy " + s.Hub.Proxy + " " + link
-	}
-	_, err := fmt.Fprintf(w, "agent    %s at %s, up since %s\nhub      %s %s\n", s.Agent, s.Site, s.Since, s.Hub.URL, link)
+	_, err := fmt.Fprintf(w, "agent    %s at %s, up since %s\nhub      %s\n", s.Agent, s.Site, s.Since, s.Hub.link())
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ type approveCmd struct {
 	Config  string `required:"" type:"path" help:"hub.yaml"`
 	As      string `help:"The name it gets; default: the one it asks for."`
 	Request string `type:"path" help:"Instead of a code: the file that plantmesh-edge enroll request wrote; the answer goes to stdout."`
-	NATS    string `name:"nats" placeholder:"URL" help:"Of a request in a file: where the gateway is to send, as nats://hub:4222."`
+	NATS    string `name:"nats" placeholder:"URL" help:"Of a request in a file: where the gateway is to send, as nats://hub:4222 or wss://hub; default: nats.announce of hub.yaml, else where this hub listens."`
 	Code    string `arg:"" optional:"" help:"The code, or the fingerprint, that the gateway shows."`
 }
 

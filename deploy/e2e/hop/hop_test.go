@@ -199,7 +199,7 @@ func (h *hop) agentIn(folder string) *agent {
 	check(h.t, cfg.Validate())
 	a.buffer, err = buffer.Open(cfg, h.quiet)
 	check(h.t, err)
-	a.link, err = forward.Dial(forward.DialConfig{URL: h.broker.ClientURL(), Site: site, Agent: name}, h.quiet)
+	a.link, err = forward.Dial(ctx, forward.DialConfig{URL: h.broker.ClientURL(), Site: site, Agent: name}, h.quiet)
 	check(h.t, err)
 	f := forward.New(forward.Config{Site: site, Agent: name, MaxMessage: 8 << 10, ResendAfter: strict.Duration(500 * time.Millisecond), ResendGap: strict.Duration(50 * time.Millisecond)},
 		atRest{a.buffer, &h.acks}, h.pipe.from(a.link), h.judge, time.Now, h.quiet)

@@ -135,7 +135,7 @@ func (p *natsPipe) start() {
 	p.must(err)
 	p.js, err = jetstream.New(p.nc)
 	p.must(err)
-	p.uplink, err = forward.Dial(forward.DialConfig{URL: s.ClientURL(), Site: site, Agent: agentName}, slog.New(slog.DiscardHandler))
+	p.uplink, err = forward.Dial(p.t.Context(), forward.DialConfig{URL: s.ClientURL(), Site: site, Agent: agentName}, slog.New(slog.DiscardHandler))
 	p.must(err)
 }
 
