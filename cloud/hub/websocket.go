@@ -23,8 +23,10 @@ import (
 // TLS: networks that let nothing out but HTTPS let this out. Accounts, permissions and
 // limits are those of the first.
 type WebSocketConfig struct {
-	// Listen is host:port, as 0.0.0.0:443; default: none. Beyond loopback it needs a hub
-	// that has users, as http.listen does.
+	// Listen is host:port, as 0.0.0.0:8444; default: none. Beyond loopback it needs a hub
+	// that has users, as http.listen does. Gateways behind a proxy call port 443 as a rule:
+	// have a firewall lead that here, and say nats.announce; or let services listen there
+	// (sysctl net.ipv4.ip_unprivileged_port_start=443).
 	Listen string `yaml:"listen"`
 	// CertFile and KeyFile are a certificate and its key of your own, in PEM, for whoever
 	// calls by the hub's name; they are read again when they change. Agents are shown one

@@ -36,17 +36,8 @@ func TestWebSocket_IsTheSameHub(t *testing.T) {
 	h, _ := read(t)
 	all := callers(t, h)
 	for _, who := range []string{"an agent", "a reader", "a reader whose time is over", "nobody", "an agent of another hub", "with somebody's token, another key", "of the plant, by a key of their own"} {
-		c, d := all[who], &denials{}
-		nc, err := byWebSocket(h, c.name, c.as, nats.NoReconnect(), nats.ErrorHandler(d.take))
-		if (err == nil) != c.in {
-			t.Errorf("%s is let in: %t, %v", who, err == nil, err)
-		}
-		if err != nil {
-			continue
-		}
-		said(t, h, who, nc, d, c.says)
-		heard(t, h, who, nc, d, c.hear, c.deaf)
-		nc.Close()
+		c := all[who]
+		c.tries(t, h, who, byWebSocket)
 	}
 }
 
