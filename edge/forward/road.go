@@ -203,7 +203,7 @@ func (e *ProxyError) Fix() string {
 	case e.Status == http.StatusProxyAuthRequired && e.Login:
 		return "correct the user in hub.proxy of edge.yaml (else in HTTPS_PROXY), or the password in the file of hub.proxy_password_file"
 	case e.Status == http.StatusProxyAuthRequired:
-		return "name its user in edge.yaml, hub.proxy: http://USER@" + e.Proxy + ", and a file with the password, hub.proxy_password_file; they go before HTTPS_PROXY. Or ask IT to let this gateway through without a login"
+		return "name its user in edge.yaml, hub.proxy: http://USER@" + e.Proxy + ", and a file with the password, hub.proxy_password_file (of enroll: --proxy, --proxy-password-file); they go before HTTPS_PROXY. Or ask IT to let this gateway through without a login"
 	case slices.Contains(unreachedBehind(), e.Status):
 		return "is the address in edge.yaml right, and the hub up? The proxy looks its name up, and must reach it"
 	}
