@@ -299,7 +299,7 @@ func (c *Config) complete(doc *strict.Doc, base string) error {
 	if rel, err := filepath.Rel(c.Data, c.Identity.KeyFile); c.Identity.KeyFile != "" && err == nil && filepath.IsLocal(rel) {
 		return doc.Fault("$.identity.key_file", "it lies in the data folder: a backup would hold what opens it")
 	}
-	for _, complete := range []func(*strict.Doc) error{c.listens, c.HTTP.complete, c.NATS.WebSocket.complete, c.timers, c.Identity.complete, c.History.complete, c.Watch.complete} {
+	for _, complete := range []func(*strict.Doc) error{c.listens, c.HTTP.complete, func(doc *strict.Doc) error { return c.NATS.WebSocket.complete(doc, c.HTTP.Secure()) }, c.timers, c.Identity.complete, c.History.complete, c.Watch.complete} {
 		if err := complete(doc); err != nil {
 			return err
 		}

@@ -163,7 +163,7 @@ func Carry(cfg Config, signed enroll.Signed, as, nats string, now time.Time) (a 
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
-	own, webSocket := cfg.NATS.callee().of("")
+	own, webSocket := cfg.callee().of("")
 	a.NATS, a.WebSocket = cmp.Or(nats, own), webSocket
 	return a, nil
 }
@@ -180,7 +180,7 @@ func (h *hub) carry(signed enroll.Signed, as, at string, by registry.Actor) (enr
 	h.gate.mu.Lock()
 	defer h.gate.mu.Unlock()
 	a, err := h.reg.Carry(h.gate.rules, signed, as, by, time.Now())
-	own, webSocket := h.cfg.NATS.callee().of("")
+	own, webSocket := h.cfg.callee().of("")
 	a.NATS, a.WebSocket = cmp.Or(at, own), webSocket
 	return a, err
 }

@@ -93,6 +93,7 @@ type hub struct {
 
 	cfg    Config
 	log    *slog.Logger
+	page   string // where it listens, host:port; empty: nobody has asked for it
 	reg    *registry.Registry
 	access *access.Access
 	trail  *audit.Trail
@@ -151,7 +152,7 @@ func run(ctx context.Context, cfg Config, counts *tally, log *slog.Logger) (err 
 		return err
 	}
 	l = &bounded{Listener: l, room: make(chan struct{}, cfg.HTTP.MaxConnections)}
-	h := &hub{cfg: cfg, log: log, counts: counts, accounts: &server.MemAccResolver{}}
+	h := &hub{cfg: cfg, log: log, page: l.Addr().String(), counts: counts, accounts: &server.MemAccResolver{}}
 	defer func() { err = errors.Join(err, h.close()) }()
 	if err := h.open(ctx); err != nil {
 		return errors.Join(err, l.Close())

@@ -97,7 +97,11 @@ func (h *hub) web(port *porthttp.Port) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes := h.routes(port, page, h.gate.door(h.cfg.Identity.Calls, h.listening()))
+	agents, err := h.onPage()
+	if err != nil {
+		return nil, err
+	}
+	routes := append(agents, h.routes(port, page, h.gate.door(h.cfg.Identity.Calls, h.listening()))...)
 	for _, p := range port.Patterns() {
 		if !slices.ContainsFunc(routes, func(r desk.Route) bool { return r.Pattern == p }) {
 			return nil, fmt.Errorf("nobody has said who may have %s", p)

@@ -29,18 +29,17 @@ func (h *hub) serve(srv *http.Server, l net.Listener) error {
 		return srv.Serve(l)
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	certifier, err := h.reg.Certifier(time.Now, certified(&h.cfg.HTTP)...)
+	if err != nil {
+		return err
+	}
+	c.GetCertificate = certifier.Config().GetCertificate
 	if h.cfg.HTTP.CertFile != "" {
 		own := &brought{what: "https", cert: h.cfg.HTTP.CertFile, key: h.cfg.HTTP.KeyFile, now: time.Now, log: h.log}
 		if _, err := own.certificate(nil); err != nil {
 			return err
 		}
-		c.GetCertificate = own.certificate
-	} else {
-		certifier, err := h.reg.Certifier(time.Now, certified(&h.cfg.HTTP)...)
-		if err != nil {
-			return err
-		}
-		c.GetCertificate = certifier.Config().GetCertificate
+		c.GetCertificate = eachTheirs(own, c.GetCertificate)
 	}
 	srv.TLSConfig = c
 	return srv.ServeTLS(l, "", "")

@@ -5,15 +5,20 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"plantmesh/cloud/access/desk"
 	"plantmesh/cloud/registry"
 	"plantmesh/proto/enroll"
 	"plantmesh/proto/strict"
@@ -34,10 +39,26 @@ type WebSocketConfig struct {
 	// yours that has ended cuts none of them off. Default: the hub's own for all.
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
+	// OnPage has the page's address take it, too, as wss://hub.example.com:8443/nats:
+	// then one port is all that a hub needs. It must be HTTPS, shows agents the hub's own
+	// certificate as well, and counts them in http.max_connections. Listen need not be said.
+	OnPage bool `yaml:"on_page"`
 }
 
-func (c *WebSocketConfig) complete(doc *strict.Doc) error {
+const (
+	// webSocketPath is where the page's address takes WebSockets.
+	webSocketPath = "/nats"
+	// apart is where the embedded server listens where only the page's address is called.
+	apart = "127.0.0.1:0"
+)
+
+func (c *WebSocketConfig) complete(doc *strict.Doc, secure bool) error {
+	if c.OnPage && c.Listen == "" {
+		c.Listen = apart
+	}
 	switch {
+	case c.OnPage && !secure:
+		return doc.Fault("$.nats.websocket.on_page", "the page is no HTTPS: say http.tls, or have it listen beyond loopback")
 	case c.Listen == "" && (c.CertFile != "" || c.KeyFile != ""):
 		return doc.Fault("$.nats.websocket", "listen is missing: without it nobody is shown this certificate")
 	case (c.CertFile == "") != (c.KeyFile == ""):
@@ -127,9 +148,16 @@ func announceable(at string) error {
 type callee struct {
 	announce        string // goes before all
 	nats, webSocket string // host:port; webSocket empty: there is none
+	page            string // host:port of the page, where that takes WebSockets
 }
 
-func (c *NATSConfig) callee() callee { return callee{c.Announce, c.Listen, c.WebSocket.Listen} }
+func (c *Config) callee() callee {
+	out := callee{announce: c.NATS.Announce, nats: c.NATS.Listen, webSocket: c.NATS.WebSocket.Listen}
+	if c.NATS.WebSocket.OnPage {
+		out.page = c.HTTP.Listen
+	}
+	return out
+}
 
 // of is where an agent calls that reached this hub under a name; empty: under those that
 // it listens at. webSocket is for networks that let nothing else out; empty: there is none.
@@ -142,6 +170,9 @@ func (c callee) of(name string) (nats, webSocket string) {
 		return scheme + net.JoinHostPort(cmp.Or(name, host), port)
 	}
 	nats, webSocket = cmp.Or(c.announce, at("nats://", c.nats)), at("wss://", c.webSocket)
+	if c.page != "" {
+		webSocket = at("wss://", c.page) + webSocketPath
+	}
 	if u, err := url.Parse(c.announce); err == nil && u.Scheme == "wss" {
 		webSocket = c.announce
 	}
@@ -150,10 +181,45 @@ func (c callee) of(name string) (nats, webSocket string) {
 
 // listening is where its agents call a hub that runs.
 func (h *hub) listening() callee {
-	c := h.cfg.NATS.callee()
+	c := h.cfg.callee()
 	c.nats = h.nats.Addr().String()
+	if c.page != "" {
+		c.page = cmp.Or(h.page, c.page)
+	}
 	if u, err := url.Parse(h.nats.WebsocketURL()); err == nil && c.webSocket != "" {
 		c.webSocket = u.Host
 	}
 	return c
+}
+
+// onPage is the way from the page's address to the embedded server; none: it isn't asked for.
+func (h *hub) onPage() ([]desk.Route, error) {
+	if !h.cfg.NATS.WebSocket.OnPage {
+		return nil, nil
+	}
+	known, err := h.reg.Callers()
+	if err != nil {
+		return nil, err
+	}
+	to, err := url.Parse(strings.Replace(h.nats.WebsocketURL(), "wss://", "https://", 1))
+	if err != nil {
+		return nil, fmt.Errorf("find the WebSocket: %w", err)
+	}
+	way := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.URL.Path, r.Out.URL.RawQuery = "/", "" // the server has other protocols at other paths
+			r.Out.Host = r.In.Host                       // by which pages of others are told
+			r.SetXForwarded()
+		},
+		Transport: &http.Transport{TLSClientConfig: known, DisableKeepAlives: true, TLSHandshakeTimeout: handshakeWithin, ResponseHeaderTimeout: handshakeWithin},
+		ErrorLog:  slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // strangers make most of it
+	}
+	return []desk.Route{{Pattern: "GET " + webSocketPath, Needs: desk.Public, AnyHost: true, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 1 || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+			http.Error(w, "agents and programs call here by WebSocket", http.StatusUpgradeRequired)
+			return
+		}
+		way.ServeHTTP(w, r)
+	})}}, nil
 }

@@ -168,9 +168,10 @@ func TestWebSocket_WhatAgentsAreTold(t *testing.T) {
 		"all by WebSocket":     {NATSConfig{Listen: "127.0.0.1:4222", Announce: "wss://data.example/nats", WebSocket: WebSocketConfig{Listen: "127.0.0.1:8444"}}, "hub.example", "wss://data.example/nats", "wss://data.example/nats"},
 		"behind a firewall":    {NATSConfig{Listen: "10.0.0.7:4222", Announce: "nats://hub.example:14222"}, "10.0.0.7", "nats://hub.example:14222", ""},
 		"a balancer alone":     {NATSConfig{Listen: "10.0.0.7:4222", Announce: "wss://hub.example"}, "hub.example", "wss://hub.example", "wss://hub.example"},
+		"on the page":          {NATSConfig{Listen: "0.0.0.0:4222", WebSocket: WebSocketConfig{Listen: apart, OnPage: true}}, "hub.example", "nats://hub.example:4222", "wss://hub.example:8443/nats"},
 		"by another, and both": {NATSConfig{Listen: "0.0.0.0:4222", Announce: "tls://a.example:4222", WebSocket: WebSocketConfig{Listen: ":443"}}, "b.example", "tls://a.example:4222", "wss://b.example:443"},
 	} {
-		if n, w := c.cfg.callee().of(c.called); n != c.nats || w != c.wss {
+		if n, w := (&Config{NATS: c.cfg, HTTP: HTTPConfig{Listen: "0.0.0.0:8443"}}).callee().of(c.called); n != c.nats || w != c.wss {
 			t.Errorf("%s: %s, %s", name, n, w)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // proxy is an HTTP proxy as plants have them: it gives way (CONNECT) to who logs in, and
@@ -23,6 +24,7 @@ type proxy struct {
 
 	mu      sync.Mutex
 	login   string // user:password; empty: it wants none
+	only    string // host:port that it gives way to; empty: all
 	refuses int    // the status that it answers instead; 0: it doesn't
 	asked   map[string]int
 	open    map[net.Conn]bool
@@ -56,6 +58,9 @@ func (p *proxy) serve(in net.Conn) {
 	status, want := p.refuses, "Basic "+base64.StdEncoding.EncodeToString([]byte(p.login))
 	if status == 0 && p.login != "" && r.Header.Get("Proxy-Authorization") != want {
 		status = http.StatusProxyAuthRequired
+	}
+	if status == 0 && p.only != "" && r.Host != p.only {
+		status = http.StatusForbidden
 	}
 	if status == 0 {
 		p.asked[r.Host]++
@@ -211,5 +216,50 @@ func TestRoad_ThroughAProxy(t *testing.T) {
 	f.arrived()
 	if strings.Contains(f.said.String(), secret) {
 		t.Error("the log has the password")
+	}
+}
+
+// TestRoad_OnePort: where a proxy lets nothing through but the hub's page, an agent sends there,
+// too, and knows the hub by its authority, whatever certificate the page shows to people.
+func TestRoad_OnePort(t *testing.T) {
+	t.Parallel()
+	r := newHub(t)
+	cert, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	r.certify(t, cert, key, time.Now().Add(time.Hour))
+	r.env = []string{"PLANTMESH_HUB_NATS__WEBSOCKET__ON_PAGE=true", "PLANTMESH_HUB_HTTP__CERT_FILE=" + cert, "PLANTMESH_HUB_HTTP__KEY_FILE=" + key}
+	r.begins(t)
+	p := newProxy(t, "")
+	p.only = strings.TrimPrefix(r.page, "https://")
+	r.asks = []string{"--proxy", "http://" + p.at}
+	f := newField(t, r)
+	text, err := os.ReadFile(f.edge)
+	check(t, err)
+	if want := `"wss://` + p.only + `/nats"`; !strings.Contains(string(text), want) {
+		t.Errorf("edge.yaml lacks %s:\n%s", want, text)
+	}
+	in := func() int { return f.says("state=connected") + f.says(`state="connected again"`) }
+	until(t, "the agent is in", func() bool { return in() == 1 })
+	f.tell(10)
+	p.cut()
+	f.tell(10)
+	until(t, "the agent is in again", func() bool { return in() == 2 })
+	f.arrived()
+	if red := f.red(t); len(red) > 0 {
+		t.Errorf("check finds %v", red)
+	}
+	for origin, want := range map[string]int{"": http.StatusSwitchingProtocols, r.page: http.StatusSwitchingProtocols, "https://evil.example": http.StatusForbidden} {
+		a := r.ask(t, "127.0.16.1", http.MethodGet, "/nats", "", func(q *http.Request) {
+			for k, v := range map[string]string{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version": "13", "Origin": origin} {
+				if v != "" {
+					q.Header.Set(k, v)
+				}
+			}
+		})
+		if a.status != want {
+			t.Errorf("a page of %q is answered %d", origin, a.status)
+		}
+	}
+	if a := r.ask(t, "127.0.16.1", http.MethodGet, "/nats", "", nil); a.status != http.StatusUpgradeRequired {
+		t.Errorf("who wants no WebSocket is answered %d", a.status)
 	}
 }

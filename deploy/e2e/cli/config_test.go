@@ -252,6 +252,7 @@ func TestConfig_BadInputIsOneLine(t *testing.T) {
 		"hub: socket's pair":    {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {listen: \"127.0.0.1:0\", cert_file: a.pem}", `hub.yaml:5: cert_file and key_file go together`},
 		"hub: socket's file":    {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {listen: \"127.0.0.1:0\", cert_file: a.pem, key_file: b.pem}", `hub.yaml:5: DIR/a.pem with DIR/b.pem: no such file`},
 		"hub: pair of nothing":  {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {cert_file: a.pem, key_file: b.pem}", `hub.yaml:5: listen is missing`},
+		"hub: socket on page":   {hubCommand, "hub.yaml", "  max_store: 1GiB", "  websocket: {on_page: true}", `hub.yaml:5: the page is no HTTPS: say http.tls, or have it listen beyond loopback`},
 		"hub: announced":        {hubCommand, "hub.yaml", "  max_store: 1GiB", "  announce: https://hub.example.com", `hub.yaml:5: "https://hub.example.com": agents call a hub by nats://, tls:// or wss://`},
 		"hub: receipts":         {hubCommand, "hub.yaml", "http:", "ingest:\n  receipt_every: 1ms\nhttp:", `hub.yaml:7: at least 100ms is needed`},
 		"hub: sync":             {hubCommand, "hub.yaml", "  max_store: 1GiB", "  max_store: 1GiB\n  sync_interval: never", `hub.yaml:6: "never" is neither always nor a time such as 2m`},
