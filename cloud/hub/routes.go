@@ -101,7 +101,7 @@ func (h *hub) web(port *porthttp.Port) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes := append(agents, h.routes(port, page, h.gate.door(h.cfg.Identity.Calls, h.listening()))...)
+	routes := slices.Concat(agents, h.routes(port, page, h.gate.door(h.cfg.Identity.Calls, h.listening())))
 	for _, p := range port.Patterns() {
 		if !slices.ContainsFunc(routes, func(r desk.Route) bool { return r.Pattern == p }) {
 			return nil, fmt.Errorf("nobody has said who may have %s", p)
