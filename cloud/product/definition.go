@@ -53,7 +53,7 @@ type Typed struct{ Name, Type string }
 
 // foldVersion is raised whenever the same inputs make other states or rows: what
 // was cached before must not be used then. TestMade_IsRaisedWithTheFold says so.
-const foldVersion = 3
+const foldVersion = 4
 
 // Made names how the product is made. States and rows of another name are not to
 // be gone on from.

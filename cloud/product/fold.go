@@ -139,13 +139,15 @@ func (f *folder) next() mesh.Nanos {
 // advance accounts for the time up to t, in which nothing happens.
 func (f *folder) advance(t mesh.Nanos) {
 	st := f.st
+	d, p := int64(t.Sub(st.At)), int64(0)
+	if st.Phase != phaseBefore { // what is planned is known whether or not the machine is heard
+		p = f.cell.planned(mesh.Span{From: st.At, To: t})
+		st.Cell.Planned += p
+	}
 	if st.Phase == phaseKnown {
-		d := int64(t.Sub(st.At))
 		st.Cell.Known += d
 		st.Cell.Heard |= st.Regs.heard()
 		if st.Tuple.Element != ElementNone {
-			p := f.cell.planned(mesh.Span{From: st.At, To: t})
-			st.Cell.Planned += p
 			st.Cell.addTime(st.Tuple.Element, d-p)
 		}
 	}

@@ -76,3 +76,42 @@ func TestFold_OEEWithoutACounter(t *testing.T) {
 		})
 	}
 }
+
+// A gateway that is switched off outside the one shift: what is not planned to be worked is a
+// planned stop, heard or not, and takes nothing from what is known. Half of Friday's shift is
+// missing, and that is told; on Saturday nothing was planned at all.
+func TestFold_SwitchedOff(t *testing.T) {
+	s := site(t, `site: graz
+zone: Europe/Vienna
+production_day_start: "06:00"
+shifts: [{id: early, start: "06:00", end: "14:00", days: [mon-fri]}]
+ideal_cycle_seconds: {filler: {a: 0.5}}
+equipment: [{id: f, line: l, name: F, kind: filler, source: plc, signals_prefix: l.f.}]
+`)
+	in := events(t, []sample{
+		{"2026-03-05T05:00:00Z", "state", 6},
+		{"2026-03-05T05:00:00Z", "order", "o"},
+		{"2026-03-05T05:00:00Z", "product", "a"},
+		{"2026-03-05T05:00:00Z", "produced", 0},
+		{"2026-03-05T05:00:00Z", "scrap", 0},
+		{"2026-03-05T12:00:00Z", "produced", 14400},
+	})
+	known := spans(t, "2026-03-05T05:00:00Z", "2026-03-05T13:00:00Z", "2026-03-06T09:00:00Z", "2026-03-06T13:00:00Z", "2026-03-09T05:00:00Z", "2026-03-09T06:00:00Z")
+	got := rows(t, definition(t, "oee"), s, in, known)
+	for key, want := range map[string]want{
+		"shift/2026-03-05T05:00:00.000Z": {"pbt_seconds": 28800, "planned_stop_seconds": 0, "unknown_seconds": 0, "coverage_ratio": 1, "oee_ratio": 0.25},
+		"day/2026-03-05T05:00:00.000Z":   {"pbt_seconds": 28800, "planned_stop_seconds": 57600, "unknown_seconds": 0, "coverage_ratio": 1, "availability_ratio": 1, "oee_ratio": 0.25},
+		"hour/2026-03-05T20:00:00.000Z":  {"pbt_seconds": 0, "planned_stop_seconds": 3600, "unknown_seconds": 0, "coverage_ratio": 1, "oee_reason": "no planned busy time in the window"},
+		"hour/2026-03-06T07:00:00.000Z":  {"planned_stop_seconds": 0, "unknown_seconds": 3600, "coverage_ratio": 0, "oee_reason": "only 0 % of the window is known"},
+		"day/2026-03-06T05:00:00.000Z":   {"pbt_seconds": 14400, "planned_stop_seconds": 57600, "unknown_seconds": 14400, "coverage_ratio": 0.5},
+		"day/2026-03-07T05:00:00.000Z":   {"pbt_seconds": 0, "planned_stop_seconds": 86400, "unknown_seconds": 0, "coverage_ratio": 1, "oee_ratio": nil, "oee_reason": "no planned busy time in the window"},
+	} {
+		check(t, key, got[key], want)
+	}
+	// With a quarter of the shift known there is no OEE, whatever else of the day was planned.
+	known[1].From = clock(t, "2026-03-06T11:00:00Z")
+	got = rows(t, definition(t, "oee"), s, in, known)
+	check(t, "a quarter", got["day/2026-03-06T05:00:00.000Z"], want{"coverage_ratio": 0.25, "oee_ratio": nil, "oee_reason": "only 25 % of what is planned to be worked is known"})
+	rate := rows(t, definition(t, "production-rate"), s, in, known)
+	check(t, "what was heard", rate["day/2026-03-05T05:00:00.000Z"], want{"coverage_ratio": 1.0 / 3, "rate_per_hour": 1800})
+}

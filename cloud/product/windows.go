@@ -11,7 +11,8 @@ import (
 )
 
 // sums are what one window of one equipment adds up to. Times in nanoseconds;
-// what the elements and planned stops leave of elapsed is unknown.
+// what the elements and planned stops leave of elapsed is unknown. Planned stops are those of
+// the calendar, also while nobody hears the machine.
 type sums struct {
 	Totals
 
@@ -105,6 +106,15 @@ func (s *sums) price(r *rated) {
 
 func (s *sums) busy() int64    { return s.APT + s.AUST + s.ADET + s.ADOT }
 func (s *sums) unknown() int64 { return s.elapsed - s.busy() - s.Planned }
+
+// coverage is the known share of what is planned to be worked: a gateway that is switched off
+// for the weekend takes nothing away from it, one that is off for half a shift all of that.
+func (s *sums) coverage() float64 {
+	if due := s.elapsed - s.Planned; due > 0 {
+		return 1 - float64(s.unknown())/float64(due)
+	}
+	return 1
+}
 
 func seconds(ns int64) float64 { return float64(ns) / 1e9 }
 
@@ -205,7 +215,7 @@ func (s *sums) oee(b *body, minCoverage float64) {
 	b.seconds("unknown_seconds", s.unknown())
 	b.number("ideal_seconds", s.ideal)
 	b.number("ideal_good_seconds", s.good)
-	coverage := 1 - float64(s.unknown())/float64(s.elapsed)
+	coverage := s.coverage()
 	b.number("coverage_ratio", coverage)
 
 	r := s.ratios(coverage, minCoverage)
@@ -238,7 +248,11 @@ func (s *sums) ratios(coverage, minCoverage float64) ratios {
 	}
 	switch {
 	case coverage < minCoverage:
-		return none(fmt.Sprintf("only %.0f %% of the window is known", 100*coverage))
+		of := "the window"
+		if s.Planned > 0 {
+			of = "what is planned to be worked"
+		}
+		return none(fmt.Sprintf("only %.0f %% of %s is known", 100*coverage, of))
 	case s.busy() == 0:
 		return none("no planned busy time in the window")
 	}

@@ -72,3 +72,51 @@ func TestPage_SaysWhatIsPlannedOfEachMachine(t *testing.T) {
 	h.mu.Unlock()
 	says(ctx, t, "machine-line3-filler", "Waiting")
 }
+
+// A gateway that is switched off for the weekend is planned, one that fell silent while the
+// machine was to work is missing, and where all are off the page doesn't cry for it.
+func TestPage_TellsPlannedFromMissing(t *testing.T) {
+	h := newHub()
+	monday := noon.Truncate(24 * time.Hour)
+	weekend := func(line string, began time.Time) object {
+		var of []any
+		for _, k := range kinds {
+			of = append(of, line+"-"+k)
+		}
+		return object{
+			"zone": "Europe/Vienna", "machines": of, "stops": []any{stretch(began, monday.Add(29*time.Hour), "")},
+			"shifts": []any{stretch(began.Add(-8*time.Hour), began, "late"), stretch(monday.Add(29*time.Hour), monday.Add(37*time.Hour), "early")},
+		}
+	}
+	off := noon.Add(-10 * time.Hour)
+	h.site["plans"] = []any{object{"zone": "Europe/Vienna", "machines": []any{}, "stops": []any{}, "shifts": []any{}}, weekend("line1", off), weekend("line2", off), weekend("line3", off.Add(3*time.Hour))}
+	for _, l := range []string{"line1", "line2", "line3"} {
+		for _, k := range kinds {
+			h.state(l+"-"+k, ago(20*time.Hour), nil, "operator")
+		}
+	}
+	h.state("line1-capper", ago(11*time.Hour), nil, "failure")
+	// All gateways went off five minutes before the stop of the first two lines began.
+	h.sources = []source{{"line1-opcua", 10*time.Hour + 5*time.Minute, true}, {"line2-opcua", 10*time.Hour + 5*time.Minute, true}, {"line3-opcua", 10*time.Hour + 5*time.Minute, true}}
+	h.state("line2-filler", ago(10*time.Hour+5*time.Minute), nil, "unknown")
+	ctx := look(t, h, "#line1-filler")
+
+	for _, m := range []string{"line1-filler", "line2-capper", "line2-filler"} {
+		says(ctx, t, "machine-"+m, "Planned stop", "for 10 h 00 min: nothing is planned until Tue 3 Mar 06:00; not heard since 02:4")
+		silentOn(ctx, t, "machine-"+m, "No data")
+	}
+	says(ctx, t, "machine-line1-capper", "No data") // it had a fault when it was heard last
+	says(ctx, t, "machine-line3-filler", "No data", "since 02:4")
+	says(ctx, t, "attention", "Needs a look", "3filler", "1capper")
+	silentOn(ctx, t, "attention", "2filler")
+	says(ctx, t, "bar", "No machine is heard") // of some machines it is missed
+	says(ctx, t, "detail", "Planned stop")
+	shoot(ctx, t, "planned-and-missing")
+
+	h.state("line1-capper", ago(11*time.Hour), nil, "operator")
+	h.set(func() { h.site["plans"] = append(h.site["plans"].([]any)[:3], weekend("line3", off)) })
+	says(ctx, t, "bar", "Planned stop: no machine is heard")
+	says(ctx, t, "counts", "12 in a planned stop")
+	silentOn(ctx, t, "attention", "Needs a look")
+	shoot(ctx, t, "planned-all")
+}

@@ -126,7 +126,13 @@ func (s *sums) oee(e *equipment, w window) map[string]any {
 	apt, aust, adet, adot := s.element["APT"], s.element["AUST"], s.element["ADET"], s.element["ADOT"]
 	pbt := apt + aust + adet + adot
 	ideal, idealGood, without, ok := s.ideal(e.machine)
-	coverage := 1 - float64(s.unknown)/float64(s.elapsed)
+	coverage, of := 1.0, "the window"
+	if due := s.elapsed - s.planned; due > 0 {
+		coverage = 1 - float64(s.unknown)/float64(due)
+	}
+	if s.planned > 0 {
+		of = "what is planned to be worked"
+	}
 	for name, ns := range map[string]int64{
 		"pbt": pbt, "apt": apt, "aust": aust, "adet": adet, "adot": adot, "planned_stop": s.planned, "unknown": s.unknown,
 	} {
@@ -141,7 +147,7 @@ func (s *sums) oee(e *equipment, w window) map[string]any {
 	}
 	switch {
 	case coverage < leastCoverage:
-		r.none(fmt.Sprintf("only %.0f %% of the window is known", 100*coverage), "availability", "effectiveness", "quality", "oee", "nee")
+		r.none(fmt.Sprintf("only %.0f %% of %s is known", 100*coverage, of), "availability", "effectiveness", "quality", "oee", "nee")
 	case pbt == 0:
 		r.none("no planned busy time in the window", "availability", "effectiveness", "quality", "oee", "nee")
 	default:

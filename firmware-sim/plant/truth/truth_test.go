@@ -167,16 +167,16 @@ func TestTruth_IntervalsAndGap(t *testing.T) {
 	// 09:00-09:30 UTC is the planned break 10:00-10:30 in Vienna.
 	hour := map[string]any{
 		"to": "2026-03-02T10:00:00.000Z", "shift_id": "2026-03-02-early", "production_day": "2026-03-02",
-		"produced_count": 60 + 10 + 1, "unknown_seconds": 300.0 + 1200 + 60, "planned_stop_seconds": 900.0,
+		"produced_count": 60 + 10 + 1, "unknown_seconds": 300.0 + 1200 - 600 + 60, "planned_stop_seconds": 900.0 + 600,
 		"apt_seconds": 60.0, "aust_seconds": 120.0, "adet_seconds": 120.0, "adot_seconds": 60.0, "pbt_seconds": 360.0,
-		"ideal_seconds": 71 * 0.29, "coverage_ratio": 1 - 1560.0/2820, "oee_ratio": nil, "oee_reason": "only 45 % of the window is known",
+		"ideal_seconds": 71 * 0.29, "coverage_ratio": 1 - 960.0/(2820-1500), "oee_ratio": nil, "oee_reason": "only 27 % of what is planned to be worked is known",
 	}
 	demand(t, window1(t, all, OEE, "hour", "2026-03-02T09:00:00.000Z"), hour)
 	demand(t, window1(t, all, ProductionRate, "hour", "2026-03-02T09:00:00.000Z"), map[string]any{
 		"unknown_seconds": 1500.0, "coverage_ratio": 1 - 1500.0/2820, "items_count": 71, "rate_per_hour": 71 / (1320.0 / 3600), "ideal_rate_per_hour": 3600 / 0.29,
 	})
 	demand(t, window1(t, all, OEE, "day", "2026-03-02T05:00:00.000Z"), map[string]any{
-		"shift_id": nil, "to": "2026-03-03T05:00:00.000Z", "unknown_seconds": 4*3600.0 + 1560, "produced_count": 71,
+		"shift_id": nil, "to": "2026-03-03T05:00:00.000Z", "unknown_seconds": 4*3600.0 + 960, "produced_count": 71,
 	})
 }
 

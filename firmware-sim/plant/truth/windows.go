@@ -105,15 +105,15 @@ func (f *folded) sum(w window, zone *time.Location) *sums {
 	breaks := pauses(past, zone)
 	for _, v := range f.during(past) {
 		whole := length(v.Span, past)
-		if !v.known {
-			s.unknown += whole
-			continue
-		}
 		var planned int64
 		for _, b := range breaks {
 			planned += length(meet(v.Span, past), b)
 		}
 		s.planned += planned
+		if !v.known {
+			s.unknown += whole - planned
+			continue
+		}
 		s.element[v.element] += whole - planned
 	}
 	for h := w.From; h < past.To; h += int64(time.Hour) {

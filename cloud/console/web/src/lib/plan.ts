@@ -32,6 +32,11 @@ export class Plan {
   }
   shift = (t: number): Shift | undefined => at(this.shifts, t)
   stop = (t: number): Stop | undefined => at(this.stops, t)
+  // rests says whether all of a stretch is planned not to be worked, but for some minutes at its edges.
+  rests(from: number, to: number): boolean {
+    const slack = 15 * 60_000
+    return this.stops.some((s) => s.from <= from + slack && s.to >= to - slack && s.from < to && s.to > from)
+  }
 }
 
 // Plans are those of a site.

@@ -166,7 +166,7 @@ export class Plant {
   // standing is what a machine does, as far as is known.
   standing(m: Machine): Standing {
     void this.turn
-    return standing({ site: this.site, plans: this.plans, at: this.at, current: this.current, recent: this.recent, gaps: this.gaps, sources: this.sources }, m)
+    return standing({ site: this.site, plans: this.plans, at: this.at, now: this.reach.catching ? this.at : this.now, current: this.current, recent: this.recent, gaps: this.gaps, sources: this.sources }, m)
   }
 
   plan = (id: string): Plan => this.plans.of(id)

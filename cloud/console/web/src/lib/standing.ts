@@ -1,6 +1,6 @@
 // What is known at this moment: of the plant how far, of a machine what it does.
 import type { GapRow, Machine, Progress, Site, Source, StateRow } from './api'
-import type { Plans } from './plan'
+import type { Plan, Plans, Stop } from './plan'
 import { look, looks, rests, why } from './words'
 import type { Look } from './words'
 
@@ -44,13 +44,14 @@ export function reach(products: Progress[], now: number, speed: number): Reach {
 }
 
 // Standing is what a machine does, as far as anybody knows. since is null where
-// nothing was ever heard of it.
-export interface Standing { machine: Machine; is: Look; row: StateRow | undefined; since: number | null; why: string }
+// nothing was ever heard of it; lost is since when nothing is known, null while it is heard.
+export interface Standing { machine: Machine; is: Look; row: StateRow | undefined; since: number | null; lost: number | null; why: string }
 
 export interface Known {
   site: Site | null
   plans: Plans
   at: number // the instant that is spoken of
+  now: number // the plant's; the same while figures catch up
   current: Map<string, StateRow>
   recent: Map<string, Map<string, StateRow>> // by machine and start
   gaps: Map<string, GapRow>
@@ -86,22 +87,42 @@ function began(k: Known, row: StateRow): number {
   return Date.parse(from)
 }
 
+// early is how long before a planned stop a gateway may be switched off for it.
+const early = 15 * 60_000
+
+// asleep is the planned stop in which nothing is heard of a machine since shortly before it
+// began at most, if there is one: then it was switched off. One that fell silent while it was
+// to work is missing, and so is one that had a fault when it was heard last.
+function asleep(k: Known, m: Machine, row: StateRow, lost: number): Stop | undefined {
+  const stop = k.plans.of(m.id).stop(k.now)
+  const last = row.cause !== 'unknown' ? row : [...(k.recent.get(m.id)?.values() ?? [])].filter((r) => r.to === row.from).at(-1)
+  return stop && lost >= stop.from - early && last?.cause !== 'failure' ? stop : undefined
+}
+
 export function standing(k: Known, machine: Machine): Standing {
   const row = k.current.get(machine.id)
   if (!row) {
     const silent = k.sources.find((s) => s.source === machine.source && s.silent)
-    return { machine, is: looks['nodata']!, row, since: at(silent?.heard_through ?? null), why: 'nothing heard of this machine' }
+    return { machine, is: looks['nodata']!, row, since: at(silent?.heard_through ?? null), lost: at(silent?.heard_through ?? null), why: 'nothing heard of this machine' }
   }
   const lost = lostAt(k, machine, row)
-  if (lost !== null) return { machine, is: looks['nodata']!, row, since: lost, why: 'nothing is heard of it' }
   const plan = k.plans.of(machine.id)
+  const off = lost === null ? undefined : asleep(k, machine, row, lost)
+  if (off && lost !== null) {
+    const why = `${planned(off, plan, k.now)}; not heard since ${plan.clock.since(lost, k.now)}`
+    return { machine, is: looks[off.off ? 'off' : 'break']!, row, since: Math.max(off.from, lost), lost, why }
+  }
+  if (lost !== null) return { machine, is: looks['nodata']!, row, since: lost, lost, why: 'nothing is heard of it' }
   const stop = plan.stop(k.at)
   if (stop && rests(row, stop.off)) {
-    const why = !stop.off ? 'planned break' : stop.open ? 'nothing is planned' : `nothing is planned until ${plan.clock.until(stop.to, k.at)}`
-    return { machine, is: looks[stop.off ? 'off' : 'break']!, row, since: Math.max(Date.parse(row.from), stop.from), why }
+    return { machine, is: looks[stop.off ? 'off' : 'break']!, row, since: Math.max(Date.parse(row.from), stop.from), lost, why: planned(stop, plan, k.at) }
   }
-  return { machine, is: look(row), row, since: began(k, row), why: why(row, k.site) }
+  return { machine, is: look(row), row, since: began(k, row), lost, why: why(row, k.site) }
 }
+
+// planned is a planned stop in words.
+const planned = (s: Stop, p: Plan, now: number): string =>
+  !s.off ? 'planned break' : s.open ? 'nothing is planned' : `nothing is planned until ${p.clock.until(s.to, now)}`
 
 // raised reports whether a machine needs a person now.
 export const raised = (s: Standing, now: number): boolean =>

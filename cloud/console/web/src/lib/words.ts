@@ -29,10 +29,10 @@ export function look(row: StateRow | undefined): Look {
   return looks[row ? (byCause[row.cause] ?? 'stopped') : 'nodata'] as Look
 }
 
-// A machine that stands in a planned break waits for nobody; one that stands while nothing
-// is planned at all does so whatever it waits for.
+// A machine that stands in a planned break waits for nobody, nor does one that is not heard in
+// it; one that stands while nothing is planned at all does so whatever it waits for.
 export const rests = (row: StateRow | undefined, off: boolean): boolean =>
-  row !== undefined && (['operator', 'no_order'].includes(row.cause) || (off && ['external', 'internal'].includes(row.cause)))
+  row !== undefined && (['operator', 'no_order', 'unknown'].includes(row.cause) || (off && ['external', 'internal'].includes(row.cause)))
 
 const causeWords: Record<string, string> = {
   none: '', maintenance: 'planned work or repair', changeover: 'setting up the next order',
