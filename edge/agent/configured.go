@@ -61,6 +61,29 @@ func (c *Config) ConfigFiles(contents bool) (out []ConfigFile, err error) {
 	return out, nil
 }
 
+// Values are the keys of edge.yaml as they hold: what the file says, what the environment lays
+// over it, and the defaults.
+func (c *Config) Values() []strict.Value {
+	is := *c
+	_ = is.Window.Validate() // which fills its defaults in; what is wrong with it is told
+	out := c.doc.Values(&is)
+	for i := range out {
+		if out[i].Key == "buffer.min_free" && out[i].Text == "" {
+			out[i].Text = "5 % of the disk, at most 1GiB"
+		}
+		out[i].Text = string(redacted([]byte(out[i].Text)))
+	}
+	return out
+}
+
+// Faults are all that is wrong with the configuration, in the order of its parts.
+func (c *Config) Faults() (out []error) {
+	for _, f := range c.faults {
+		out = append(out, f.err)
+	}
+	return out
+}
+
 // ConfigHistory is what is known of the hub's configurations on this gateway, whether an
 // agent runs or not.
 type ConfigHistory struct {

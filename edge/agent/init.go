@@ -26,6 +26,40 @@ type Initial struct {
 	Proxy             string // on the way to both, as http://user@proxy.example:3128
 	ProxyPasswordFile string // that user's, as the file has it
 	Key, Token        string // as the file has them
+	Template          string // the text of an edge.yaml in place of our own; empty: ours
+}
+
+// Like makes an edge.yaml as a template has it: what it says holds, what stands there without
+// a value is filled in, and its comments stay. file is where it was read.
+func (i *Initial) Like(file string, template []byte) error {
+	var c Config
+	doc, err := strict.Parse(file, template, &c)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct{ key, said, asked string }{{"agent", c.Agent, i.Agent}, {"site", c.Site, i.Site}, {"hub.url", c.Hub.URL, i.Hub}, {"data", c.Data, i.Data}} {
+		if f.said != "" && f.asked != "" && f.said != f.asked {
+			return doc.Fault("$."+f.key, "it says %q, and %q is asked for: leave it empty there", f.said, f.asked)
+		}
+	}
+	if i.Agent == "" && c.Agent == "" {
+		i.Agent = HostAgent()
+	}
+	text := filledIn(string(template), i.Agent, i.Site, i.Hub, i.Enroll)
+	if i.Data != "" && c.Data == "" {
+		text = regexp.MustCompile(`(?m)^data:[ \t]*`).ReplaceAllStringFunc(text, func(string) string { return fmt.Sprintf("data: %q ", i.Data) })
+	}
+	var filled Config
+	if _, err := strict.Parse(file, []byte(text), &filled); err != nil {
+		return err
+	}
+	for _, f := range []struct{ key, is, asked string }{{"agent", filled.Agent, i.Agent}, {"site", filled.Site, i.Site}, {"url", filled.Hub.URL, i.Hub}, {"data", filled.Data, i.Data}} {
+		if f.asked != "" && f.is != f.asked {
+			return doc.Fault("$", "it has no line for %s, which is asked for: write one without a value", f.key)
+		}
+	}
+	i.Agent, i.Template = filled.Agent, text
+	return nil
 }
 
 // HostAgent is the name of an agent made of this machine's; empty: it has none that fits.
@@ -40,6 +74,9 @@ func HostAgent() string {
 
 // YAML is the file.
 func (i Initial) YAML() string {
+	if i.Template != "" {
+		return i.Template
+	}
 	var b strings.Builder
 	b.WriteString("# The agent on this gateway. Its machines stand in sources.d/*.yaml beside this file, its\n# quality rules in rules.d/*.yaml. Paths count from this folder. Every key: edge/agent/config.go.\n")
 	if i.Agent == "" || i.Site == "" || i.Hub == "" {

@@ -157,3 +157,32 @@ func TestSources_AreSwitchedOffAndOn(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What a template says holds, with its comments, and what stands there empty is filled in;
+// what is asked for and can't be is said.
+func TestInitial_Like(t *testing.T) {
+	const template = "# of plant 7\nagent:   # its name\nsite: graz\ndata:\nhub:\n  url:\n  key: agent.nk\n  token: agent.jwt\nbuffer: {max_bytes: 64MiB}\n"
+	i := Initial{Agent: "gw-9", Hub: "nats://hub:4222", Data: "/srv/plant mesh"}
+	if err := i.Like("t.yaml", []byte(template)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"# of plant 7\n", "agent: gw-9", "# its name", "site: graz", `data: "/srv/plant mesh"`, `  url: "nats://hub:4222"`, "64MiB"} {
+		if !strings.Contains(i.YAML(), want) {
+			t.Errorf("it lacks %q:\n%s", want, i.YAML())
+		}
+	}
+	for name, c := range map[string]struct {
+		template string
+		asked    Initial
+		want     string
+	}{
+		"another":    {"agent: gw-1\n", Initial{Agent: "gw-2"}, `t.yaml:1: it says "gw-1", and "gw-2" is asked for`},
+		"no line":    {"agent: gw-1\n", Initial{Site: "graz"}, "it has no line for site"},
+		"a wrong":    {"agnt: gw-1\n", Initial{}, `did you mean "agent"?`},
+		"not a file": {"- a\n", Initial{}, "t.yaml:1"},
+	} {
+		if err := c.asked.Like("t.yaml", []byte(c.template)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -185,6 +185,7 @@ func (c *Config) sends() error {
 			return c.doc.Fault(f.at, "at least %s is needed", minTimer)
 		}
 	}
+	c.Hub.Ping, c.Hub.Timeout = cmp.Or(c.Hub.Ping, strict.Duration(forward.DefaultPing)), cmp.Or(c.Hub.Timeout, strict.Duration(forward.DefaultTimeout))
 	c.Forward.Site, c.Forward.Agent = c.Site, c.Agent
 	if err := c.Forward.Validate(); err != nil {
 		return c.doc.Place("$.forward", err)

@@ -103,16 +103,17 @@ const (
 	leastTimer = 100 * time.Millisecond
 )
 
-// Validate says what is wrong with what edge.yaml says.
+// Validate fills in the defaults, and says what is wrong with what edge.yaml says.
 func (c *Config) Validate() error {
-	if c.MaxMessage != 0 && (c.MaxMessage < leastAimed || c.MaxMessage > wire.MaxFrame) {
+	c.fill()
+	if c.MaxMessage < leastAimed || c.MaxMessage > wire.MaxFrame {
 		return strict.At("max_message", "forward.max_message must lie between 4KiB and %dMiB", wire.MaxFrame>>20)
 	}
 	for _, f := range []struct {
 		at string
 		d  strict.Duration
 	}{{"resend_after", c.ResendAfter}, {"resend_gap", c.ResendGap}, {"live_lag", c.LiveLag}} {
-		if f.d != 0 && f.d < strict.Duration(leastTimer) {
+		if f.d < strict.Duration(leastTimer) {
 			return strict.At(f.at, "forward.%s must be at least %s", f.at, leastTimer)
 		}
 	}

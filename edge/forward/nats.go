@@ -41,11 +41,11 @@ type DialConfig struct {
 
 // Timeouts of the connection.
 const (
-	defaultTimeout = 10 * time.Second // of a message: a stream that syncs each message answers in milliseconds
+	DefaultTimeout = 10 * time.Second // of a message: a stream that syncs each message answers in milliseconds
 	connectWithin  = 5 * time.Second  // each step on the way: a call, the answer of a proxy, a handshake
 	resumeTimeout  = 2 * time.Second
 	resumeTries    = 5
-	defaultPing    = 15 * time.Second // a half open connection is noticed after two of them
+	DefaultPing    = 15 * time.Second // a half open connection is noticed after two of them
 	minReconnect   = 200 * time.Millisecond
 	maxReconnect   = 10 * time.Second
 )
@@ -77,8 +77,8 @@ type Receiver interface {
 // Dial begins to connect, and gives up with ctx alone: a hub that is not there yet is no
 // error. Close it; a connection that is there outlives ctx.
 func Dial(ctx context.Context, cfg DialConfig, log *slog.Logger) (*NATS, error) {
-	setDefault(&cfg.Ping, defaultPing)
-	setDefault(&cfg.Timeout, defaultTimeout)
+	setDefault(&cfg.Ping, DefaultPing)
+	setDefault(&cfg.Timeout, DefaultTimeout)
 	n := &NATS{cfg: cfg, log: log, moved: make(chan struct{}, 1), asked: make(chan time.Duration, 1), nudge: make(chan struct{}, 1)}
 	opts := []nats.Option{
 		nats.Name("plantmesh-edge " + cfg.Agent),

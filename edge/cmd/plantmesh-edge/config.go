@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"plantmesh/edge/agent"
@@ -13,10 +14,12 @@ import (
 	"plantmesh/edge/status"
 	"plantmesh/proto/answer"
 	"plantmesh/proto/revision"
+	"plantmesh/proto/strict"
 )
 
 // configCmd is about the configuration, and what of it the hub wants.
 type configCmd struct {
+	Validate configValidateCmd `cmd:"" help:"Say all that is wrong with the files, and what they make where nothing is."`
 	Show     configShowCmd     `cmd:"" help:"Which files make the configuration, and where each comes from."`
 	Diff     configDiffCmd     `cmd:"" help:"What the newest revision of the hub would change here; nothing is done."`
 	History  configHistoryCmd  `cmd:"" help:"Which revisions came, and what became of them."`
@@ -27,12 +30,16 @@ type configCmd struct {
 type configShowCmd struct {
 	Config    string `required:"" type:"path" short:"c" help:"edge.yaml"`
 	Effective bool   `help:"With the contents of the files; what looks like a secret is taken out."`
+	Values    bool   `help:"Instead: each key of edge.yaml, what holds, and where that comes from: a line of the file, a variable of the environment, or the default."`
 }
 
 func (c *configShowCmd) Run(p *answer.Printer) error {
 	cfg, err := agent.OpenConfig(c.Config, agent.Data)
 	if err != nil {
 		return err
+	}
+	if c.Values {
+		return values(p, cfg.Values())
 	}
 	files, err := cfg.ConfigFiles(c.Effective)
 	if err != nil {
@@ -53,6 +60,68 @@ func (c *configShowCmd) Run(p *answer.Printer) error {
 		}
 	}
 	return p.Print(answer.Result{Data: map[string]any{"files": files}, Text: text.String()})
+}
+
+func values(p *answer.Printer, all []strict.Value) error {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, v := range all {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", v.Key, browse.Printable(cmp.Or(v.Text, "-")), v.Origin) // into memory
+	}
+	_ = w.Flush() // as above
+	return p.Print(answer.Result{Data: map[string]any{"values": all}, Text: text.String()})
+}
+
+type configValidateCmd struct {
+	Config string `required:"" type:"path" short:"c" help:"edge.yaml"`
+}
+
+// valid is the answer of --json.
+type valid struct {
+	Agent   string        `json:"agent"`
+	Site    string        `json:"site"`
+	Sources []validSource `json:"sources"`
+	Rules   int           `json:"rules"`
+	Notes   []string      `json:"notes,omitempty"`
+}
+
+type validSource struct {
+	ID   string `json:"id"`
+	File string `json:"file"`
+}
+
+func (c *configValidateCmd) Run(p *answer.Printer) error {
+	cfg, err := agent.OpenConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	faults := cfg.Faults()
+	if len(faults) > 0 {
+		e := answer.Of(faults[0])
+		for _, f := range faults {
+			e.Cause = append(e.Cause, f.Error())
+		}
+		for _, f := range faults[1:] {
+			p.Say("also: %s\n", f)
+		}
+		return e
+	}
+	v := valid{Agent: cfg.Agent, Site: cfg.Site, Sources: []validSource{}}
+	if cfg.Rules != nil {
+		v.Rules = len(cfg.Rules.All())
+	}
+	for i := range cfg.Sources {
+		s := &cfg.Sources[i]
+		v.Sources = append(v.Sources, validSource{s.ID(), s.File})
+		if w := s.Warning(); w != "" {
+			v.Notes = append(v.Notes, w)
+		}
+	}
+	notes(p.Narration(), v.Notes)
+	return p.Print(answer.Result{
+		Data: v, Text: fmt.Sprintf("valid: agent %s at %s, %d sources, %d rules\n", v.Agent, v.Site, len(v.Sources), v.Rules),
+		Next: answer.Command("plantmesh-edge", "check", "--config", c.Config),
+	})
 }
 
 type configDiffCmd struct {

@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"os"
 
 	"plantmesh/edge/agent"
 	"plantmesh/proto/answer"
 	"plantmesh/proto/enroll"
+	"plantmesh/proto/strict"
 )
 
 // initCmd writes an edge.yaml.
@@ -16,6 +18,7 @@ type initCmd struct {
 	Site   string `help:"The site of the hub; default: empty, and enroll fills it in."`
 	Hub    string `help:"The hub's address for data, nats://host:port; default: empty, and enroll fills it in."`
 	Data   string `help:"The folder of the buffer; default: data beside the file."`
+	From   string `type:"path" help:"Another edge.yaml to begin with: what it says holds, what stands there without a value is filled in."`
 	Print  bool   `help:"Print it, and write nothing."`
 	Force  bool   `help:"Write over one that is there, which is kept as edge.yaml.old. Keys and tokens are never touched."`
 }
@@ -26,7 +29,19 @@ func (c *initCmd) Run(p *answer.Printer) error {
 			return &answer.Error{Code: answer.Usage, Message: fmt.Sprintf("--%s %q is no name: lower case letters, digits, '-' and '_', at most 63", flag, name)}
 		}
 	}
-	i := agent.Initial{Agent: cmp.Or(c.Agent, agent.HostAgent()), Site: c.Site, Hub: c.Hub, Data: c.Data}
+	i := agent.Initial{Agent: c.Agent, Site: c.Site, Hub: c.Hub, Data: c.Data}
+	if c.From != "" {
+		template, err := os.ReadFile(c.From)
+		if err != nil {
+			return &strict.Fault{File: c.From, What: strict.Unreadable(err)}
+		}
+		if err := i.Like(c.From, template); err != nil {
+			return err
+		}
+	}
+	if i.Template == "" && i.Agent == "" {
+		i.Agent = agent.HostAgent()
+	}
 	if c.Print {
 		return p.Print(answer.Result{Data: map[string]string{"text": i.YAML()}, Text: i.YAML()})
 	}
