@@ -136,7 +136,7 @@ func holds(t *testing.T, dir string, p product, a arch) {
 		"/usr/share/doc/" + p.name + "/" + answer.Document + " 0644 root:root",
 	}
 	if p.folder == "edge" {
-		want = append(want, "/etc/plantmesh/credentials/ 0700 root:root", "/etc/plantmesh/sources.d/ 0755 root:root")
+		want = append(want, "/usr/share/plantmesh-edge/schema/source.json 0644 root:root", "/etc/plantmesh/credentials/ 0700 root:root", "/etc/plantmesh/sources.d/ 0755 root:root")
 	}
 	for _, w := range want {
 		if !slices.Contains(tree, w) {

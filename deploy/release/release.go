@@ -58,6 +58,7 @@ func products() []product {
 			staged: []string{
 				"deploy/release/edge/plantmesh-edge.service", "deploy/release/edge/edge.yaml", "deploy/examples/gateway/sources.d/press.yaml",
 				"deploy/examples/gateway/sources.d/packer.yaml", "deploy/examples/gateway/rules.d/plant.yaml", answers,
+				"edge/agent/schema/edge.json", "edge/agent/schema/source.json", "edge/agent/schema/rules.json", "edge/agent/schema/rules_test.json",
 			},
 		},
 		{

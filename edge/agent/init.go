@@ -31,15 +31,15 @@ type Initial struct {
 
 // Like makes an edge.yaml as a template has it: what it says holds, what stands there without
 // a value is filled in, and its comments stay. file is where it was read.
-func (i *Initial) Like(file string, template []byte) error {
+func (i Initial) Like(file string, template []byte) (Initial, error) {
 	var c Config
 	doc, err := strict.Parse(file, template, &c)
 	if err != nil {
-		return err
+		return i, err
 	}
 	for _, f := range []struct{ key, said, asked string }{{"agent", c.Agent, i.Agent}, {"site", c.Site, i.Site}, {"hub.url", c.Hub.URL, i.Hub}, {"data", c.Data, i.Data}} {
 		if f.said != "" && f.asked != "" && f.said != f.asked {
-			return doc.Fault("$."+f.key, "it says %q, and %q is asked for: leave it empty there", f.said, f.asked)
+			return i, doc.Fault("$."+f.key, "it says %q, and %q is asked for: leave it empty there", f.said, f.asked)
 		}
 	}
 	if i.Agent == "" && c.Agent == "" {
@@ -51,15 +51,15 @@ func (i *Initial) Like(file string, template []byte) error {
 	}
 	var filled Config
 	if _, err := strict.Parse(file, []byte(text), &filled); err != nil {
-		return err
+		return i, err
 	}
 	for _, f := range []struct{ key, is, asked string }{{"agent", filled.Agent, i.Agent}, {"site", filled.Site, i.Site}, {"url", filled.Hub.URL, i.Hub}, {"data", filled.Data, i.Data}} {
 		if f.asked != "" && f.is != f.asked {
-			return doc.Fault("$", "it has no line for %s, which is asked for: write one without a value", f.key)
+			return i, doc.Fault("$", "it has no line for %s, which is asked for: write one without a value", f.key)
 		}
 	}
 	i.Agent, i.Template = filled.Agent, text
-	return nil
+	return i, nil
 }
 
 // HostAgent is the name of an agent made of this machine's; empty: it has none that fits.

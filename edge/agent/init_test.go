@@ -163,7 +163,8 @@ func TestSources_AreSwitchedOffAndOn(t *testing.T) {
 func TestInitial_Like(t *testing.T) {
 	const template = "# of plant 7\nagent:   # its name\nsite: graz\ndata:\nhub:\n  url:\n  key: agent.nk\n  token: agent.jwt\nbuffer: {max_bytes: 64MiB}\n"
 	i := Initial{Agent: "gw-9", Hub: "nats://hub:4222", Data: "/srv/plant mesh"}
-	if err := i.Like("t.yaml", []byte(template)); err != nil {
+	i, err := i.Like("t.yaml", []byte(template))
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"# of plant 7\n", "agent: gw-9", "# its name", "site: graz", `data: "/srv/plant mesh"`, `  url: "nats://hub:4222"`, "64MiB"} {
@@ -181,7 +182,7 @@ func TestInitial_Like(t *testing.T) {
 		"a wrong":    {"agnt: gw-1\n", Initial{}, `did you mean "agent"?`},
 		"not a file": {"- a\n", Initial{}, "t.yaml:1"},
 	} {
-		if err := c.asked.Like("t.yaml", []byte(c.template)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := c.asked.Like("t.yaml", []byte(c.template)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

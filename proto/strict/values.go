@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -98,5 +99,5 @@ func (z Size) text() string {
 			return fmt.Sprintf("%d%s", z/unit.of, unit.name)
 		}
 	}
-	return fmt.Sprint(int64(z))
+	return strconv.FormatInt(int64(z), 10)
 }

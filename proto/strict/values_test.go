@@ -16,10 +16,9 @@ func TestDoc_Values(t *testing.T) {
 			Other *Size     `yaml:"other"`
 			Pause Duration  `yaml:"pause"`
 		} `yaml:"store"`
-		List   []string `yaml:"list"`
-		On     bool     `yaml:"on"`
-		hidden int      //nolint:unused // and no key
-		Inner  string   `yaml:"-"`
+		List  []string `yaml:"list"`
+		On    bool     `yaml:"on"`
+		Inner string   `yaml:"-"`
 	}
 	doc, err := Parse("edge.yaml", []byte("name: a\nstore:\n  size: 64MiB\n  pause: 0s\nlist: [x, y]\n"), &v)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -20,6 +21,7 @@ import (
 // configCmd is about the configuration, and what of it the hub wants.
 type configCmd struct {
 	Validate configValidateCmd `cmd:"" help:"Say all that is wrong with the files, and what they make where nothing is."`
+	Schema   configSchemaCmd   `cmd:"" help:"Print the JSON Schema of a file, by which an editor completes and explains its keys."`
 	Show     configShowCmd     `cmd:"" help:"Which files make the configuration, and where each comes from."`
 	Diff     configDiffCmd     `cmd:"" help:"What the newest revision of the hub would change here; nothing is done."`
 	History  configHistoryCmd  `cmd:"" help:"Which revisions came, and what became of them."`
@@ -70,6 +72,19 @@ func values(p *answer.Printer, all []strict.Value) error {
 	}
 	_ = w.Flush() // as above
 	return p.Print(answer.Result{Data: map[string]any{"values": all}, Text: text.String()})
+}
+
+// configSchemaCmd needs no configuration.
+type configSchemaCmd struct {
+	File string `arg:"" optional:"" enum:"edge,source,rules,rules_test," default:"edge" help:"edge, source (of sources.d), rules (of rules.d) or rules_test; default: edge."`
+}
+
+func (c *configSchemaCmd) Run(p *answer.Printer) error {
+	text, err := agent.Schema(cmp.Or(c.File, "edge"))
+	if err != nil {
+		return err
+	}
+	return p.Print(answer.Result{Data: json.RawMessage(text), Text: text})
 }
 
 type configValidateCmd struct {

@@ -35,7 +35,7 @@ func (c *initCmd) Run(p *answer.Printer) error {
 		if err != nil {
 			return &strict.Fault{File: c.From, What: strict.Unreadable(err)}
 		}
-		if err := i.Like(c.From, template); err != nil {
+		if i, err = i.Like(c.From, template); err != nil {
 			return err
 		}
 	}
@@ -82,6 +82,10 @@ Values look wrong
   plantmesh-edge rules explain --config edge.yaml line1.press.temperature
   plantmesh-edge rules show --config edge.yaml NAME    one rule, and how its tests go
   plantmesh-edge quarantine list --config edge.yaml    what was set aside, what rules found
+The configuration
+  plantmesh-edge config validate --config edge.yaml    all that is wrong with the files
+  plantmesh-edge config show --values --config edge.yaml   what holds, and where it comes from
+  plantmesh-edge config schema source > source.json    an editor explains the keys by it
 Somebody helps
   plantmesh-edge log debug --config edge.yaml --for 10m
   plantmesh-edge support-bundle --config edge.yaml     no values, no keys, no passwords
