@@ -45,7 +45,7 @@ func (i Initial) Like(file string, template []byte) (Initial, error) {
 	if i.Agent == "" && c.Agent == "" {
 		i.Agent = HostAgent()
 	}
-	text := filledIn(string(template), i.Agent, i.Site, i.Hub, i.Enroll)
+	text := filledIn(string(template), i)
 	if i.Data != "" && c.Data == "" {
 		text = regexp.MustCompile(`(?m)^data:[ \t]*`).ReplaceAllStringFunc(text, func(string) string { return fmt.Sprintf("data: %q ", i.Data) })
 	}
@@ -78,7 +78,7 @@ func (i Initial) YAML() string {
 		return i.Template
 	}
 	var b strings.Builder
-	b.WriteString("# The agent on this gateway. Its machines stand in sources.d/*.yaml beside this file, its\n# quality rules in rules.d/*.yaml. Paths count from this folder. Every key: edge/agent/config.go.\n")
+	b.WriteString("# The agent on this gateway. Its machines stand in sources.d/*.yaml beside this file, its\n# quality rules in rules.d/*.yaml. Paths count from this folder. Every key: plantmesh-edge config schema.\n")
 	if i.Agent == "" || i.Site == "" || i.Hub == "" {
 		b.WriteString("# What is empty here is filled in when a hub lets this gateway in:\n#   plantmesh-edge enroll --config edge.yaml https://hub.example.com\n")
 	}
