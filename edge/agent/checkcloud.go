@@ -137,7 +137,7 @@ func (c *Checkup) netTLS(ctx context.Context, g *forward.Greeting) check.Result 
 	case !g.Protected:
 		return check.Warn("enrol again: the hub's token then says by which authority it is known", "the connection is not encrypted, and this gateway's token does not say how to know the hub")
 	case g.Stranger != nil:
-		r := check.Fail("ask IT to exempt "+name+" from TLS inspection. If the hub itself was set up anew: "+c.enroll(), "TLS is re-signed by %q: the certificate shown is %q, and the hub that let this gateway in has another one", g.Issuer, g.Subject)
+		r := check.Fail("ask IT to exempt "+name+" from TLS inspection. If it is the hub's own load balancer: say in hub.ca of edge.yaml who vouches for it. If the hub itself was set up anew: "+c.enroll(), "TLS is re-signed by %q: the certificate shown is %q, and the hub that let this gateway in has another one", g.Issuer, g.Subject)
 		r.Why = "somebody between gateway and hub opens the connection, or another hub answers; the agent sends nothing there, and keeps everything"
 		r.Details = map[string]any{"issuer": g.Issuer, "subject": g.Subject, "reason": g.Stranger.Error()}
 		return r

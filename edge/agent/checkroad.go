@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +61,11 @@ func (c *Checkup) netProxy(ctx context.Context) check.Result {
 		if err == nil && running.Hub.Proxy != "" {
 			return check.Warn("name it in hub.proxy of edge.yaml: then it is the same for all", "the agent that runs calls the hub through the proxy %s, of the environment of its service; this shell has another, so the checks of the hub go straight there", running.Hub.Proxy)
 		}
+		if key, value := environmentProxy(); value != "" && c.cfg.Hub.Proxy == "" {
+			if _, err := url.Parse(value); err != nil { // the standard library takes it for none
+				return check.Warn("correct "+key+", or name the proxy in hub.proxy of edge.yaml: a URL such as http://proxy.plant.example:3128", "%s of the environment is no URL, and so no proxy: the hub is called straight", key)
+			}
+		}
 		return check.None("no proxy is set, neither in edge.yaml (hub.proxy) nor in the environment: the hub is called straight")
 	}
 	var said []string
@@ -67,6 +74,16 @@ func (c *Checkup) netProxy(ctx context.Context) check.Result {
 	}
 	slices.Sort(said)
 	return check.Good("%s", strings.Join(said, "; "))
+}
+
+// environmentProxy is the variable that names one.
+func environmentProxy() (key, value string) {
+	for _, key := range []string{"HTTPS_PROXY", "https_proxy"} {
+		if value := os.Getenv(key); value != "" {
+			return key, value
+		}
+	}
+	return "", ""
 }
 
 // through opens a connection through a proxy, and closes it.

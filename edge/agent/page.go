@@ -165,6 +165,9 @@ func (p *pager) steps(s *status.Snapshot, now, was counts) []page.Box {
 		sent.Health, sent.Lines = page.Warn, append(sent.Lines, f.Waits)
 	}
 	hub := page.Box{Name: "Hub", Health: page.OK, Figure: "connected", Lines: []string{s.Hub.URL}}
+	if s.Hub.Proxy != "" {
+		hub.Lines = append(hub.Lines, "through the proxy "+s.Hub.Proxy)
+	}
 	if !s.Hub.Connected {
 		hub.Health, hub.Figure = page.Bad, "not connected"
 		hub.Lines = append(hub.Lines, "everything is kept meanwhile")

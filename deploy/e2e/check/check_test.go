@@ -182,6 +182,21 @@ var faults = map[string]struct {
 		return g, []string{"HTTPS_PROXY=" + wary(t, s.Listener.Addr().String()), "NO_PROXY="}
 	}, "net-page", `is signed by "O=Acme Co", which this gateway does not trust`, "exempt https://example.com from TLS inspection"},
 
+	"a proxy on the way of data": {func(t *testing.T) (*gateway, []string) {
+		t.Helper()
+		g := newGateway(t, nil)
+		g.edit("hub:\n", "hub:\n  proxy: "+wary(t, "")+"\n")
+		return g, nil
+	}, "net-proxy", "it wants a login (basic)", "hub.proxy: http://USER@127.0.0.1:"},
+
+	"TLS inspection of a WebSocket": {func(t *testing.T) (*gateway, []string) {
+		t.Helper()
+		g := newGateway(t, nil)
+		g.edit("nats://"+g.hub.nats, "wss://hub.plant.example") // which the proxy looks up
+		g.edit("  enroll:", "  proxy: "+wary(t, opened(t))+"\n  #")
+		return g, nil
+	}, "net-tls", `TLS is re-signed by "ACME Proxy CA"`, "exempt hub.plant.example from TLS inspection"},
+
 	"TLS inspection": {func(t *testing.T) (*gateway, []string) {
 		t.Helper()
 		g := newGateway(t, nil)

@@ -215,6 +215,50 @@ func join(a, b net.Conn) {
 // departments do: with a certificate of their own authority for the same name.
 func inspected(t *testing.T, hub string) (addr string) {
 	t.Helper()
+	cfg := resigned(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go inspect(in, hub, cfg)
+		}
+	}()
+	return l.Addr().String()
+}
+
+// opened is who opens TLS at its first byte, as of a WebSocket.
+func opened(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", resigned(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(io.Discard, in) // until who calls has enough
+				in.Close()
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// resigned shows a certificate of the proxy's own authority for the hub.
+func resigned(t *testing.T) *tls.Config {
+	t.Helper()
 	key, err := serverKey()
 	if err != nil {
 		t.Fatal(err)
@@ -231,22 +275,7 @@ func inspected(t *testing.T, hub string) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	cfg := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go inspect(in, hub, cfg)
-		}
-	}()
-	return l.Addr().String()
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}
 }
 
 // inspect passes the greeting of NATS on, and opens what comes behind it.
