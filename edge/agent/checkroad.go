@@ -56,17 +56,8 @@ func (c *Checkup) netProxy(ctx context.Context) check.Result {
 		}
 		let[proxy.Host] = append(let[proxy.Host], w.to)
 	}
-	running, err := c.running()
 	if len(let) == 0 {
-		if err == nil && running.Hub.Proxy != "" {
-			return check.Warn("name it in hub.proxy of edge.yaml: then it is the same for all", "the agent that runs calls the hub through the proxy %s, of the environment of its service; this shell has another, so the checks of the hub go straight there", running.Hub.Proxy)
-		}
-		if key, value := environmentProxy(); value != "" && c.cfg.Hub.Proxy == "" {
-			if _, err := url.Parse(value); err != nil { // the standard library takes it for none
-				return check.Warn("correct "+key+", or name the proxy in hub.proxy of edge.yaml: a URL such as http://proxy.plant.example:3128", "%s of the environment is no URL, and so no proxy: the hub is called straight", key)
-			}
-		}
-		return check.None("no proxy is set, neither in edge.yaml (hub.proxy) nor in the environment: the hub is called straight")
+		return c.straight()
 	}
 	var said []string
 	for at, to := range let {
@@ -76,14 +67,17 @@ func (c *Checkup) netProxy(ctx context.Context) check.Result {
 	return check.Good("%s", strings.Join(said, "; "))
 }
 
-// environmentProxy is the variable that names one.
-func environmentProxy() (key, value string) {
+// straight is that no proxy is on the way, as far as is seen from here.
+func (c *Checkup) straight() check.Result {
+	if running, err := c.running(); err == nil && running.Hub.Proxy != "" {
+		return check.Warn("name it in hub.proxy of edge.yaml: then it is the same for all", "the agent that runs calls the hub through the proxy %s, of the environment of its service; this shell has another, so the checks of the hub go straight there", running.Hub.Proxy)
+	}
 	for _, key := range []string{"HTTPS_PROXY", "https_proxy"} {
-		if value := os.Getenv(key); value != "" {
-			return key, value
+		if _, err := url.Parse(os.Getenv(key)); err != nil && c.cfg.Hub.Proxy == "" { // the standard library takes it for none
+			return check.Warn("correct "+key+", or name the proxy in hub.proxy of edge.yaml: a URL such as http://proxy.plant.example:3128", "%s of the environment is no URL, and so no proxy: the hub is called straight", key)
 		}
 	}
-	return "", ""
+	return check.None("no proxy is set, neither in edge.yaml (hub.proxy) nor in the environment: the hub is called straight")
 }
 
 // through opens a connection through a proxy, and closes it.
