@@ -95,7 +95,7 @@ func Codes() []Entry {
 		{FileExists, 6, "what would be written is there already; nothing is ever written over", "name another file, or move the old one away"},
 		{NotReleased, 6, "a record that was set aside can't be put into the log again; the message says why", "quarantine show says what is known of it; what can't be put back stays named as a gap"},
 		{PageOff, 6, "the gateway has no local page; the message says how it gets one", "write page: {listen: 127.0.0.1:8088} into edge.yaml and start the agent anew"},
-		{NoMachine, 7, "a server has nothing that is recognised as a machine", "browse --values shows what the server has, and browse --format yaml-source writes it as a source's file, of which you keep what you need"},
+		{NoMachine, 7, "a server has nothing that is recognised as a machine", "browse --values shows what the server has, and browse --csv makes a table of it; write the source's file from that, as config schema source explains it"},
 		{SourceFindings, 7, "not every signal of a source can be read as it is declared", "source test shows each signal with what is wrong; correct its node, topic or type in the source's file"},
 		{CheckFailed, 7, "something is not in order on this gateway; what helps is said", "do what stands below each red line, then check again"},
 		{DataLost, 7, "values were lost within the last 24 hours; what, how many and why is said", "status and buffer status say what and why: most often the buffer was too small for how long the hub was away, or a disk failed"},

@@ -182,7 +182,7 @@ func (c *browseCmd) answer(p *answer.Printer, t *tree, got *browsed, text string
 		if got.Source == "" {
 			return &answer.Error{
 				Code: answer.NoMachine, Message: "no machine was recognised: neither Machinery, MachineTool, PackML, IA, Weihenstephan nor DI names one with variables that can be read",
-				Hint: "write the source file by hand, from what browse shows",
+				Hint: "write the source file by hand, from what browse shows; plantmesh-edge config schema source explains its keys",
 			}
 		}
 		r.Next = "write it to a file of sources.d by --out, then: plantmesh-edge source test FILE --config edge.yaml"

@@ -19,6 +19,8 @@ func elsewhere() []called {
 		{"help", "what there is lists --help, what a command takes COMMAND --help, and a gateway's day cheat", "plantmesh-edge --help"},
 		{"man", "what there is lists --help, and what a command takes COMMAND --help", "plantmesh-edge --help"},
 		{"--version", "it is a command", "plantmesh-edge version"},
+		{"run --dry-run", "source test reads a source once and sends nothing; check looks at everything else", "plantmesh-edge check --config edge.yaml"},
+		{"schema", "of files it is config schema; answers have none", "plantmesh-edge config schema"},
 		{"doctor", "that is check here", "plantmesh-edge check --config edge.yaml"},
 		{"validate", "that is config validate", "plantmesh-edge config validate --config edge.yaml"},
 		{"config apply", "what the hub wants comes into force by itself, on trial; files of this gateway count when the agent starts", "plantmesh-edge config diff --config edge.yaml"},
