@@ -19,7 +19,7 @@ import (
 func renewed(t *testing.T, nc *nats.Conn, agent string) string {
 	t.Helper()
 	var a enroll.Answer
-	until(t, 5*time.Second, "it is renewed", func() bool { // another one may just have been
+	until(t, 30*time.Second, "it is renewed", func() bool { // another one may just have been
 		m, err := nc.Request(subject.Renew("graz", agent), nil, 10*time.Second)
 		check(t, err)
 		check(t, json.Unmarshal(m.Data, &a))
