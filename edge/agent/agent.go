@@ -161,7 +161,7 @@ func (a *agent) open(ctx context.Context) (err error) {
 	if a.buffer, err = buffer.Open(a.cfg.Buffer, a.log); err != nil {
 		return err
 	}
-	a.taps.log, a.taps.now = a.buffer, time.Now
+	a.taps.log, a.taps.now, a.taps.raw = a.buffer, time.Now, source.NewListeners()
 	if a.judge, err = NewJudge(a.buffer); err != nil {
 		return err
 	}

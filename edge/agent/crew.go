@@ -27,7 +27,7 @@ func (a *agent) supervisor(s SourceFile) (*source.Supervisor, error) {
 	spawn := func(context.Context) (source.Process, error) {
 		return source.Exec(a.self, []string{"worker"}, nil, os.Stderr)
 	}
-	return source.NewSupervisor(source.Config{ID: s.ID(), Worker: orders}, spawn, a.buffer, a.now, a.log), nil
+	return source.NewSupervisor(source.Config{ID: s.ID(), Worker: orders, Listeners: a.taps.raw}, spawn, a.buffer, a.now, a.log), nil
 }
 
 // begin runs a source, until ctx ends or ends is called.

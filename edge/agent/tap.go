@@ -3,11 +3,10 @@ package agent
 import (
 	"context"
 	"fmt"
-	"path"
-	"strings"
 	"sync/atomic"
 	"time"
 
+	"plantmesh/edge/source"
 	"plantmesh/edge/status"
 	"plantmesh/proto/mesh"
 	"plantmesh/proto/wire"
@@ -40,11 +39,12 @@ type taps struct {
 	log  tapLog
 	now  func() time.Time
 	open atomic.Int32
+	raw  *source.Listeners // to values as their machines said them
 }
 
 // Tap implements status.Tapper.
 func (t *taps) Tap(ctx context.Context, q status.TapQuery, tell func([]status.Tapped) error) error {
-	match, err := matcher(q.Pattern)
+	match, err := source.Matcher(q.Pattern)
 	if err != nil {
 		return err
 	}
@@ -53,11 +53,14 @@ func (t *taps) Tap(ctx context.Context, q status.TapQuery, tell func([]status.Ta
 		return fmt.Errorf("%d listen already, which is all that may at once", maxTaps)
 	}
 	defer t.open.Add(-1)
+	if q.Raw {
+		return t.tapRaw(ctx, q, tell)
+	}
 	open, err := newOpener(t.log)
 	if err != nil {
 		return err
 	}
-	one := &tap{q: q, match: match, open: open, now: t.now, tell: tell, at: t.log.End(), last: t.now(), told: t.now(), allowed: float64(q.Rate)}
+	one := &tap{q: q, match: match, open: open, now: t.now, tell: tell, at: t.log.End(), read: t.now(), told: t.now(), allowed: source.NewAllowance(q.Rate, t.now())}
 	if err := tell(nil); err != nil { // it has begun
 		return err
 	}
@@ -93,10 +96,10 @@ type tap struct {
 	tell  func([]status.Tapped) error
 
 	at      mesh.Position // told through here
-	last    time.Time     // when allowed was counted
+	read    time.Time     // when the records at hand were read
 	told    time.Time     // when something was told last
-	allowed float64       // samples that may be told now
-	slow    bool          // nothing is told until the end of the log is reached
+	allowed source.Allowance
+	slow    bool // nothing is told until the end of the log is reached
 	leftOut uint64
 	others  uint64
 	such    string
@@ -105,8 +108,7 @@ type tap struct {
 // take tells what of records was asked for.
 func (t *tap) take(records []mesh.Record) error {
 	now := t.now()
-	t.allowed = min(float64(t.q.Rate), t.allowed+now.Sub(t.last).Seconds()*float64(t.q.Rate))
-	t.last = now
+	t.read = now
 	var out []status.Tapped
 	for _, r := range records {
 		t.at = r.At
@@ -137,10 +139,9 @@ func (t *tap) sample(out []status.Tapped, source string, s mesh.Sample, sig mesh
 	case !t.match(sig.Name) || t.q.Quality != "" && t.q.Quality != s.Status.Severity():
 		t.others++
 		t.such = sig.Name
-	case t.slow || t.allowed < 1:
+	case t.slow || !t.allowed.Take(t.read):
 		t.leftOut++
 	default:
-		t.allowed--
 		told := sampleOf(source, s, sig)
 		out = append(out, status.Tapped{Sample: &told})
 	}
@@ -172,25 +173,8 @@ func (t *tap) caughtUp() error {
 
 // Pattern says what is wrong with a pattern over names of signals; nil: nothing.
 func Pattern(pattern string) error {
-	_, err := matcher(pattern)
+	_, err := source.Matcher(pattern)
 	return err
-}
-
-// matcher says which names a pattern means: as a glob, or without * ? and [ as a part
-// of the name. Slashes are letters like others.
-func matcher(pattern string) (func(string) bool, error) {
-	if !strings.ContainsAny(pattern, `*?[\`) {
-		return func(name string) bool { return strings.Contains(name, pattern) }, nil
-	}
-	flat := strings.NewReplacer("/", "\x01")
-	glob := flat.Replace(pattern)
-	if _, err := path.Match(glob, ""); err != nil {
-		return nil, fmt.Errorf("%q is no pattern such as '*.press.*': %w", pattern, err)
-	}
-	return func(name string) bool {
-		ok, err := path.Match(glob, flat.Replace(name))
-		return ok && err == nil
-	}, nil
 }
 
 // Tap has the running agent tell samples as it stores them, until ctx ends or tell fails.

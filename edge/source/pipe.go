@@ -20,7 +20,7 @@ import (
 // another one.
 
 // pipeVersion stands in the start frame.
-const pipeVersion = 4
+const pipeVersion = 5
 
 // Credit is how many offers a worker may have on their way that are not yet
 // durable. It bounds the memory of both ends; four hide the latency of a sync.
@@ -44,6 +44,8 @@ const (
 const (
 	frameStart     byte = 'S' // agent to worker: version, resume state, configuration
 	frameCommitted byte = 'C' // agent to worker: how many offers are durable
+	frameListen    byte = 'L' // agent to worker: who listens to raw values
+	frameRaw       byte = 'R' // worker to agent: raw values, while somebody listens
 	frameOffer     byte = 'O' // worker to agent: one commit
 	frameAlive     byte = 'A' // worker to agent: still running
 	frameTell      byte = 'T' // worker to agent: what the reader says about itself

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"plantmesh/proto/fault"
@@ -21,6 +22,8 @@ type run struct {
 	offers chan mesh.Offer
 	heard  chan struct{} // a frame came
 	ended  chan struct{} // nothing comes any more
+	begun  chan struct{} // the worker has its start
+	in     sync.Mutex    // one frame to the worker at a time
 
 	// How it ended; read when all goroutines of the run have ended.
 	fatal string // of listen: the reader's own last word
@@ -56,21 +59,30 @@ func (r *run) listen(ctx context.Context) error {
 			if err := r.p.Stdin().Close(); err != nil {
 				r.s.log.Debug("the worker's input was closed already", "error", err.Error())
 			}
+		case frameRaw:
+			r.sense = r.s.cfg.Listeners.deliver(r.s.cfg.ID, payload)
 		case frameOffer:
-			o, err := decodeOffer(payload, &held)
-			if err != nil {
-				r.sense = err
-				return r.kill(err)
-			}
-			select {
-			case r.offers <- o:
-			case <-ctx.Done():
-			}
+			r.sense = r.offered(ctx, payload, &held)
 		default:
 			r.sense = fmt.Errorf("%w: frame %q from the worker", errPipe, kind)
+		}
+		if r.sense != nil {
 			return r.kill(r.sense)
 		}
 	}
+}
+
+// offered takes an offer of the worker's.
+func (r *run) offered(ctx context.Context, payload []byte, held *shelf) error {
+	o, err := decodeOffer(payload, held)
+	if err != nil {
+		return err
+	}
+	select {
+	case r.offers <- o:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // kill ends a worker that can't be trusted any more.
@@ -84,10 +96,10 @@ func (r *run) kill(why error) error {
 // commit gives the worker its start, then brings its offers into the log and
 // answers how many are durable. What waits goes into one append.
 func (r *run) commit(ctx context.Context) error {
-	stdin := r.p.Stdin()
-	if err := writeFrame(stdin, frameStart, r.start.encode()); err != nil {
+	if err := r.write(frameStart, r.start.encode()); err != nil {
 		return err
 	}
+	close(r.begun)
 	var done uint64
 	for {
 		var offers []mesh.Offer
@@ -110,10 +122,17 @@ func (r *run) commit(ctx context.Context) error {
 		}
 		done += n
 		fault.Point("source.told.before")
-		if err := writeFrame(stdin, frameCommitted, binary.LittleEndian.AppendUint64(nil, done)); err != nil {
+		if err := r.write(frameCommitted, binary.LittleEndian.AppendUint64(nil, done)); err != nil {
 			return err
 		}
 	}
+}
+
+// write writes a frame to the worker.
+func (r *run) write(kind byte, payload []byte) error {
+	r.in.Lock()
+	defer r.in.Unlock()
+	return writeFrame(r.p.Stdin(), kind, payload)
 }
 
 // watch ends the worker: gently when the agent stops or the run has failed,

@@ -62,6 +62,8 @@ func (s *Supervisor) doubt() (d doubt, err error) {
 type Config struct {
 	ID     string // the source's name; no two sources of an agent share one
 	Worker []byte // the configuration handed to the worker, as it stands
+	// Listeners are who listens to raw values of sources; nil: nobody ever does.
+	Listeners *Listeners
 }
 
 // Buffer is the agent's log as a supervisor needs it. Append makes all offers
@@ -202,13 +204,14 @@ func (s *Supervisor) once(ctx context.Context) error {
 		return fmt.Errorf("start the worker: %w", err)
 	}
 	r := &run{
-		s: s, p: p, offers: make(chan mesh.Offer, Credit), heard: make(chan struct{}, 1), ended: make(chan struct{}),
+		s: s, p: p, offers: make(chan mesh.Offer, Credit), heard: make(chan struct{}, 1), ended: make(chan struct{}), begun: make(chan struct{}),
 		start: start{resume: resume, kept: kept, doubted: s.doubted, config: s.orders()},
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.listen(gctx) })
 	g.Go(func() error { return r.commit(gctx) })
 	g.Go(func() error { return r.watch(gctx) })
+	g.Go(func() error { return r.listeners(gctx) })
 	err = g.Wait()
 	return r.end(err, p.Wait())
 }

@@ -50,10 +50,11 @@ func Work(ctx context.Context, r io.Reader, w io.Writer, open func(config []byte
 	if err != nil {
 		return err
 	}
-	p := &port{w: w, changed: make(chan struct{})}
+	p := &port{w: w, changed: make(chan struct{}), taps: newTaps()}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.listen(in) })
 	g.Go(func() error { return p.beat(ctx) })
+	g.Go(func() error { return p.tellRaw(ctx) })
 	var why error // the reader's own end; the agent may close the pipe before it is returned
 	g.Go(func() error {
 		err := read(ctx, s, p, open)
@@ -121,6 +122,7 @@ type port struct {
 	w    io.Writer
 	held shelf  // of wmu, as is room
 	room []byte // of an offer's frame
+	taps *Taps
 
 	mu        sync.Mutex // protects the fields below
 	sent      uint64
@@ -202,7 +204,7 @@ func (p *port) send(kind byte, payload []byte) error {
 	return writeFrame(p.w, kind, payload)
 }
 
-// listen takes the agent's commit notices until the agent goes.
+// listen takes what the agent says until the agent goes.
 func (p *port) listen(r io.Reader) error {
 	for {
 		kind, payload, err := readFrame(r, maxStartFrame)
@@ -211,6 +213,12 @@ func (p *port) listen(r io.Reader) error {
 		}
 		if err != nil {
 			return fmt.Errorf("read from the agent: %w", err)
+		}
+		if kind == frameListen {
+			if err := p.taps.set(payload); err != nil {
+				return err
+			}
+			continue
 		}
 		if kind != frameCommitted || len(payload) != 8 {
 			return fmt.Errorf("%w: frame %q of %d bytes from the agent", errPipe, kind, len(payload))
@@ -231,6 +239,30 @@ func (p *port) commit(n uint64) error {
 	close(p.changed)
 	p.changed = make(chan struct{})
 	return nil
+}
+
+// Taps implements Tapped.
+func (p *port) Taps() *Taps { return p.taps }
+
+// tellRaw tells the agent raw values, as they come.
+func (p *port) tellRaw(ctx context.Context) error {
+	for {
+		select {
+		case <-p.taps.wake:
+		case <-ctx.Done():
+			return nil
+		}
+		if !pause(ctx, rawEvery) { // others go with it
+			return nil
+		}
+		b, err := p.taps.take()
+		if err == nil && b != nil {
+			err = p.send(frameRaw, b)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // beat tells the agent that this process runs, also while its reader waits.

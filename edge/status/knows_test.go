@@ -24,6 +24,7 @@ func TestKnows_AnAgentOfBefore(t *testing.T) {
 		_, _ = io.WriteString(w, "frames")
 		w.Header().Set(recordsTrailer, "3")
 	})
+	mux.HandleFunc("GET /tap", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"sample":{}}`+"\n") })
 	srv := &http.Server{Handler: mux}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
@@ -39,6 +40,9 @@ func TestKnows_AnAgentOfBefore(t *testing.T) {
 	}
 	if _, err := Export(t.Context(), path, io.Discard, ExportQuery{To: at}); !errors.Is(err, ErrOlder) {
 		t.Errorf("a window of an agent that knows none: %v", err)
+	}
+	if err := Tap(t.Context(), path, TapQuery{Raw: true, Rate: 1}, func(Tapped) error { t.Error("what is stored is told as raw"); return nil }); !errors.Is(err, ErrOlder) {
+		t.Errorf("raw values of an agent that knows none: %v", err)
 	}
 	if err := srv.Close(); err != nil {
 		t.Error(err)

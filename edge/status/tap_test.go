@@ -31,7 +31,7 @@ func TestTap(t *testing.T) {
 		}
 	}
 	var got []Tapped
-	q := TapQuery{Pattern: "*.a b", Source: "s&t", Quality: "bad", Rate: 9}
+	q := TapQuery{Pattern: "*.a b", Source: "s&t", Quality: "bad", Rate: 9, Raw: true}
 	err := Tap(ctx, path, q, func(x Tapped) error {
 		got = append(got, x)
 		return nil

@@ -108,6 +108,7 @@ func calls(dir, at string) []call {
 		{edge, "buffer status", []string{"--config", in("edge.yaml")}, exitState, "daemon.not_running", true},
 		{edge, "tap", []string{"--config", in("edge.yaml"), "*.press.*"}, exitState, "daemon.not_running", true},
 		{edge, "tap", []string{"--config", in("edge.yaml"), "[a"}, exitUsage, "usage", false},
+		{edge, "tap", []string{"--raw", "--config", in("edge.yaml"), "plant/*"}, exitState, "daemon.not_running", true},
 		{edge, "tap", []string{"--config", in("edge.yaml"), "--rate", "0"}, exitUsage, "usage", false},
 		{edge, "buffer peek", []string{"--config", in("edge.yaml")}, exitState, "daemon.not_running", true},
 		{edge, "buffer peek", []string{"--config", in("edge.yaml"), "--limit", "0"}, exitUsage, "usage", false},

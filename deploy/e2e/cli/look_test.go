@@ -62,6 +62,14 @@ func TestLook_WhatIsStoredAndWaits(t *testing.T) {
 	if err := json.Unmarshal([]byte(line), &told); err != nil || told.Signal != "line3.filler.speed" || told.Quality != "good" || told.Source != "line3" || told.Value == "" {
 		t.Errorf("%s: %v", line, err)
 	}
+	raw := begin(t, t.TempDir(), nil, "plantmesh-edge", "tap", "--config", edge, "--raw", "--limit", "2", "plant/line3/*")
+	until(t, 20*time.Second, "the raw tap tells two values", func() bool {
+		say()
+		return strings.Count(raw.out.String(), "\n") >= 2
+	})
+	if code := raw.ends(10 * time.Second); code != 0 || !strings.Contains(raw.out.String(), "  line3.filler.speed  plant/line3/filler speed = ") || !strings.Contains(raw.out.String(), " (number)  Good  source 2") {
+		t.Errorf("the raw tap ended with %d: %s%s", code, raw.out.String(), raw.err.String())
+	}
 	if r := run(t, nil, "plantmesh-edge", "tap", "--config", edge, "--for", "200ms", "--json", "nobody"); r.code != 0 || !answered(t, r.out).OK {
 		t.Errorf("a tap of nobody: %+v", r)
 	}

@@ -70,6 +70,7 @@ Is it well?
   plantmesh-edge tap --config edge.yaml '*.press.*'    values as they come
   plantmesh-edge ui --config edge.yaml                 the same in a browser
 A source does not work
+  plantmesh-edge tap --raw --config edge.yaml press    what its machine says, before mapping and rules
   plantmesh-edge browse machine                        what its server offers
   plantmesh-edge source test --config edge.yaml sources.d/machine.yaml
   plantmesh-edge cert list --config edge.yaml          who trusts whom

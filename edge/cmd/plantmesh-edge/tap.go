@@ -25,8 +25,9 @@ type tapCmd struct {
 	For     time.Duration `help:"End after this time."`
 	Rate    int           `default:"100" help:"Samples a second that are told, at most; how many are left out is said."`
 	JSONL   bool          `name:"jsonl" help:"A line of JSON for each sample."`
+	Raw     bool          `help:"Values as they come from the machine, before mapping and rules: node or topic, type, text, status and stamps as it says them; also what becomes no sample, and why."`
 
-	Pattern string `arg:"" optional:"" help:"Which signals: a glob such as '*.press.*', or a part of the name; default: all."`
+	Pattern string `arg:"" optional:"" help:"Which signals: a glob such as '*.press.*', or a part of the name; with --raw also of a node or topic; default: all."`
 }
 
 // mostTold bounds what --json gathers.
@@ -34,9 +35,10 @@ const mostTold = 10_000
 
 // tapped is the answer of --json.
 type tapped struct {
-	Samples []status.Sample `json:"samples"`
-	LeftOut uint64          `json:"left_out"` // asked for, and more than the rate, or than could be taken
-	Others  uint64          `json:"others"`   // that were not asked for, as far as was said
+	Samples []status.Sample    `json:"samples"`
+	Raw     []status.RawSample `json:"raw,omitempty"` // instead, with --raw
+	LeftOut uint64             `json:"left_out"`      // asked for, and more than the rate, or than could be taken
+	Others  uint64             `json:"others"`        // that were not asked for, as far as was said
 }
 
 // errEnough ends a tap that has what it wants.
@@ -66,12 +68,16 @@ func (c *tapCmd) Run(ctx context.Context, p *answer.Printer) error {
 	}
 	t := telling{cmd: c, out: p.Out, says: p.Narration(), gather: p.JSON}
 	t.got.Samples = []status.Sample{}
-	err = agent.Tap(ctx, cfg, status.TapQuery{Pattern: c.Pattern, Source: c.Source, Quality: c.Quality, Rate: c.Rate}, t.line)
+	err = agent.Tap(ctx, cfg, status.TapQuery{Pattern: c.Pattern, Source: c.Source, Quality: c.Quality, Rate: c.Rate, Raw: c.Raw}, t.line)
 	if err != nil && !errors.Is(err, errEnough) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	if t.count == 0 && !p.JSON {
-		notes(p.Narration(), []string{"no sample that was asked for was stored meanwhile"})
+		said := "no sample that was asked for was stored meanwhile"
+		if c.Raw {
+			said = "nothing that was asked for came from a machine meanwhile: plantmesh-edge status says which are connected"
+		}
+		notes(p.Narration(), []string{said})
 	}
 	return p.Print(answer.Result{Data: t.got})
 }
@@ -91,7 +97,12 @@ func (t *telling) line(l status.Tapped) error {
 	switch {
 	case l.Sample != nil:
 		t.count++
-		if err := t.sample(l.Sample); err != nil {
+		if err := t.sample(l.Sample, l.Sample.Line); err != nil {
+			return err
+		}
+	case l.Raw != nil:
+		t.count++
+		if err := t.sample(l.Raw, l.Raw.Line); err != nil {
 			return err
 		}
 	case l.LeftOut > 0:
@@ -112,17 +123,23 @@ func (t *telling) line(l status.Tapped) error {
 	return nil
 }
 
-func (t *telling) sample(s *status.Sample) (err error) {
+// sample tells a *status.Sample or a *status.RawSample.
+func (t *telling) sample(s any, words func() string) (err error) {
 	switch {
 	case t.gather:
-		t.got.Samples = append(t.got.Samples, *s)
+		switch s := s.(type) {
+		case *status.Sample:
+			t.got.Samples = append(t.got.Samples, *s)
+		case *status.RawSample:
+			t.got.Raw = append(t.got.Raw, *s)
+		}
 	case t.cmd.JSONL:
 		var b []byte
 		if b, err = json.Marshal(s); err == nil {
 			_, err = t.out.Write(append(b, '\n'))
 		}
 	default:
-		_, err = fmt.Fprintln(t.out, s.Line())
+		_, err = fmt.Fprintln(t.out, words())
 	}
 	if err != nil {
 		return fmt.Errorf("write the result: %w", err)

@@ -27,6 +27,7 @@ type intake struct {
 	filters string   // what the session subscribes to, and what proves it
 	stale   []string // what it subscribed to before, and the broker must be told so
 
+	taps  *source.Taps    // who listens to what comes, as it came
 	got   mapping.Reading // of the last packet
 	grown bool            // the mapper has signals that the sealer's table has not
 	wait  []mesh.Sample   // since then
@@ -210,6 +211,7 @@ func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after ui
 		known := in.session(session)
 		if was, ok := known.find(p.ID, p.Hash); ok && (p.Again || known.before(p.ID) && in.stamped(r, p, now)) {
 			in.counters.again++
+			in.tellPayload(p, session, now, "said again: it was taken before")
 			return was
 		}
 		if known.put(p.ID, p.Hash, in.sealed+1) && session != "" {
@@ -229,6 +231,9 @@ func (in *intake) take(p *link.Packet, session string, now mesh.Nanos) (after ui
 		in.heartbeat(r, p, now)
 	default:
 		in.read(r, p, session, now)
+	}
+	if in.taps.Open() {
+		in.tellRaw(r, p, session, now)
 	}
 	return in.sealed + 1
 }

@@ -127,6 +127,7 @@ func (l *Listener) Run(ctx context.Context, resume []byte, log source.Log) error
 	if err != nil {
 		return err
 	}
+	in.taps = source.TapsOf(log)
 	there := &attendance{in: in}
 	d := newDesk(in, there, log, l.now, l.log)
 	g, inner := errgroup.WithContext(ctx)

@@ -60,6 +60,7 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
 	if err != nil {
 		return err
 	}
+	in.taps = source.TapsOf(log)
 	w := newWatch(&r.cfg, in, time.Now())
 	d := newDesk(in, w, log, r.now, r.log)
 	d.trust.Store(in.counted())

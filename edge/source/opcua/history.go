@@ -125,6 +125,9 @@ func (r *Reader) pastValue(ctx context.Context, i int, v *ua.DataValue, now mesh
 	if err := r.learn(ctx, i, &value); err != nil {
 		return err
 	}
+	if r.taps.Open() {
+		r.tellValue(i, &value, now, "from a history")
+	}
 	s := &r.sampled
 	err = r.sample(s, r.wants[i], &value, now)
 	s.Status = rawStatus(s.Status)

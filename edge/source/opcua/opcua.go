@@ -46,6 +46,7 @@ type Reader struct {
 	state  state
 	sealer *source.Sealer
 	out    source.Log
+	taps   *source.Taps // who listens to what comes, as it came
 	sess   session
 
 	limits     limits
@@ -157,7 +158,7 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) (err er
 	if err := r.restore(resume); err != nil {
 		return err
 	}
-	r.out, r.committed = log, r.state.Seq
+	r.out, r.taps, r.committed = log, source.TapsOf(log), r.state.Seq
 	r.acks.reset()
 	delay, silent := backoffFirst, false
 	away := source.Away{}

@@ -260,6 +260,9 @@ func (r *Reader) follows(at, now mesh.Nanos) {
 func (r *Reader) take(some []int, values []publish.Value, now mesh.Nanos) (unwell bool, err error) {
 	for k, i := range some {
 		values[k].Handle = r.state.handle(i, r.again[i])
+		if r.taps.Open() {
+			r.tellValue(i, &values[k], now)
+		}
 	}
 	if r.meansAnew(values, semanticsChanged) {
 		return false, errSemantics

@@ -330,6 +330,9 @@ func (r *Reader) accept(n notice) error {
 		return errSemantics
 	}
 	now := r.now()
+	if r.taps.Open() {
+		r.tellRaw(n.in, now)
+	}
 	at := stamp(n.in.Instant())
 	believed := at != 0 && !source.Suspect(at, now) && now.Sub(at) <= source.MaxBehind
 	r.doubt(!believed, at)

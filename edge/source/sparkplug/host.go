@@ -90,6 +90,7 @@ type host struct {
 	bad      refusals
 	counters counters
 	trace    *trace // nil: nobody looks
+	ear      *trace // of who listens to what comes, as it came; nil: nobody ever does
 }
 
 // counters of one reader since its start.
@@ -173,6 +174,7 @@ func (h *host) subscribed(now moment) { h.listen, h.heard = now.plant, now.plant
 
 // disconnected is told when a connection ended.
 func (h *host) disconnected(now moment) {
+	h.hearken("", nil, now.plant)
 	for _, n := range h.nodes {
 		if n.phase == live && len(n.held) > 0 {
 			h.expire(n, now) // what came is kept, and what is missing named
@@ -189,9 +191,18 @@ func (h *host) unheard(now mesh.Nanos, why string) {
 	}
 }
 
+// hearken tells who listens, if somebody does, from here on of this message; of none where
+// topic is empty.
+func (h *host) hearken(topic string, payload []byte, now mesh.Nanos) {
+	if h.ear != nil {
+		h.trace = h.ear.listening(topic, payload, now)
+	}
+}
+
 // take takes one message.
 func (h *host) take(m message, now moment) {
 	h.counters.messages++
+	h.hearken(m.topic, m.payload, now.plant)
 	h.trace.turn(h.counters.messages)
 	h.heard, h.waiting = now.plant, true // a sequence number went on, whatever came of it
 	fault.Point("source.received")
@@ -292,6 +303,7 @@ func (h *host) gone(n *node, span mesh.Span, count int, why string) {
 
 // tick does what time alone makes due.
 func (h *host) tick(now moment) {
+	h.hearken("", nil, now.plant)
 	for _, n := range h.nodes {
 		if n.phase == live && len(n.held) > 0 && now.machine.Sub(n.since) >= time.Duration(h.cfg.ReorderTimeout) {
 			h.expire(n, now)

@@ -89,6 +89,7 @@ func (r *Reader) Run(ctx context.Context, resume []byte, log source.Log) error {
 	if r.doubted {
 		h.doubted()
 	}
+	h.ear = newEar(source.TapsOf(log))
 	d := &desk{r: r, out: log, h: h, watch: newWatch(h, time.Now())}
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error {

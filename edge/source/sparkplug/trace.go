@@ -65,6 +65,7 @@ type trace struct {
 	left   int                 // metrics that may still be told
 	unborn map[string][]uint64 // of nodes and devices whose birth was not heard, the messages
 	dec    payload.Decoder
+	ear    *ear // instead of all that: see newEar
 }
 
 func newTrace(all []link.Heard) *trace {
@@ -78,7 +79,7 @@ func newTrace(all []link.Heard) *trace {
 
 // turn turns to a message, and gives the one before.
 func (t *trace) turn(nth uint64) (before uint64) {
-	if t == nil {
+	if t == nil || t.ear != nil {
 		return 0
 	}
 	before, t.at = t.at, nth
@@ -87,6 +88,10 @@ func (t *trace) turn(nth uint64) (before uint64) {
 
 func (t *trace) say(format string, args ...any) {
 	if t == nil {
+		return
+	}
+	if t.ear != nil {
+		t.ear.message(fmt.Sprintf(format, args...))
 		return
 	}
 	if l := &t.looks[t.at]; len(l.Says) < mostSays {
@@ -103,12 +108,14 @@ func (t *trace) refuse(err error) {
 		err = errUnheard
 	}
 	t.say("%v", err)
-	t.looks[t.at].Refused = true
+	if t.ear == nil {
+		t.looks[t.at].Refused = true
+	}
 }
 
 // darken is that a signal has no value any more.
 func (t *trace) darken(s mesh.Status) {
-	if t == nil {
+	if t == nil || t.ear != nil {
 		return
 	}
 	l := &t.looks[t.at]
@@ -151,7 +158,9 @@ func (t *trace) unnamed(x held, why error) {
 		if x.topic.device != "" {
 			id += "/" + x.topic.device
 		}
-		t.unborn[id] = append(t.unborn[id], t.at)
+		if t.ear == nil {
+			t.unborn[id] = append(t.unborn[id], t.at)
+		}
 	}
 	p, err := t.dec.Decode(x.payload)
 	if err != nil {
@@ -182,12 +191,22 @@ func (t *trace) born(id string) {
 }
 
 func (t *trace) tell(x Told, m *payload.Metric, is payload.Type) {
+	if t.ear != nil {
+		t.ear.metric(&x, m, is)
+		return
+	}
 	l := &t.looks[t.at]
 	if t.left == 0 {
 		l.More++
 		return
 	}
 	t.left--
+	x.sent(m, is)
+	l.Told = append(l.Told, x)
+}
+
+// sent notes what a metric says itself.
+func (x *Told) sent(m *payload.Metric, is payload.Type) {
 	x.Called, x.Raw, x.Quality = called(m), raw(m), qualityText(m)
 	if x.Type = is.String(); is == payload.Unknown {
 		x.Type = ""
@@ -195,7 +214,6 @@ func (t *trace) tell(x Told, m *payload.Metric, is payload.Type) {
 	if m.Timestamp >= earliest && m.Timestamp <= latest {
 		x.Stamp = mesh.Nanos(m.Timestamp * 1e6)
 	}
-	l.Told = append(l.Told, x)
 }
 
 // summary is what stands in a payload beside its metrics.

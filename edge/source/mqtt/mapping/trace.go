@@ -1,7 +1,9 @@
 package mapping
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,7 +25,8 @@ type Told struct {
 	place int // of Sample in the reading; none: it has none
 }
 
-// Explain is Read for a person: it tells of each value what became of it.
+// Explain is Read for a person: it tells of each value what became of it. Behind a Read of
+// the same payload it changes nothing.
 func (m *Mapper) Explain(r *Route, payload []byte, now mesh.Nanos) (out Reading, all []Told) {
 	m.trace = &all
 	m.Read(r, payload, now, &out)
@@ -56,10 +59,8 @@ func (m *Mapper) tell(at int, filled []byte, samples, flaws int) {
 	t.Name, t.Why = w.name.name(filled)
 	if s, ok := m.signals[t.Name]; ok {
 		t.Known = true
-		for _, row := range m.table {
-			if row.ID == s.id {
-				t.Signal = row
-			}
+		if at, ok := slices.BinarySearchFunc(m.table, s.id, func(row mesh.Signal, id uint32) int { return cmp.Compare(row.ID, id) }); ok {
+			t.Signal = m.table[at]
 		}
 	}
 	if n := len(w.out.Samples); n > samples {
