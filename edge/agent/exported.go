@@ -98,8 +98,28 @@ func ExportBuffer(ctx context.Context, cfg Config, to io.Writer, q status.Export
 		return errors.Join(err, in.CloseWithError(err))
 	})
 	err = g.Wait()
-	e.Samples, e.First, e.Last, e.Outside, e.Unread = x.samples, instant(x.times.From), instant(x.times.To), x.outside, x.unread
+	x.tell(&e)
 	return e, err
+}
+
+// Lines writes the samples of a file of records, a line for each that lies in the window.
+func Lines(to io.Writer, records io.Reader, form Form, from, until string) (e Exported, err error) {
+	span, err := windowOf(from, until)
+	if err != nil {
+		return e, err
+	}
+	x, err := newRows(to, form, span)
+	if err != nil {
+		return e, err
+	}
+	err = x.read(records)
+	x.tell(&e)
+	return e, err
+}
+
+// tell says what was written.
+func (x *rows) tell(e *Exported) {
+	e.Samples, e.First, e.Last, e.Outside, e.Unread = x.samples, instant(x.times.From), instant(x.times.To), x.outside, x.unread
 }
 
 // rows writes the samples of an export, a line for each.
@@ -142,7 +162,7 @@ func (x *rows) read(from io.Reader) error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("read what the agent keeps: %w", err)
+			return fmt.Errorf("read the records: %w", err)
 		}
 		switch kind {
 		case wire.FrameDescriptor:

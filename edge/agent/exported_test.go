@@ -169,6 +169,24 @@ func TestExport_SaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A file of records becomes lines without an agent, too.
+func TestLines_OfAFile(t *testing.T) {
+	var frames, out bytes.Buffer
+	if _, err := (keeper{stored(t)}).Export(t.Context(), &frames, status.ExportQuery{}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := Lines(&out, &frames, JSONL, instant(1e9), instant(2e9))
+	if err != nil || e.Samples != 5 || e.Outside != 15 || e.First != instant(1e9+1) || e.Last != instant(1e9+5) || strings.Count(out.String(), "\n") != 5 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if _, err := Lines(&out, strings.NewReader("no frames at all"), CSV, "", ""); err == nil {
+		t.Error("junk is read")
+	}
+	if _, err := Lines(&out, &frames, CSV, "yesterday", ""); err == nil {
+		t.Error("a window of no time is taken")
+	}
+}
+
 type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -161,7 +162,10 @@ func Export(ctx context.Context, path string, to io.Writer, q ExportQuery) (e Ex
 	if err := knows(resp, knowsWindow); err != nil && q.From+q.To != "" {
 		return e, err
 	}
-	if _, err := io.Copy(to, resp.Body); err != nil {
+	switch _, err := io.Copy(to, resp.Body); {
+	case errors.Is(err, io.ErrUnexpectedEOF): // it has ended, and the answer with it
+		return e, fmt.Errorf("copy what the agent keeps: %w: %w", ErrEnded, err)
+	case err != nil:
 		return e, fmt.Errorf("copy what the agent keeps: %w", err)
 	}
 	if err := troubled(resp); err != nil {
@@ -171,7 +175,7 @@ func Export(ctx context.Context, path string, to io.Writer, q ExportQuery) (e Ex
 		return e, nil
 	}
 	if e.Records, err = strconv.ParseUint(resp.Trailer.Get(recordsTrailer), 10, 64); err != nil {
-		return e, fmt.Errorf("copy what the agent keeps: it ended early: %w", io.ErrUnexpectedEOF)
+		return e, fmt.Errorf("copy what the agent keeps: %w: %w", ErrEnded, io.ErrUnexpectedEOF)
 	}
 	return e, nil
 }

@@ -49,3 +49,30 @@ func TestKnows_AnAgentOfBefore(t *testing.T) {
 	}
 	<-done
 }
+
+// An agent that ends in the middle has ended: half an export is no fault that nobody foresaw.
+func TestExport_OfAnAgentThatEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half of it")
+		if r.URL.Query().Get("source") == "" {
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	})}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	for _, source := range []string{"", "whose answer has no end"} {
+		if _, err := Export(t.Context(), path, io.Discard, ExportQuery{Source: source}); !errors.Is(err, ErrEnded) {
+			t.Errorf("%q: %v", source, err)
+		}
+	}
+	if err := srv.Close(); err != nil {
+		t.Error(err)
+	}
+	<-done
+}

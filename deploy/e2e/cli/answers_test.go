@@ -210,6 +210,8 @@ func calls(dir, at string) []call {
 		{edge, "buffer compact", []string{"--config", in("edge.yaml")}, exitState, "daemon.not_running", true},
 		{edge, "run", []string{"--config", none}, exitConfig, "config.invalid", false},
 		{edge, "dump", []string{in("hub2.yaml")}, exitFindings, "file.damaged", false},
+		{edge, "dump", []string{"--format", "csv", in("hub2.yaml")}, exitFindings, "file.damaged", false},
+		{edge, "dump", []string{"--from", "yesterday", in("hub2.yaml")}, exitUsage, "usage", false},
 		{edge, "dump", []string{none}, exitConfig, "config.invalid", false},
 		{hub, "version", nil, 0, "", false},
 		{hub, "version", []string{"--frob"}, exitUsage, "usage", false},

@@ -126,6 +126,12 @@ func carries(t *testing.T, dir, edge string) {
 	if said := must(t, "plantmesh-edge", "dump", records); !strings.Contains(said, `"about":"line3"`) {
 		t.Errorf("the file holds\n%s", said)
 	}
+	if said := must(t, "plantmesh-edge", "dump", table); said+"\n" != text {
+		t.Errorf("the table is printed as\n%s", said)
+	}
+	if said := must(t, "plantmesh-edge", "dump", "--last", "1h", "--format", "csv", records); said+"\n" != text {
+		t.Errorf("made of the records the table is\n%s\nwant\n%s", said, text)
+	}
 	nothing := filepath.Join(dir, "nothing.jsonl")
 	said = must(t, "plantmesh-edge", "buffer", "export", "--config", edge, "--to", "2020-01-01T00:00:00Z", "--format", "jsonl", nothing)
 	if _, err := os.Stat(nothing); !strings.HasPrefix(said, "no file is written: ") || !errors.Is(err, fs.ErrNotExist) {

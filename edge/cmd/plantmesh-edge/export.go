@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"plantmesh/edge/agent"
 	"plantmesh/edge/status"
@@ -148,8 +149,11 @@ func there(file string) error {
 // unwritable is what went wrong with a file, as an error of that file.
 func unwritable(file string, err error) error {
 	wrong, ok := errors.AsType[*fs.PathError](err)
-	if !ok {
+	switch {
+	case !ok:
 		return err
+	case errors.Is(err, syscall.ENOSPC): // nothing is wrong with the name
+		return fmt.Errorf("%s can't be written: %w", file, syscall.ENOSPC)
 	}
 	return &strict.Fault{File: file, What: "can't be written: " + wrong.Err.Error()}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"plantmesh/edge/agent"
@@ -47,11 +49,14 @@ func TestWhole_LeavesNoHalfFile(t *testing.T) {
 	if kept, err := whole(file, half(nil, false)); kept || err != nil || len(left()) != 0 {
 		t.Errorf("nothing to keep: %v, %v, %q", kept, err, left())
 	}
-	full := &fs.PathError{Op: "write", Path: file, Err: errors.New("no space left on device")}
-	if _, err := whole(file, half(full, true)); err == nil || len(left()) != 0 {
-		t.Errorf("a full disk: %v, %q", err, left())
+	wrong := &fs.PathError{Op: "write", Path: file, Err: errors.New("read-only file system")}
+	if _, err := whole(file, half(wrong, true)); err == nil || len(left()) != 0 {
+		t.Errorf("it can't be written: %v, %q", err, left())
 	} else if f, ok := errors.AsType[*strict.Fault](err); !ok || f.File != file {
-		t.Errorf("a full disk: %v", err)
+		t.Errorf("it can't be written: %v", err)
+	}
+	if _, err := whole(file, half(&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, true)); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), file) || len(left()) != 0 {
+		t.Errorf("a full disk: %v, %q", err, left())
 	}
 	if kept, err := whole(file, half(nil, true)); !kept || err != nil || len(left()) != 1 || left()[0] != "kept.csv" {
 		t.Fatalf("%v, %v, %q", kept, err, left())
@@ -65,6 +70,17 @@ func TestWhole_LeavesNoHalfFile(t *testing.T) {
 	})
 	if b, _ := os.ReadFile(other); !errors.Is(err, errExists) || string(b) != "theirs" || len(left()) != 2 {
 		t.Errorf("%v, %q, %q", err, b, left())
+	}
+}
+
+// What buffer export wrote as lines is told from records, however short.
+func TestDump_KnowsLines(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": false, "PM": false, "{\"time\":\"2026-03-01T06:00:00Z\"}\n": true, "{\"frame\":\"record\"}": false, "time,source,signal,type\n": true, "time,source": false,
+	} {
+		if got := lines(bufio.NewReader(strings.NewReader(text))); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
 	}
 }
 
