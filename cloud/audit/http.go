@@ -127,7 +127,7 @@ type page struct {
 	Data []Entry `json:"data"`
 	// Next is what to say as after for what follows; empty: this was all there is.
 	Next string `json:"next,omitempty"`
-	Seal string `json:"seal"` // of the newest entry: who keeps it notices when the end is cut off
+	Seal string `json:"seal,omitempty"` // of the newest entry: who keeps it notices when the end is cut off
 	// Broken is where the trail is not what was recorded; nothing of it is given from there back.
 	Broken *brokenAt `json:"broken,omitempty"`
 }
@@ -142,7 +142,7 @@ type brokenAt struct {
 // broken is a page that says where the trail is, in what of it err says; any other error
 // stays.
 func (p *page) broken(b *BreakError, err error) error {
-	if found, is := errors.AsType[*BreakError](err); is {
+	if found, is := errors.AsType[*BreakError](err); is { // the newer one says more
 		b, err = found, nil
 	}
 	if b != nil {
@@ -155,16 +155,18 @@ func (d *Desk) answer(w http.ResponseWriter, r *http.Request, q query) (err erro
 	if q.lines {
 		return d.stream(w, r, q)
 	}
+	p := page{Data: []Entry{}}
 	s, err := d.Trail.Seal()
-	if err != nil {
+	if err = p.broken(d.found(), err); err != nil {
 		return err
 	}
-	p := page{Seal: s.String()}
+	if s.N > 0 {
+		p.Seal = s.String()
+	}
 	if q.newest {
 		p.Data, err = Newest(r.Context(), d.Trail.dir, q.Filter, q.limit)
-		err = p.broken(d.found(), err)
+		err = p.broken(nil, err)
 	} else {
-		_ = p.broken(d.found(), nil) // it has none
 		var next uint64
 		var more bool
 		if p.Data, next, more, err = Page(r.Context(), d.Trail.dir, q.Filter, q.after, q.limit); more {

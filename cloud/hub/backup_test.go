@@ -260,7 +260,7 @@ func TestRestore_KeepsWhatWasRevokedSince(t *testing.T) {
 	to := filepath.Join(t.TempDir(), "backup")
 	_, err := Backup(t.Context(), cfg, to, quiet())
 	check(t, err)
-	v, err := Revoke(cfg, "graz", "gw-1", time.Now())
+	v, err := Revoke(cfg, "graz", "gw-1", "", time.Now())
 	check(t, err)
 	_, err = Enroll(cfg, "graz", "gw-2", pub(t), time.Hour, time.Now())
 	check(t, err)

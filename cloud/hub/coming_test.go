@@ -328,6 +328,11 @@ func TestSiteLog_ATableThatIsSoNowIsMadeSoBefore(t *testing.T) {
 	if want := []plant.Edit{{ID: "n", Fields: []string{"valid_from"}}}; done.Version != 3 || !slices.Equal(done.Put, []string{"n"}) || report.Same != 1 || !reflect.DeepEqual(report.Change, want) {
 		t.Errorf("from before: %+v, %+v", done, report)
 	}
+	entries, err := audit.Newest(t.Context(), p.kept, audit.Filter{Action: "machine.import"}, 2)
+	check(t, err)
+	if !strings.Contains(entries[0].After, ", from 2026-12-04T10:00:00Z: ") || strings.Contains(entries[1].After, ", from ") {
+		t.Errorf("the trail says %q, then %q", entries[1].After, entries[0].After)
+	}
 	for hour, there := range map[int]bool{9: false, 10: true, 12: true} {
 		if is := p.current().sites.Revisions()[p.current().sites.Index(december(4, hour))].Site.Find("n") != nil; is != there {
 			t.Errorf("at %d it is there: %t", hour, is)

@@ -235,7 +235,7 @@ func TestHub_ARevokedAgentIsCutOff(t *testing.T) {
 	if _, err := Enroll(h.cfg, "graz", "gw-1", pub, time.Hour, time.Now()); !errors.Is(err, ErrIdentity) || !strings.Contains(err.Error(), "plantmesh agents revoke") {
 		t.Errorf("another key under a taken name: %v", err)
 	}
-	_, err = Revoke(h.cfg, "graz", "gw-1", time.Now())
+	_, err = Revoke(h.cfg, "graz", "gw-1", "", time.Now())
 	check(t, err)
 	select {
 	case <-closed:

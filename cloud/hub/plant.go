@@ -184,7 +184,7 @@ func (l *siteLog) Change(ctx context.Context, c desk.Change) (out desk.Changed, 
 		return out, err
 	}
 	mark := textMark(pieces[len(pieces)-1].text)
-	if m.from > l.now() {
+	if c.ValidFrom != "" { // else from now on, which the entry's time says
 		mark += ", from " + out.ValidFrom
 	}
 	act := actOf(c, m.is, m.delta, out.Version, mark)

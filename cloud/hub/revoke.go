@@ -16,12 +16,12 @@ const revokeEvery = 2 * time.Second
 
 // Revoke ends what an agent's key may do; see registry. A hub that runs closes
 // its connection within revokeEvery.
-func Revoke(cfg Config, site, agent string, now time.Time) (registry.Revocation, error) {
+func Revoke(cfg Config, site, agent, why string, now time.Time) (registry.Revocation, error) {
 	reg, err := recording(cfg)
 	if err != nil {
 		return registry.Revocation{}, err
 	}
-	v, err := reg.Revoke(site, agent, "", operator(), now)
+	v, err := reg.Revoke(site, agent, why, operator(), now)
 	if err != nil {
 		return v, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}

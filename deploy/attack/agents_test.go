@@ -254,7 +254,7 @@ func revoked(t *testing.T, r *rig, at, own, other string) {
 	stays, err := r.dialAt(t, at, other, beside)
 	check(t, err)
 	defer stays.Close()
-	_, err = hub.Revoke(r.cfg, "graz", own, time.Now())
+	_, err = hub.Revoke(r.cfg, "graz", own, "", time.Now())
 	check(t, err)
 	began := time.Now()
 	select {

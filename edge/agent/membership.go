@@ -33,10 +33,28 @@ type Membership struct {
 	Code        string `json:"code,omitempty"`        // by which somebody approves it
 }
 
+// Asked is what is known of a gateway that has asked to be let in and has no edge.yaml yet, as
+// that is written once a hub has let it in; nil: there is one, or it never asked.
+func Asked(path string) *Config {
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	c := &Config{path: path}
+	if _, err := os.Stat(c.key()); err != nil {
+		return nil
+	}
+	return c
+}
+
+// key is the file of the gateway's key, as Joining has it.
+func (c *Config) key() string {
+	return cmp.Or(c.Hub.Key, filepath.Join(filepath.Dir(c.path), "agent.nk"))
+}
+
 // Membership reads it. The hub is not asked: check does that.
 func (c *Config) Membership(now time.Time) (m Membership, err error) {
 	m = Membership{State: NotLetIn, Agent: c.Agent, Site: c.Site, Hub: c.Hub.URL, Enroll: c.Hub.Enroll}
-	key := cmp.Or(c.Hub.Key, filepath.Join(filepath.Dir(c.path), "agent.nk")) // as Joining has it
+	key := c.key()
 	if _, err := os.Stat(key); errors.Is(err, os.ErrNotExist) {
 		m.Says = "this gateway has no key yet: it never asked a hub to let it in"
 		return m, nil

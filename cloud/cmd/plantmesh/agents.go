@@ -57,6 +57,7 @@ func (c *enrollCmd) Run(p *answer.Printer) error {
 type revokeCmd struct {
 	Config string `required:"" type:"path" help:"hub.yaml"`
 	Site   string `required:"" help:"The site's name."`
+	Reason string `help:"Why; the audit trail keeps it."`
 	Agent  string `arg:"" help:"The agent's name."`
 }
 
@@ -65,7 +66,7 @@ func (c *revokeCmd) Run(p *answer.Printer) error {
 	if err != nil {
 		return err
 	}
-	v, err := hub.Revoke(cfg, c.Site, c.Agent, time.Now())
+	v, err := hub.Revoke(cfg, c.Site, c.Agent, c.Reason, time.Now())
 	if err != nil {
 		return err
 	}

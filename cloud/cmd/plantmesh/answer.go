@@ -66,6 +66,7 @@ func rules() []answer.Rule {
 		{Is: hub.ErrDamaged, Code: answer.Damaged},
 		{Is: hub.ErrData, Code: answer.Data},
 		{Is: registry.ErrSealed, Code: answer.Data},
+		{Is: registry.ErrGone, Code: answer.Data},
 		{Is: demo.ErrInUse, Code: answer.InUse},
 		{Is: hub.ErrIdentity, Code: answer.Rejected},
 		{Is: hub.ErrConfigure, Code: answer.Configure},

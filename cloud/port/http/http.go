@@ -311,7 +311,7 @@ func (s *server) routes() *http.ServeMux {
 // guard is what every request passes first: only GET, no body, only names this
 // machine answers to (a page elsewhere could have its own name point here:
 // DNS rebinding), and headers that keep a browser from guessing.
-func (s *server) guard(next http.Handler) http.Handler {
+func (s *server) guard(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -320,25 +320,27 @@ func (s *server) guard(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		// OWASP ASVS 5.0 3.4.3: what comes from here is data, never a page.
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		_, pattern := mux.Handler(r)
+		something := pattern != "/" // else it is told that nothing is there, however it asked
 		switch {
 		case !s.cfg.AnyHost && !s.allowed(r.Host):
 			s.fail(w, r, &problem{
 				Status: http.StatusMisdirectedRequest, Slug: "host",
 				Detail: "this hub answers to localhost and loopback addresses only, not to " + r.Host,
 			})
-		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		case r.Method != http.MethodGet && r.Method != http.MethodHead && something:
 			h.Set("Allow", "GET, HEAD")
 			s.fail(w, r, &problem{
 				Status: http.StatusMethodNotAllowed, Slug: "method",
 				Detail: r.URL.Path + " is read only: use GET, not " + r.Method,
 			})
-		case r.ContentLength != 0:
+		case r.ContentLength != 0 && something:
 			s.fail(w, r, &problem{
 				Status: http.StatusRequestEntityTooLarge, Slug: "body",
 				Detail: "a GET here takes no body: put what you ask for into the address",
 			})
 		default:
-			next.ServeHTTP(w, r)
+			mux.ServeHTTP(w, r)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -35,6 +36,26 @@ func TestAgents_OneOrAll(t *testing.T) {
 	for _, at := range []string{"/api/v1/agents/graz/gw-2", "/api/v1/agents/linz/gw-1"} {
 		if w := get(t, h, at); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "no agent") {
 			t.Errorf("%s: %d %s", at, w.Code, w.Body)
+		}
+	}
+}
+
+// Where nothing is, that is told, and not by which method it would be had.
+func TestPort_NothingIsThereByAnyMethod(t *testing.T) {
+	h, _ := serve(t)
+	for _, c := range []struct {
+		method, path string
+		want         int
+		says         string
+	}{
+		{http.MethodPut, "/api/v1/inbox/AJYB-RWYM", http.StatusNotFound, "nothing is at /api/v1/inbox/AJYB-RWYM"},
+		{http.MethodPost, "/api/v1/agents", http.StatusMethodNotAllowed, "/api/v1/agents is read only: use GET, not POST"},
+		{http.MethodGet, "/api/v1/inbox", http.StatusNotFound, "nothing is at"},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(c.method, "http://localhost"+c.path, strings.NewReader("{}")))
+		if w.Code != c.want || !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s %s: %d %s", c.method, c.path, w.Code, w.Body)
 		}
 	}
 }

@@ -95,9 +95,9 @@ func TestScene_Levels(t *testing.T) {
 		{"", "id,area\nm,Halle 1\n", ""},
 		{"acme", "id,enterprise,site,area,line\nm,acme,graz,a,l\n", ""},
 		{"acme", "id,enterprise,site\nm,,\n", ""},
-		{"acme", "id,enterprise\nm,emca\n", `row 1, m, enterprise: is "emca", and this hub's is "acme"`},
-		{"", "id,site\nm,linz\n", `row 1, m, site: is "linz", and this hub's is "graz"`},
-		{"", "id,enterprise\nm,acme\n", `row 1, m, enterprise: is "acme", and the site file names no enterprise`},
+		{"acme", "id,enterprise\nm,emca\n", `row 2, m, enterprise: is "emca", and this hub's is "acme"`},
+		{"", "id,site\nm,linz\n", `row 2, m, site: is "linz", and this hub's is "graz"`},
+		{"", "id,enterprise\nm,acme\n", `row 2, m, enterprise: is "acme", and the site file names no enterprise`},
 	} {
 		s := Scene{Enterprise: c.enterprise, Site: "graz"}
 		d, r := s.Import([]byte(c.row))

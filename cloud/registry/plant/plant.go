@@ -194,7 +194,7 @@ func Same(a, b []byte) bool {
 
 // Fault is what is wrong with one field of one thing.
 type Fault struct {
-	Row   int    `json:"row,omitempty"` // of a table, from 1, without its head
+	Row   int    `json:"row,omitempty"` // of a table, as spreadsheets count: the head is row 1
 	ID    string `json:"id,omitempty"`
 	Field string `json:"field,omitempty"`
 	What  string `json:"what"`

@@ -222,7 +222,7 @@ func TestScene_Import(t *testing.T) {
 		";;;;A-6;;;;\r\n" +
 		";line6;Filler Neu;;A-6;;;;\r\n"))
 	// The last two are one machine: told, and nothing is done.
-	if len(r.Faults) != 1 || r.Faults[0].Row != 4 || !strings.Contains(r.Faults[0].What, "row 3") || r.Rows != 4 || r.Same != 1 || !slices.Equal(r.Add, []string{"line7-filler", "line7-etikettierer"}) {
+	if len(r.Faults) != 1 || r.Faults[0].Row != 5 || !strings.Contains(r.Faults[0].What, "row 4") || r.Rows != 4 || r.Same != 1 || !slices.Equal(r.Add, []string{"line7-filler", "line7-etikettierer"}) {
 		t.Fatalf("%+v", r)
 	}
 	if m := d.Put[0]; m.Model != "packml-machine@1.1.0" || m.IdealCycleSeconds["Pils"] != 0.3 || m.States["0"] != 2 || m.ExternalIDs["maximo"] != "B-7" || m.Name != "Füller" || d.Put[1].Source != "" {
@@ -238,14 +238,14 @@ func TestScene_Import(t *testing.T) {
 		"id,lin\na,b\n":                 `lin: is no column; did you mean "line"?`,
 		"id,id\na,b\n":                  "id: is a column twice",
 		"id,external_ids.\na,b\n":       "external_ids.: is no column",
-		"id,line\na,b\nc\n":             "row 1: can't be read",
-		"id,line\nA b,c\n":              `row 1, A b, id: "A b" is no id`,
-		"line,owner\nx,anna\n":          "row 1, id: is missing",
-		"id,line\nline1-press,line1\n":  "row 1, line1-press, id: stands in the site file",
-		"id,states.1\na,run\n":          `row 1, a, states.1: "run" is no number of a PackML state`,
+		"id,line\na,b\nc\n":             "row 3: can't be read",
+		"id,line\nA b,c\n":              `row 2, A b, id: "A b" is no id`,
+		"line,owner\nx,anna\n":          "row 2, id: is missing",
+		"id,line\nline1-press,line1\n":  "row 2, line1-press, id: stands in the site file",
+		"id,states.1\na,run\n":          `row 2, a, states.1: "run" is no number of a PackML state`,
 		"id,ideal_cycle_seconds.x\na,b": `"b" is no number of seconds`,
 		"id,model\na,press\n":           `there is no model "press"`,
-		"id,external_ids.maximo\na,A-6": `row 1, a, external_ids.maximo: "A-6" is that of line6-filler`,
+		"id,external_ids.maximo\na,A-6": `row 2, a, external_ids.maximo: "A-6" is that of line6-filler`,
 		strings.Repeat("x", MaxTable+1): "larger than 1024 KiB",
 	} {
 		if _, r := s.Import([]byte(table)); len(r.Faults) == 0 || !strings.Contains(r.Faults.Error(), want) {

@@ -62,6 +62,7 @@ func (s *Scene) Import(table []byte) (d Delta, r Report) {
 	r.Rows = len(rows)
 	seen := map[string]int{}
 	for i, row := range rows {
+		at := i + 2 // as spreadsheets count: the head is row 1
 		was, m, faults := s.row(head, row)
 		if m.ID == "" {
 			faults = append(faults, Fault{Field: "id", What: "is missing, and no machine has one of its external ids: write an id, or line and name"})
@@ -72,13 +73,13 @@ func (s *Scene) Import(table []byte) (d Delta, r Report) {
 			faults = append(faults, Fault{ID: m.ID, Field: "id", What: fmt.Sprintf("is that of row %d, too", first)})
 		}
 		if m.ID != "" {
-			seen[m.ID] = i + 1
+			seen[m.ID] = at
 		}
 		if was == nil && s.inFile(m.ID) {
 			faults = append(faults, Fault{ID: m.ID, Field: "id", What: "stands in the site file: it is changed there"})
 		}
 		for _, f := range faults {
-			f.Row = i + 1
+			f.Row = at
 			r.Faults = append(r.Faults, f)
 		}
 		switch {
@@ -129,7 +130,7 @@ func read(table []byte) (head []string, rows [][]string, fault *Fault) {
 			break
 		}
 		if err != nil {
-			return nil, nil, &Fault{Row: max(0, len(rows)), What: "can't be read: " + err.Error()}
+			return nil, nil, &Fault{Row: tableRow(head, rows), What: "can't be read: " + err.Error()}
 		}
 		if head == nil {
 			head = row
@@ -149,6 +150,14 @@ func read(table []byte) (head []string, rows [][]string, fault *Fault) {
 		}
 	}
 	return head, rows, nil
+}
+
+// tableRow is that behind those that were read.
+func tableRow(head []string, rows [][]string) int {
+	if head == nil {
+		return 1
+	}
+	return len(rows) + 2
 }
 
 func checkHead(head []string) (out Faults) {

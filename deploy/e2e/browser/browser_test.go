@@ -148,7 +148,7 @@ func tab(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	if err := chromedp.Listen(ctx, func(ev any) {
 		if e, ok := ev.(*runtime.EventExceptionThrown); ok {
-			t.Errorf("the page threw: %s", e.ExceptionDetails.Text)
+			t.Errorf("the page threw: %s: %v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception)
 		}
 	}); err != nil {
 		t.Fatal(err)

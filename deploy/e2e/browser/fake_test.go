@@ -3,6 +3,7 @@ package browser
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 // hub is a hub that says what a test wants said: the page is the real one, the
 // rows are made up. Safe for concurrent use.
 type hub struct {
+	trail string // what the record of changes answers; set before it is served
 	began time.Time
 
 	mu      sync.Mutex // protects the fields below
@@ -169,6 +171,13 @@ func (h *hub) serve(t *testing.T) string {
 	})
 	mux.HandleFunc("/api/v1/products/{id}/{what}", h.product(t))
 	mux.HandleFunc("/api/v1/live", h.live)
+	mux.HandleFunc("/api/v1/audit", func(w http.ResponseWriter, _ *http.Request) {
+		if h.trail == "" { // who looks may not read it
+			http.Error(w, "{}", http.StatusForbidden)
+			return
+		}
+		_, _ = io.WriteString(w, h.trail)
+	})
 	s := httptest.NewUnstartedServer(mux)
 	s.Config.ErrorLog = nil
 	s.Start()

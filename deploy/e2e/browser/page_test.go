@@ -132,6 +132,14 @@ func TestPage_ClaimsOnlyWhatIsTrueNow(t *testing.T) {
 	says(ctx, t, "disconnected", "not from now")
 }
 
+func TestPage_SaysThatTheRecordOfChangesIsDamaged(t *testing.T) {
+	h := newHub()
+	h.trail = `{"data":[],"broken":{"file":"00000000000000000001.jsonl","line":7,"n":7,"what":"has other bytes than were recorded"}}`
+	ctx := look(t, h, "")
+	says(ctx, t, "damage", "The record of who changed what is damaged", "00000000000000000001.jsonl, entry 7 has other bytes than were recorded")
+	says(ctx, t, "freshness", "Live")
+}
+
 func TestPage_SilentSourceIsNoLag(t *testing.T) {
 	h := newHub()
 	h.behind = 5 * time.Minute // the hub's progress is that of the silent source

@@ -96,8 +96,9 @@ func TestPage_TellsPlannedFromMissing(t *testing.T) {
 		}
 	}
 	h.state("line1-capper", ago(11*time.Hour), nil, "failure")
-	// All gateways went off five minutes before the stop of the first two lines began.
-	h.sources = []source{{"line1-opcua", 10*time.Hour + 5*time.Minute, true}, {"line2-opcua", 10*time.Hour + 5*time.Minute, true}, {"line3-opcua", 10*time.Hour + 5*time.Minute, true}}
+	// The gateways of two lines went off five minutes before their stop began, that of the third two hours before its.
+	h.sources = []source{{"line1-opcua", 10*time.Hour + 5*time.Minute, true}, {"line2-opcua", 10*time.Hour + 5*time.Minute, true}, {"line3-opcua", 9*time.Hour + 5*time.Minute, true}}
+	h.state("line1-filler", ago(10*time.Hour+5*time.Minute), nil, "operator") // at the very instant
 	h.state("line2-filler", ago(10*time.Hour+5*time.Minute), nil, "unknown")
 	ctx := look(t, h, "#line1-filler")
 
@@ -106,7 +107,7 @@ func TestPage_TellsPlannedFromMissing(t *testing.T) {
 		silentOn(ctx, t, "machine-"+m, "No data")
 	}
 	says(ctx, t, "machine-line1-capper", "No data") // it had a fault when it was heard last
-	says(ctx, t, "machine-line3-filler", "No data", "since 02:4")
+	says(ctx, t, "machine-line3-filler", "No data", "since 03:4")
 	says(ctx, t, "attention", "Needs a look", "3filler", "1capper")
 	silentOn(ctx, t, "attention", "2filler")
 	says(ctx, t, "bar", "No machine is heard") // of some machines it is missed

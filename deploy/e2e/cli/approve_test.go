@@ -69,12 +69,15 @@ func TestApprove_ByItsPage(t *testing.T) {
 		list := must(t, "plantmesh", "agents", "list", "--config", hub)
 		return strings.Contains(list, "\tpress-7\tonline\tsince 2") && strings.Contains(list, "\tpending 0\tlag 0 s\tlost 0\t")
 	})
-	must(t, "plantmesh", "agents", "revoke", "--config", hub, "--site", "graz", "press-7")
+	must(t, "plantmesh", "agents", "revoke", "--config", hub, "--site", "graz", "--reason", "its gateway was stolen", "press-7")
 
 	var got []string
 	list := must(t, "plantmesh", "audit", "list", "--config", hub)
 	for line := range strings.Lines(list) {
 		f := strings.Split(line, "\t")
+		if f[4] == "agent.revoke" && !strings.HasSuffix(line, "\t\"its gateway was stolen\"\n") {
+			t.Errorf("why it was revoked: %s", line)
+		}
 		got = append(got, strings.Join(f[3:6], " "))
 	}
 	if want := []string{"cli agent.revoke graz/press-7", "loopback agent.approve graz/press-7", "hub site.change graz", "hub audit.begin audit"}; !slices.Equal(got, want) {

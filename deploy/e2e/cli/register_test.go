@@ -76,7 +76,7 @@ func TestRegister_ByHand(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{in("bad.csv")}, {"--dry-run", in("bad.csv")}} {
-		if r := machines("import", args...); r.code != exitFindings || !strings.Contains(r.err, "[register.refused]") || !strings.Contains(r.out+r.err, `row 2, Hall 3, id: "Hall 3" is no id`) || !strings.Contains(r.out+r.err, `there is no model "mill"`) {
+		if r := machines("import", args...); r.code != exitFindings || !strings.Contains(r.err, "[register.refused]") || !strings.Contains(r.out+r.err, `row 3, Hall 3, id: "Hall 3" is no id`) || !strings.Contains(r.out+r.err, `there is no model "mill"`) {
 			t.Errorf("%v: exit code %d\n%s%s", args, r.code, r.out, r.err)
 		}
 	}

@@ -16,6 +16,9 @@ type enrollStatusCmd struct {
 
 func (c *enrollStatusCmd) Run(p *answer.Printer) error {
 	cfg, err := agent.OpenConfig(c.Config, agent.Data)
+	if asked := agent.Asked(c.Config); err != nil && asked != nil {
+		cfg, err = *asked, nil
+	}
 	if err != nil {
 		return err
 	}

@@ -107,6 +107,15 @@ export async function refused(): Promise<string> {
   return answer?.status === 403 ? 'This page shows the whole plant, and you may see a part of it only.' : ''
 }
 
+// Damage is where the record of who changed what is not what was written.
+export interface Damage { file: string; n: number; what: string }
+
+// damage is asked of the hub for who may read that record; to others nothing is said of it.
+export async function damage(): Promise<Damage | null> {
+  const answer = await fetch('/api/v1/audit?order=newest&limit=1').catch(() => null)
+  return answer?.ok ? (((await answer.json().catch(() => null)) as { broken?: Damage } | null)?.broken ?? null) : null
+}
+
 async function get<T>(path: string): Promise<T> {
   const answer = await fetch(path, { headers: { Accept: 'application/json' } })
   if (answer.ok) return (await answer.json()) as T

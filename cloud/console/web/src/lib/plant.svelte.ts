@@ -1,7 +1,7 @@
 // The page's picture of the plant: a snapshot over HTTP, kept up to date by the
 // live feed. After every break the snapshot is taken anew.
-import { latest, refused, rows, site as getSite } from './api'
-import type { GapRow, Machine, OEERow, Progress, RateRow, Site, StateRow, Told } from './api'
+import { damage, latest, refused, rows, site as getSite } from './api'
+import type { Damage, GapRow, Machine, OEERow, Progress, RateRow, Site, StateRow, Told } from './api'
 import { Plan, Plans } from './plan'
 import { reach, standing, type Standing } from './standing'
 import { Clock } from './words'
@@ -16,6 +16,8 @@ const ahead = 26 * 3600_000
 const pauseAsking = 8_000
 // Rows older than this are of no use to the page.
 const keep = 60 * 3600_000
+// The hub reads a file of its record of changes each minute.
+const auditEvery = 60_000
 // So far back reach the intervals of all machines: longer stops look as long.
 const near = 4 * 3600_000
 
@@ -49,6 +51,8 @@ export class Plant {
   openTrouble = $state('') // why the story of the open machine is not there
   note = $state('') // a word on what was asked for and is not here
 
+  damage = $state.raw<Damage | null>(null) // to the record of changes
+
   private toldAt = $state(0) // what the hub's clock said last
   clock = $derived(new Clock(this.site?.zone ?? 'UTC'))
   plans = $derived(new Plans(this.site))
@@ -68,14 +72,20 @@ export class Plant {
 
   run(): () => void {
     this.connect()
+    this.audit()
     this.timers = [
       setInterval(() => this.tick(), 250),
       setInterval(() => this.watch(), 1000),
+      setInterval(() => this.audit(), auditEvery),
     ]
     return () => {
       this.timers.forEach(clearInterval)
       this.source?.close()
     }
+  }
+
+  private audit(): void {
+    void damage().then((d) => (this.damage = d))
   }
 
   private connect(): void {
