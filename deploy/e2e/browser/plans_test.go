@@ -121,3 +121,20 @@ func TestPage_TellsPlannedFromMissing(t *testing.T) {
 	silentOn(ctx, t, "attention", "Needs a look")
 	shoot(ctx, t, "planned-all")
 }
+
+// A machine that is registered and whose source never said anything is missed by nobody yet;
+// one whose source is heard, and says nothing of it, is.
+func TestPage_NotHeardYetIsNotMissing(t *testing.T) {
+	h := newHub()
+	lines := h.site["lines"].([]any)
+	lines[2].(object)["machines"] = append(lines[2].(object)["machines"].([]any),
+		object{"id": "line3-new", "name": "3new", "kind": "filler", "source": "plc-9"}, object{"id": "line3-mute", "name": "3mute", "kind": "filler", "source": "line3-opcua"})
+	h.sources = []source{{"line1-opcua", 0, false}, {"line2-opcua", 0, false}, {"line3-opcua", 0, false}}
+	ctx := look(t, h, "")
+	says(ctx, t, "machine-line3-new", "Not heard yet", "Its source has said nothing so far")
+	silentOn(ctx, t, "machine-line3-new", "No data")
+	says(ctx, t, "machine-line3-mute", "No data")
+	says(ctx, t, "attention", "Needs a look", "3mute", "12 running, 1 without data, 1 not heard yet")
+	silentOn(ctx, t, "attention", "3new")
+	shoot(ctx, t, "not-heard-yet")
+}

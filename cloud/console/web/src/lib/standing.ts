@@ -102,7 +102,10 @@ function asleep(k: Known, m: Machine, row: StateRow, lost: number): Stop | undef
 export function standing(k: Known, machine: Machine): Standing {
   const row = k.current.get(machine.id)
   if (!row) {
-    const silent = k.sources.find((s) => s.source === machine.source && s.silent)
+    const source = k.sources.find((s) => s.source === machine.source)
+    // Registered, and its source never said anything: nobody misses it yet.
+    if (k.sources.length > 0 && !source?.heard_through) return { machine, is: looks['fresh']!, row, since: null, lost: null, why: 'its source has said nothing so far' }
+    const silent = source?.silent ? source : undefined
     return { machine, is: looks['nodata']!, row, since: at(silent?.heard_through ?? null), lost: at(silent?.heard_through ?? null), why: 'nothing heard of this machine' }
   }
   const lost = lostAt(k, machine, row)

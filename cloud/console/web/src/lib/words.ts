@@ -16,6 +16,7 @@ export const looks: Record<string, Look> = {
   down: { id: 'down', word: 'Fault', many: 'with a fault', glyph: '✕', color: '#b3261e', text: '#ffffff', after: 0 },
   idle: { id: 'idle', word: 'No order', many: 'without an order', glyph: '–', color: '#c9ced3', text: '#1f2933', after: null },
   nodata: { id: 'nodata', word: 'No data', many: 'without data', glyph: '?', color: '#4b5563', text: '#ffffff', after: 0 },
+  fresh: { id: 'fresh', word: 'Not heard yet', many: 'not heard yet', glyph: '·', color: '#e1e4e7', text: '#1f2933', after: null },
   break: { id: 'break', word: 'Break', many: 'on break', glyph: '☕', color: '#c9ced3', text: '#1f2933', after: null },
   off: { id: 'off', word: 'Planned stop', many: 'in a planned stop', glyph: '○', color: '#e1e4e7', text: '#1f2933', after: null },
 }
