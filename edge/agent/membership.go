@@ -43,6 +43,11 @@ func Asked(path string) *Config {
 	if _, err := os.Stat(c.key()); err != nil {
 		return nil
 	}
+	for _, others := range []string{"*.yaml", "*.yml", "*.jwt"} { // of one that was let in: the path is a slip
+		if found, err := filepath.Glob(filepath.Join(filepath.Dir(path), others)); err != nil || len(found) > 0 {
+			return nil
+		}
+	}
 	return c
 }
 
