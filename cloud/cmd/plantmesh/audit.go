@@ -113,7 +113,7 @@ func (c *auditVerifyCmd) Run(ctx context.Context, p *answer.Printer) error {
 		data["break"] = map[string]any{"file": b.File, "line": b.Line, "n": b.N, "what": b.What}
 		return &answer.Error{
 			Code: answer.AuditBroken, Message: fmt.Sprintf("verified to %d; then %v", r.Seal.N, err), Data: data,
-			Hint: "compare with a backup or an export that somebody kept; nothing can be changed until the trail is set aside",
+			Hint: "compare with a backup or an export that somebody kept; until the trail is set aside no command changes anything, nor does a hub from its next start on",
 			Fix:  setAside(c.Config, c.Since),
 		}
 	}
