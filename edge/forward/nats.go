@@ -114,8 +114,10 @@ func Dial(ctx context.Context, cfg DialConfig, log *slog.Logger) (*NATS, error) 
 	return n, nil
 }
 
-// as is who calls, and whom: the hub alone.
+// as is who calls, and whom: the hub alone. Other addresses are not taken from an answer: the
+// first comes before it is known who gives it.
 func (cfg *DialConfig) as() (opts []nats.Option, err error) {
+	opts = append(opts, nats.IgnoreDiscoveredServers())
 	if cfg.Token != "" {
 		opts = append(opts, nats.UserCredentials(cfg.Token, cfg.Key))
 	}

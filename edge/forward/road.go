@@ -222,12 +222,13 @@ func (e *ProxyError) connect(conn net.Conn, login string) (net.Conn, error) {
 		return nil, e
 	}
 	said := bufio.NewReader(io.LimitReader(conn, maxProxyAnswer))
-	answer, err := http.ReadResponse(said, &http.Request{Method: http.MethodConnect})
+	answer, err := http.ReadResponse(said, &http.Request{Method: http.MethodConnect}) //nolint:bodyclose // see below
 	if err != nil {
-		e.Cause = fmt.Errorf("it says nothing that a proxy would: %w", err)
+		e.Cause = fmt.Errorf("it says nothing that a proxy would: %w", brief(err))
 		return nil, e
 	}
-	_ = answer.Body.Close() // what follows is the hub's
+	// What a length says of an answer that gives way is to be ignored (RFC 9110 §9.3.6), and
+	// the text of another is of no use: so the body is never read, and closing would read it.
 	if e.Status = answer.StatusCode; e.Status >= 200 && e.Status < 300 {
 		early, err := said.Peek(said.Buffered())
 		if err != nil {
@@ -243,6 +244,16 @@ func (e *ProxyError) connect(conn net.Conn, login string) (net.Conn, error) {
 	}
 	e.Offers = strings.Join(offers[:min(len(offers), 5)], ", ")
 	return nil, e
+}
+
+// brief is an error that quotes what a stranger said, no longer than a line of a log may be.
+func brief(err error) error {
+	const most = 200
+	said := err.Error()
+	if len(said) <= most {
+		return err
+	}
+	return errors.New(strings.ToValidUTF8(said[:most], "") + "…")
 }
 
 // way is a connection through a proxy.

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -65,6 +66,11 @@ func TestRoad_WhatAProxySays(t *testing.T) {
 		"no":                {"", "HTTP/1.1 403 Forbidden\r\n\r\n", "403 from proxy PROXY: it lets nobody, or not this gateway, through to hub.plant:443", "ask IT to let this gateway through to hub.plant:443 (CONNECT)"},
 		"not reached":       {"", "HTTP/1.1 504 Late\r\n\r\n", "504 from proxy PROXY: it does not reach hub.plant:443 itself", "the hub up"},
 		"no proxy":          {"", "220 mail ready\r\n", "the proxy PROXY does not answer: it says nothing that a proxy would", "check hub.proxy of edge.yaml"},
+		"with a length":     {"", "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nINFO {}", "", ""},
+		"in chunks":         {"", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nINFO {}", "", ""},
+		"no, and no more":   {"", "HTTP/1.1 403 Forbidden\r\nContent-Length: 1000\r\n\r\n", "403 from proxy PROXY: it lets nobody", "(CONNECT)"},
+		"much of nothing":   {"", strings.Repeat("\x1b]", 30000) + "\r\n", "it says nothing that a proxy would", "check hub.proxy of edge.yaml"},
+		"an old status":     {"", "HTTP/1.1 100 Continue\r\n\r\n", "100 from proxy PROXY: it lets nobody", "(CONNECT)"},
 		"without end":       {"", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: "+strings.Repeat("x", 1000)+"\r\n", 100), "does not answer: it says nothing that a proxy would", "check hub.proxy of edge.yaml"},
 	} {
 		at, asked := gate(t, c.says)
@@ -76,6 +82,9 @@ func TestRoad_WhatAProxySays(t *testing.T) {
 		conn, err := road.Dial(t.Context(), "tcp", "hub.plant:443") // which has no address here
 		words, fix := strings.ReplaceAll(c.words, "PROXY", at), strings.ReplaceAll(c.fix, "PROXY", at)
 		e, refused := errors.AsType[*ProxyError](err)
+		if refused && len(e.Error()) > 500 {
+			t.Errorf("%s: %d bytes of what it says are told", name, len(e.Error()))
+		}
 		if refused != (words != "") || refused && (!strings.Contains(e.Error(), words) || !strings.Contains(e.Fix(), fix) || !strings.Contains(reason(err), words)) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -212,6 +221,50 @@ func TestTrust_ByWebSocket(t *testing.T) {
 		g, err := Greet(t.Context(), cfg)
 		if err != nil || !g.Known || !g.Protected || (g.Stranger == nil) != c.good {
 			t.Errorf("%s: %+v, %v", name, g, err)
+		}
+	}
+}
+
+// An agent calls its hub alone, whatever other addresses are named by who answers there.
+func TestDial_OneAddress(t *testing.T) {
+	listen := func(serve func(net.Conn)) (at string, called <-chan struct{}) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		check(t, err)
+		t.Cleanup(func() { l.Close() })
+		calls := make(chan struct{}, 100)
+		go func() {
+			for {
+				in, err := l.Accept()
+				if err != nil {
+					return
+				}
+				calls <- struct{}{}
+				serve(in)
+				in.Close()
+			}
+		}()
+		return l.Addr().String(), calls
+	}
+	elsewhere, led := listen(func(net.Conn) {})
+	at, called := listen(func(in net.Conn) {
+		_, _ = io.WriteString(in, `INFO {"server_id":"x","version":"2.10.0","max_payload":1000,"connect_urls":["`+elsewhere+`"]}`+"\r\n")
+		for said := bufio.NewScanner(in); said.Scan(); { // who has enough goes away
+			if said.Text() == "PING" {
+				_, _ = io.WriteString(in, "PONG\r\n")
+				return
+			}
+		}
+	})
+	n, err := Dial(t.Context(), DialConfig{URL: "nats://" + at, Site: "graz", Agent: "gw-1"}, slog.New(slog.DiscardHandler))
+	check(t, err)
+	defer n.Close()
+	for range 4 {
+		select {
+		case <-called:
+		case <-led:
+			t.Fatal("it calls whom a stranger named")
+		case <-time.After(30 * time.Second):
+			t.Fatal("it does not call again")
 		}
 	}
 }
