@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	revisions "plantmesh/edge/revision"
@@ -71,7 +72,7 @@ func (c *Config) Values() []strict.Value {
 		if out[i].Key == "buffer.min_free" && out[i].Text == "" {
 			out[i].Text = "5 % of the disk, at most 1GiB"
 		}
-		out[i].Text = string(redacted([]byte(out[i].Text)))
+		_, out[i].Text, _ = strings.Cut(string(redacted([]byte(out[i].Key+": "+out[i].Text))), ": ") // some keys say what is a secret
 	}
 	return out
 }

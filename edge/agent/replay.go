@@ -37,19 +37,31 @@ func windowOf(from, to string) (s mesh.Span, err error) {
 		if err != nil {
 			return s, fmt.Errorf("%q is no time such as 2026-03-01T06:00:00Z", from)
 		}
-		s.From = mesh.NanosOf(begin)
+		s.From = reachable(begin)
 	}
 	if to != "" {
 		end, err := time.Parse(time.RFC3339, to)
 		if err != nil {
 			return s, fmt.Errorf("%q is no time such as 2026-03-01T06:00:00Z", to)
 		}
-		s.To = mesh.NanosOf(end)
+		s.To = reachable(end)
 	}
 	if s.Empty() {
 		return s, fmt.Errorf("the window from %s to %s is empty", from, to)
 	}
 	return s, nil
+}
+
+// reachable is t, or the nearest instant that 64 bits of nanoseconds reach: a window that ends
+// in 9999 is one without an end, and behind them they would begin anew with the past.
+func reachable(t time.Time) mesh.Nanos {
+	switch first, last := mesh.Nanos(math.MinInt64), mesh.Nanos(math.MaxInt64); {
+	case t.Before(first.Time()):
+		return first
+	case t.After(last.Time()):
+		return last
+	}
+	return mesh.NanosOf(t)
 }
 
 // inWindow reports whether a record has something of a source in a window.
