@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/time/rate"
 
 	"plantmesh/cloud/access/desk"
 	"plantmesh/cloud/registry"
@@ -41,7 +42,8 @@ type WebSocketConfig struct {
 	KeyFile  string `yaml:"key_file"`
 	// OnPage has the page's address take it, too, as wss://hub.example.com:8443/nats:
 	// then one port is all that a hub needs. It must be HTTPS, shows agents the hub's own
-	// certificate as well, and counts them in http.max_connections. Listen need not be said.
+	// certificate as well, and counts them in http.max_connections: three quarters of that may
+	// be theirs, so that the page stays open. Listen need not be said.
 	OnPage bool `yaml:"on_page"`
 }
 
@@ -50,6 +52,8 @@ const (
 	webSocketPath = "/nats"
 	// apart is where the embedded server listens where only the page's address is called.
 	apart = "127.0.0.1:0"
+	// onPageShare is how many of a hundred connections of the page's address may be WebSockets.
+	onPageShare = 75
 )
 
 func (c *WebSocketConfig) complete(doc *strict.Doc, secure bool) error {
@@ -212,14 +216,34 @@ func (h *hub) onPage() ([]desk.Route, error) {
 			r.Out.Host = r.In.Host                       // by which pages of others are told
 			r.SetXForwarded()
 		},
+		// Who opens none has cost a handshake behind this address, too: let it cost them another.
+		ModifyResponse: func(r *http.Response) error {
+			if r.StatusCode != http.StatusSwitchingProtocols {
+				r.Header.Set("Connection", "close")
+			}
+			return nil
+		},
 		Transport: &http.Transport{TLSClientConfig: known, DisableKeepAlives: true, TLSHandshakeTimeout: handshakeWithin, ResponseHeaderTimeout: handshakeWithin},
 		ErrorLog:  slog.NewLogLogger(h.log.Handler(), slog.LevelDebug), // strangers make most of it
 	}
+	room := make(chan struct{}, max(1, h.cfg.HTTP.MaxConnections*onPageShare/100))
+	full := rate.Sometimes{First: 1, Interval: time.Minute}
 	return []desk.Route{{Pattern: "GET " + webSocketPath, Needs: desk.Public, AnyHost: true, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 			http.Error(w, "agents and programs call here by WebSocket", http.StatusUpgradeRequired)
 			return
 		}
+		select {
+		case room <- struct{}{}:
+		default:
+			full.Do(func() {
+				h.log.Warn("no more WebSockets are taken at the page's address, so that the page stays open: say more as http.max_connections, or nats.websocket.listen", "open", cap(room))
+			})
+			w.Header().Set("Connection", "close")
+			http.Error(w, "this hub has no room for another WebSocket now: try again", http.StatusServiceUnavailable)
+			return
+		}
+		defer func() { <-room }()
 		way.ServeHTTP(w, r)
 	})}}, nil
 }

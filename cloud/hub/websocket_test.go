@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,4 +181,46 @@ func TestWebSocket_WhatAgentsAreTold(t *testing.T) {
 	if l := h.listening(); !strings.HasSuffix(h.nats.WebsocketURL(), l.webSocket) || strings.HasSuffix(l.webSocket, ":0") || l.nats != h.nats.Addr().String() {
 		t.Errorf("it listens at %+v", l)
 	}
+}
+
+// At the page's address strangers who open no WebSocket are let go, and all who do leave room
+// for the page; who leaves makes room.
+func TestWebSocket_OnPageLeavesRoom(t *testing.T) {
+	h := opened(t)
+	h.cfg.NATS.WebSocket.OnPage, h.cfg.HTTP.MaxConnections = true, 3 // two of them
+	routes, err := h.onPage()
+	check(t, err)
+	page := httptest.NewServer(routes[0].Handler)
+	t.Cleanup(page.Close)
+	ask := func(more string) (net.Conn, *http.Response) {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(page.URL, "http://"))
+		check(t, err)
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprintf(conn, "GET /nats HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n%s\r\n", more)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		check(t, err)
+		t.Cleanup(func() { resp.Body.Close() })
+		return conn, resp
+	}
+	const key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+	for what, more := range map[string]string{"no key": "", "a page of another": key + "Origin: https://evil.example\r\n"} {
+		if _, resp := ask(more); resp.StatusCode < 400 || !resp.Close {
+			t.Errorf("%s is answered %d, and stays: %v", what, resp.StatusCode, !resp.Close)
+		}
+	}
+	var open []net.Conn
+	until(t, 30*time.Second, "there is no room", func() bool { // each of them may stay for seconds
+		conn, resp := ask(key)
+		if resp.StatusCode == http.StatusSwitchingProtocols {
+			open = append(open, conn)
+		}
+		return resp.StatusCode == http.StatusServiceUnavailable && resp.Close && len(open) >= 2
+	})
+	for _, conn := range open {
+		check(t, conn.Close())
+	}
+	until(t, 30*time.Second, "there is room again", func() bool {
+		_, resp := ask(key)
+		return resp.StatusCode == http.StatusSwitchingProtocols
+	})
 }

@@ -151,7 +151,7 @@ func redacted(b []byte) []byte {
 	keys := regexp.MustCompile(`(?im)([\w-]*(?:password|passwd|passphrase|secret|credential|api_?key|seed)s?"?[ \t]*[:=][ \t]*)("[^"\n]*"|'[^'\n]*'|[^\s,}#][^,}\n]*)`)
 	b = keys.ReplaceAll(b, []byte("${1}"+gone))
 	b = regexp.MustCompile(`(?im)(\bproxy"?[ \t]*[:=][ \t]*)[^\n]*@`).ReplaceAll(b, []byte("${1}"+gone+"@")) // also one that is no URL
-	b = regexp.MustCompile(`://[^/\s]*@`).ReplaceAll(b, []byte("://"+gone+"@"))                           // to the last @: passwords have some, too
+	b = regexp.MustCompile(`://[^/\s]*@`).ReplaceAll(b, []byte("://"+gone+"@"))                              // to the last @: passwords have some, too
 	b = regexp.MustCompile(`\bS[UAONCX][A-Z2-7]{56}\b`).ReplaceAll(b, []byte(gone))
 	b = regexp.MustCompile(`\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}`).ReplaceAll(b, []byte(gone))
 	return regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----`).ReplaceAll(b, []byte(gone))

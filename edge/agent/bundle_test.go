@@ -17,7 +17,7 @@ func TestRedacted(t *testing.T) {
 		"key: agent.nk\ntoken: cred:agent.jwt\n":                               "key: agent.nk\ntoken: cred:agent.jwt\n",
 		"url: mqtt://anna:hunter2@broker:1883\n":                               "url: mqtt://(taken out)@broker:1883\n",
 		"url: mqtt://anna:hunt@'er2@broker:1883\n":                             "url: mqtt://(taken out)@broker:1883\n",
-		"  proxy: \"http://anna:hunt/er2@proxy\"\n":                             "  proxy: (taken out)@proxy\"\n",
+		"  proxy: \"http://anna:hunt/er2@proxy\"\n":                            "  proxy: (taken out)@proxy\"\n",
 		"  proxy: anna:hunter 2@proxy:3128 # no URL\n":                         "  proxy: (taken out)@proxy:3128 # no URL\n",
 		"  proxy: http://proxy:3128\n":                                         "  proxy: http://proxy:3128\n",
 		"endpoint: opc.tcp://plc-7:4840\n":                                     "endpoint: opc.tcp://plc-7:4840\n",
