@@ -40,6 +40,7 @@ type reviser struct {
 	answered     bool
 	before       *Config // what ran before the trial
 	told         string
+	unanswered   int // questions in a row that were
 }
 
 // order is what a person asks for, over the status socket.
@@ -161,7 +162,7 @@ func (a *agent) ask(ctx context.Context, now time.Time) {
 		return
 	}
 	st := r.now()
-	every := revision.Every
+	every := nextQuestion(r.unanswered)
 	if st.Trial != nil && !st.Trial.Answered {
 		every = askSoon
 	}
@@ -175,10 +176,11 @@ func (a *agent) ask(ctx context.Context, now time.Time) {
 	}
 	got, err := a.link.Configuration(ctx, revision.Ask{Has: has})
 	if err != nil {
+		r.unanswered++
 		a.once("which configuration the hub wants is not known", err)
 		return
 	}
-	r.answered = true
+	r.answered, r.unanswered = true, 0
 	a.drifted()
 	if stale := st.Stale(got.Desired); stale != "" {
 		r.wait(stale)
@@ -205,6 +207,16 @@ func (a *agent) ask(ctx context.Context, now time.Time) {
 		a.log.Info("the hub wants another configuration", "revision", got.Desired.Number, "by", got.Revision.By, "note", got.Revision.Note)
 	}
 	r.told = ""
+}
+
+// nextQuestion is how long the next question to the hub waits, after so many in a row without
+// an answer: a hub that just starts has its connections before its answers, and until it has
+// given one its nudges are not heard. An older hub never gives any.
+func nextQuestion(unanswered int) time.Duration {
+	if unanswered == 0 {
+		return revision.Every
+	}
+	return min(revision.Every, askSoon<<min(unanswered-1, 10))
 }
 
 // once tells what goes wrong once, however often it is tried.

@@ -266,3 +266,12 @@ func TestOpenConfig_WithoutTheRightToLook(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A hub that just starts is asked again soon, one that never answers each minute.
+func TestNextQuestion(t *testing.T) {
+	for unanswered, want := range map[int]time.Duration{0: time.Minute, 1: 2 * time.Second, 2: 4 * time.Second, 5: 32 * time.Second, 6: time.Minute, 1000: time.Minute} {
+		if got := nextQuestion(unanswered); got != want {
+			t.Errorf("after %d: %s, want %s", unanswered, got, want)
+		}
+	}
+}

@@ -44,7 +44,7 @@ func TestManaged_ServicesSayHowTheyAre(t *testing.T) {
 	}
 	write(t, dir, files)
 	for _, c := range []struct{ program, command, config, ready, patience string }{
-		{"plantmesh-edge", "run", "edge.yaml", "STATUS=agent gw-1 at graz, 0 sources", "WATCHDOG_USEC=20000000"},
+		{"plantmesh-edge", "run", "edge.yaml", "STATUS=agent gw-1 at graz, 0 sources", "WATCHDOG_USEC=40000000"},
 		{"plantmesh", "serve", "hub.yaml", "STATUS=hub of graz, page at ", "WATCHDOG_USEC=80000000"},
 	} {
 		t.Run(c.program, func(t *testing.T) {
