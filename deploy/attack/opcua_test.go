@@ -174,6 +174,7 @@ func TestAttack_S07OPCUA(t *testing.T) {
 		if shown := again("it comes again"); !bytes.Equal(shown, was) {
 			t.Errorf("with a half of %d bytes it shows another certificate than before", len(half))
 		}
+		until(t, "it tells that the one before goes on being used", func() bool { return f.says("The one before goes on being used") > i })
 		if n := f.says("The one before goes on being used"); n != i+1 {
 			t.Errorf("that is told %d times, want %d", n, i+1)
 		}
