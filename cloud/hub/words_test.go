@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+
+	"plantmesh/proto/meshtest"
 )
 
 // words is a log that can be read while it is written.
@@ -39,10 +40,7 @@ func loud(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	check(t, err)
-	defer func() { check(t, l.Close()) }()
-	return l.Addr().String()
+	return meshtest.Vacant(t)
 }
 
 // ready is what /readyz says.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/meshtest"
 	"plantmesh/proto/subject"
 	"plantmesh/proto/wire"
 )
@@ -321,16 +321,7 @@ func TestIngest_ServerRestarts(t *testing.T) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener has a TCP address
+	return meshtest.VacantPort(t)
 }
 
 // TestIngest_PurgesOnlyWhatIsStored: a message leaves the stream behind the

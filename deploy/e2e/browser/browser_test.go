@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +23,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"plantmesh/deploy/e2e/programs"
+	"plantmesh/proto/meshtest"
 )
 
 // What the demo promises, doubled: a slow machine must not make a red test,
@@ -65,14 +65,7 @@ func binaries(t *testing.T) (dir string) {
 // vacant is an address that nobody listens at.
 func vacant(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
+	return meshtest.Vacant(t)
 }
 
 // demo starts a demo whose page is at address. history closes when the history

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -85,13 +86,14 @@ func (c *checker) compare(p feedState) {
 	}
 }
 
-// follow reads the feed until stop is called, which tells how often a row was
-// compared.
+// follow reads the feed until stop is called and a row was compared, at most half a minute
+// longer; stop tells how often one was.
 func follow(t *testing.T, address string) (stop func() (checked int)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &checker{t: t, rows: map[string]feedOEE{}}
-	done := make(chan struct{})
+	done, compared := make(chan struct{}), make(chan struct{})
+	compare := sync.OnceFunc(func() { close(compared) })
 	go func() {
 		defer close(done)
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/v1/live", http.NoBody)
@@ -112,10 +114,18 @@ func follow(t *testing.T, address string) (stop func() (checked int)) {
 				name = rest
 			} else if rest, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 				c.event(name, rest)
+				if c.checked > 0 {
+					compare()
+				}
 			}
 		}
 	}()
 	return func() int {
+		select { // the page may have heard sooner
+		case <-compared:
+		case <-done:
+		case <-time.After(30 * time.Second):
+		}
 		cancel()
 		<-done
 		return c.checked

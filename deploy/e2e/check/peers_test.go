@@ -31,6 +31,7 @@ import (
 	"plantmesh/firmware-sim/mqtt/sparkplug"
 	"plantmesh/firmware-sim/plant"
 	"plantmesh/proto/enroll"
+	"plantmesh/proto/meshtest"
 )
 
 // machine is the simulator's OPC UA server. Its clock stands until somebody listens.
@@ -132,12 +133,7 @@ func protected(t *testing.T, shown []byte, uri string, ahead time.Duration) (url
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return meshtest.VacantPort(t)
 }
 
 // trusts has a gateway trust a certificate.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"plantmesh/proto/meshtest"
 )
 
 // TestLook_WhatIsStoredAndWaits: a technician listens to values, looks into the buffer, asks
@@ -142,12 +143,7 @@ func carries(t *testing.T, dir, edge string) {
 // free is an address where nobody listens.
 func free(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return meshtest.Vacant(t)
 }
 
 // opens opens the page by its link, as a browser does.

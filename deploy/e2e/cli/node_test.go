@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 
 	"plantmesh/deploy/e2e/nodejs"
 	"plantmesh/edge/source/opcua/browse"
+	"plantmesh/proto/meshtest"
 )
 
 // lacking ends a test that misses something outside: it fails where the suite is
@@ -134,16 +134,7 @@ func highWater(pid int) (peak func() int64) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(meshtest.VacantPort(t))
 }
 
 // Bars of browsing 21,000 variables below one folder.

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +16,7 @@ import (
 	"plantmesh/deploy/e2e/programs"
 	"plantmesh/edge/buffer"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/meshtest"
 	"plantmesh/proto/wire"
 )
 
@@ -81,16 +82,7 @@ func run(t *testing.T, name string, args ...string) *process {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	return strconv.Itoa(meshtest.VacantPort(t))
 }
 
 // mosquitto starts a real one that keeps what it has on disk.

@@ -7,13 +7,14 @@ package opcua
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"plantmesh/proto/meshtest"
 )
 
 // full has the matrix run as it is meant to be: make matrix.
@@ -80,12 +81,7 @@ type peer struct {
 // freePort is one that nobody listens at now.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return meshtest.VacantPort(t)
 }
 
 // nodeOPCUA is the server in JavaScript.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"plantmesh/deploy/e2e/programs"
 	"plantmesh/proto/clock"
 	"plantmesh/proto/mesh"
+	"plantmesh/proto/meshtest"
 )
 
 // within bounds every wait; a run takes a fraction of it.
@@ -308,10 +308,5 @@ func (c *chain) rows(product, window string) (out []row) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return meshtest.Vacant(t)
 }
