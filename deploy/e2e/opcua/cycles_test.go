@@ -72,7 +72,7 @@ func TestCycles(t *testing.T) {
 	go func() { done <- r.Run(ctx, nil, log) }()
 	connected := func() {
 		t.Helper()
-		late := time.After(20 * time.Second)
+		late := time.After(time.Minute)
 		for {
 			select {
 			case said := <-log.told:
