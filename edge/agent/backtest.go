@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -119,23 +118,8 @@ func (b *Backtested) read(from io.Reader, source string, rules *quality.Rules) e
 		return err
 	}
 	t := backtest{rules: rules, open: open, source: source}
-	for r := bufio.NewReader(from); ; {
-		kind, frame, err := wire.ReadFrame(r)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read the records: %w", err)
-		}
-		switch kind {
-		case wire.FrameDescriptor:
-			if d, err := wire.ParseDescriptor(frame); err == nil {
-				known[d.Hash()] = d
-			}
-		case wire.FrameRecord:
-			b.judge(&t, frame)
-		default:
-		}
+	if err := frames(from, known, func(frame []byte) error { b.judge(&t, frame); return nil }); err != nil {
+		return err
 	}
 	b.Found, b.More, b.Nothing = append([]status.RuleFound{}, t.found.told()...), t.found.more, []string{}
 	for _, r := range rules.All() {

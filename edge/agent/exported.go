@@ -154,12 +154,13 @@ func newRows(to io.Writer, form Form, window mesh.Span) (*rows, error) {
 	return x, w.Write(rowColumns())
 }
 
-// read takes an export of records apart. It holds one record at a time, and the descriptors.
-func (x *rows) read(from io.Reader) error {
+// frames reads an export of records: what describes them becomes known, each record is given
+// to use.
+func frames(from io.Reader, known tables, use func(frame []byte) error) error {
 	for r := bufio.NewReader(from); ; {
 		kind, frame, err := wire.ReadFrame(r)
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("read the records: %w", err)
@@ -167,14 +168,27 @@ func (x *rows) read(from io.Reader) error {
 		switch kind {
 		case wire.FrameDescriptor:
 			if d, err := wire.ParseDescriptor(frame); err == nil {
-				x.known[d.Hash()] = d
+				known[d.Hash()] = d
 			}
 		case wire.FrameRecord:
-			if err := x.record(frame); err != nil {
-				return fmt.Errorf("write the samples: %w", err)
+			if err := use(frame); err != nil {
+				return err
 			}
 		default:
 		}
+	}
+}
+
+// read takes an export of records apart. It holds one record at a time, and the descriptors.
+func (x *rows) read(from io.Reader) error {
+	err := frames(from, x.known, func(frame []byte) error {
+		if err := x.record(frame); err != nil {
+			return fmt.Errorf("write the samples: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if err := x.end(); err != nil {
 		return fmt.Errorf("write the samples: %w", err)
