@@ -157,11 +157,11 @@ func (c *Checkup) cfgSecrets() check.Result {
 	if path := c.cfg.Hub.ProxyPasswordFile; path != "" {
 		files[path] = true
 	}
-	return private(slices.Sorted(maps.Keys(files)), "no source has a password or a key")
+	return c.private(slices.Sorted(maps.Keys(files)), "no source has a password or a key")
 }
 
 // private says whether others can read files.
-func private(files []string, none string) check.Result {
+func (c *Checkup) private(files []string, none string) check.Result {
 	var open []string
 	for _, path := range files {
 		mode, err := host.Open(path)
@@ -177,7 +177,7 @@ func private(files []string, none string) check.Result {
 	case len(open) > 0:
 		r := check.Fail(answer.Command(append([]string{"chmod", "600"}, open...)...), "everybody on this machine can read %s", strings.Join(open, ", "))
 		for _, path := range open {
-			r.Repairs = append(r.Repairs, shut(path))
+			r.Repairs = append(r.Repairs, c.shut(path)...)
 		}
 		return r
 	case len(files) == 0:
@@ -186,10 +186,25 @@ func private(files []string, none string) check.Result {
 	return check.Good("%d files, none of them for everybody", len(files))
 }
 
-// shut takes the rights of others at a file or a folder away. Its group keeps what it has: the
-// service may read it by that.
-func shut(path string) check.Repair {
-	return check.Repair{Does: answer.Command("chmod", "o=", path), Do: func() error { return host.Shut(path) }}
+// shut takes the rights of others at a file or a folder away, where it lies in a folder of this
+// gateway: a file elsewhere may be read by everybody for a reason. Its group keeps what it has:
+// the service may read it by that.
+func (c *Checkup) shut(path string) []check.Repair {
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return nil
+	}
+	path = filepath.Join(parent, filepath.Base(path))
+	if !slices.ContainsFunc([]string{filepath.Dir(c.path), c.cfg.Data}, func(own string) bool {
+		own, err := filepath.Abs(own)
+		if err == nil {
+			own, err = filepath.EvalSymlinks(own)
+		}
+		return err == nil && (path == own || strings.HasPrefix(path, strings.TrimSuffix(own, "/")+"/"))
+	}) {
+		return nil
+	}
+	return []check.Repair{{Does: answer.Command("chmod", "o=", path), Do: func() error { return host.Shut(path) }}}
 }
 
 func (c *Checkup) cfgReadonly() check.Result {
@@ -281,7 +296,7 @@ func (c *Checkup) idEnrolled() check.Result {
 }
 
 func (c *Checkup) idKeyPerms() check.Result {
-	return private([]string{c.cfg.Hub.Key}, "") // the token proves nothing without it
+	return c.private([]string{c.cfg.Hub.Key}, "") // the token proves nothing without it
 }
 
 func (c *Checkup) idExpiry() check.Result {

@@ -114,7 +114,7 @@ func (c *Checkup) sysUserPerms() check.Result {
 	}
 	if info.Mode().Perm()&0o007 != 0 {
 		r := check.Warn(answer.Command("chmod", "700", c.cfg.Data), "%s may be read by everybody on this machine", c.cfg.Data)
-		r.Repairs = []check.Repair{shut(c.cfg.Data)}
+		r.Repairs = c.shut(c.cfg.Data)
 		return r
 	}
 	return check.Good("%s is this user's, mode %o", c.cfg.Data, info.Mode().Perm())

@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,10 +55,11 @@ func Owner(path string) (uid uint32, err error) {
 	return s.Uid, nil
 }
 
-// Shut takes the rights of everybody but owner and group at a file or a folder away. It follows
-// no link, and leaves what has other names alone: root may be led elsewhere by them.
+// Shut takes the rights of everybody but owner and group at a file or a folder away; path is
+// absolute. It follows no link anywhere on the way, and leaves what has other names alone: root
+// may be led elsewhere by them.
 func Shut(path string) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unlinked(path)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
@@ -73,6 +75,25 @@ func Shut(path string) error {
 		return fmt.Errorf("change the rights of %s: %w", path, err)
 	}
 	return nil
+}
+
+// unlinked opens what is at an absolute path that has no links in it, to be read.
+func unlinked(path string) (fd int, err error) {
+	at, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(at) }() // nothing was written
+	steps := strings.Split(strings.Trim(path, "/"), "/")
+	for _, step := range steps[:len(steps)-1] {
+		next, err := unix.Openat(at, step, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, fmt.Errorf("%s on the way: %w", step, err)
+		}
+		_ = unix.Close(at) // as above
+		at = next
+	}
+	return unix.Openat(at, steps[len(steps)-1], unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 }
 
 // ReadMemory says how much memory there is.

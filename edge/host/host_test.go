@@ -112,14 +112,14 @@ func TestShut(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	err := errors.Join(os.WriteFile(in("plain"), nil, 0o600), os.WriteFile(in("target"), nil, 0o600), os.WriteFile(in("twin"), nil, 0o600), os.Mkdir(in("folder"), 0o700),
-		os.Symlink(in("target"), in("link")), os.Link(in("twin"), in("other")))
+		os.Symlink(in("target"), in("link")), os.Link(in("twin"), in("other")), os.Symlink(in("folder"), in("way")), os.WriteFile(in("folder/inner"), nil, 0o600), os.Chmod(in("folder/inner"), 0o755))
 	for _, name := range []string{"plain", "target", "twin", "folder"} {
 		err = errors.Join(err, os.Chmod(in(name), 0o755))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]fs.FileMode{"plain": 0o750, "folder": 0o750, "link": 0o755, "other": 0o755, "none": 0} {
+	for name, want := range map[string]fs.FileMode{"plain": 0o750, "folder": 0o750, "link": 0o755, "other": 0o755, "none": 0, "way/inner": 0o755} {
 		err := Shut(in(name))
 		if (err == nil) != (want == 0o750) {
 			t.Errorf("%s: %v", name, err)

@@ -56,3 +56,27 @@ func TestCheck_Fix(t *testing.T) {
 		t.Errorf("a second time: %v, %s", err, said)
 	}
 }
+
+// A file that is not this gateway's own is told, and left as it is: whoever can write its
+// configuration could have root shut any other.
+func TestCheck_FixesNothingElsewhere(t *testing.T) {
+	dir, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "passwd")
+	for name, text := range map[string]string{
+		filepath.Join(dir, "edge.yaml"):            "agent: gw-1\nsite: graz\ndata: data\nhub: {url: nats://127.0.0.1:4222, key: agent.nk, token: agent.jwt}\n",
+		filepath.Join(dir, "sources.d/press.yaml"): "mqtt:\n  id: press\n  url: mqtt://127.0.0.1:1883\n  username: anna\n  password_file: " + elsewhere + "\n  topics: [{filter: a/+, signal: \"line1.{1}.{key}\", time: ts}]\n  signals: [{name: line1.press.speed, type: double}]\n",
+		elsewhere: "secret",
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o600), os.Chmod(name, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out, said bytes.Buffer
+	c := &checkCmd{Config: filepath.Join(dir, "edge.yaml"), Only: []string{"cfg-parse", "cfg-sources", "cfg-secrets"}, Format: "text", Fix: true, Yes: true}
+	err := c.Run(t.Context(), &globals{}, &answer.Printer{Program: "plantmesh-edge", Out: &out, Err: &said})
+	if err == nil || !strings.Contains(out.String(), "chmod 600 "+elsewhere) || !strings.Contains(said.String(), "nothing of this repairs itself") {
+		t.Errorf("%v, %s\n%s", err, &said, &out)
+	}
+	if info, err := os.Stat(elsewhere); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
