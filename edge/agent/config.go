@@ -223,7 +223,7 @@ func (c *Config) loadSources(files []origin) (out []SourceFile, faults []error) 
 
 // loadSource reads one of them, beside those that were read before.
 func (c *Config) loadSource(file origin, others []SourceFile) (s SourceFile, err error) {
-	raw, err := os.ReadFile(file.path)
+	raw, err := strict.Read(file.path)
 	if err != nil {
 		return s, &strict.Fault{File: file.path, What: strict.Unreadable(err)}
 	}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bytes"
-	"os"
 
 	"plantmesh/proto/answer"
 	"plantmesh/proto/strict"
@@ -13,7 +12,7 @@ func (c *Config) TextOf(l SourceListed) ([]byte, error) {
 	if l.Revision > 0 {
 		return nil, ErrOfRevision
 	}
-	b, err := os.ReadFile(l.File)
+	b, err := strict.Read(l.File)
 	if err != nil {
 		return nil, &strict.Fault{File: l.File, What: strict.Unreadable(err)}
 	}

@@ -105,7 +105,7 @@ func (j *Joining) Sends(a enroll.Answer) string {
 func (j *Joining) Request(oneTime, version string) (enroll.Signed, enroll.Request, error) {
 	q := enroll.Request{Site: j.Site, Agent: j.Agent, Host: Host(version)}
 	if oneTime != "" {
-		b, err := os.ReadFile(oneTime)
+		b, err := strict.Read(oneTime)
 		if err != nil {
 			return enroll.Signed{}, q, &strict.Fault{File: oneTime, What: strict.Unreadable(err)}
 		}

@@ -20,7 +20,7 @@ import (
 const testSuffix = "_test.yaml"
 
 func ruleFile(file string) (*quality.Rules, error) {
-	src, err := os.ReadFile(file)
+	src, err := strict.Read(file)
 	if err != nil {
 		return nil, &strict.Fault{File: file, What: strict.Unreadable(err)}
 	}
@@ -190,7 +190,7 @@ func testsOf(file string) (*quality.Tests, error) {
 	if !ok {
 		return nil, &strict.Fault{File: file, What: "is no file of tests: those of the rules in NAME.yaml stand in NAME" + testSuffix}
 	}
-	src, err := os.ReadFile(file)
+	src, err := strict.Read(file)
 	if err != nil {
 		return nil, &strict.Fault{File: file, What: strict.Unreadable(err)}
 	}

@@ -82,7 +82,7 @@ func (c *Config) ListSources(ctx context.Context) (out []SourceListed, running b
 // listed is what a file says.
 func (c *Config) listed(file string) SourceListed {
 	l := SourceListed{File: file}
-	raw, err := os.ReadFile(file)
+	raw, err := strict.Read(file)
 	if err != nil {
 		l.Fault = strict.Unreadable(err)
 		return l
@@ -237,7 +237,7 @@ func (c *Config) SwitchSource(l SourceListed, on bool) (file string, err error) 
 
 // wouldBeRead says why a file could not be read beside the sources there are.
 func (c *Config) wouldBeRead(file string) error {
-	raw, err := os.ReadFile(file)
+	raw, err := strict.Read(file)
 	if err != nil {
 		return &strict.Fault{File: file, What: strict.Unreadable(err)}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -97,7 +96,7 @@ func (c *Config) Test(ctx context.Context, file string, stay Stay, log *slog.Log
 	if err != nil {
 		return t, fmt.Errorf("where is %s? %w", file, err)
 	}
-	raw, err := os.ReadFile(abs)
+	raw, err := strict.Read(abs)
 	if err != nil {
 		return t, &strict.Fault{File: file, What: strict.Unreadable(err)}
 	}

@@ -68,12 +68,7 @@ type Doc struct {
 // tags, then lays the overlays over it in their order. The error is always a
 // *Fault.
 func Load(path string, v any, over ...Overlay) (*Doc, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, &Fault{File: path, What: Unreadable(err)}
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	src, err := Read(path)
 	if err != nil {
 		return nil, &Fault{File: path, What: Unreadable(err)}
 	}
@@ -87,6 +82,17 @@ func Load(path string, v any, over ...Overlay) (*Doc, error) {
 		return nil, err
 	}
 	return doc, nil
+}
+
+// Read reads the file at path for Parse, no more of it than Parse needs to refuse it as too
+// large: a person may name anything, a device without an end too.
+func Read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	src, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	return src, errors.Join(err, f.Close())
 }
 
 // Unreadable says in words why a file that a person named can not be read.

@@ -41,6 +41,30 @@ func (g *globals) bounds(ctx context.Context, command string) (context.Context, 
 	return within, cancel, nil
 }
 
+// endsWithin is how long a command may take to end once it should: to take back what it began.
+const endsWithin = 5 * time.Second
+
+// ended runs a command, and leaves one alone that does not end when it should: a read of a
+// terminal, of a pipe or of a share whose server is gone knows no end.
+func ended(within context.Context, command string, run func(...any) error) error {
+	done := make(chan error, 1)
+	go func() { done <- run() }()
+	select {
+	case err := <-done:
+		return err
+	case <-within.Done():
+	}
+	if command == "run" || command == "worker" { // what they hold is to be closed in order
+		return <-done
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(endsWithin):
+		return within.Err()
+	}
+}
+
 // late is the error of a command that --timeout has ended; else it is err.
 func (g *globals) late(within context.Context, err error) error {
 	end, bounded := within.Deadline()

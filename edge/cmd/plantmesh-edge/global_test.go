@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -97,5 +99,53 @@ func TestSteps_Verbose(t *testing.T) {
 	steps(p).Debug("a step")
 	if !strings.Contains(said.String(), "a step") {
 		t.Errorf("%q", said.String())
+	}
+}
+
+// What is stuck in a read ends all the same, once it has had its time; what holds something
+// is waited for.
+func TestEnded_WhatIsStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		never, within, cancel := make(chan struct{}), t.Context(), context.CancelFunc(nil)
+		within, cancel = context.WithTimeout(within, time.Second)
+		defer cancel()
+		began := time.Now()
+		err := ended(within, "dump", func(...any) error { <-never; return nil })
+		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != time.Second+endsWithin {
+			t.Errorf("%v after %s", err, took)
+		}
+		own := errors.New("taken back")
+		if err := ended(within, "buffer export", func(...any) error { <-within.Done(); return own }); !errors.Is(err, own) {
+			t.Error(err)
+		}
+		if err := ended(within, "run", func(...any) error { <-time.After(time.Minute); return own }); !errors.Is(err, own) {
+			t.Error(err)
+		}
+		close(never)
+	})
+}
+
+// A file without an end is refused as too large wherever one is named.
+func TestFiles_WithoutAnEnd(t *testing.T) {
+	if _, err := os.Stat("/dev/zero"); err != nil {
+		t.Skip("not of this system")
+	}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "edge.yaml")
+	if err := os.WriteFile(config, []byte("agent: gw-1\nsite: graz\ndata: data\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	zero := filepath.Join(dir, "press_test.yaml")
+	if err := errors.Join(os.Symlink("/dev/zero", zero), os.Symlink("/dev/zero", filepath.Join(dir, "press.yaml"))); err != nil {
+		t.Fatal(err)
+	}
+	p := &answer.Printer{Program: "plantmesh-edge", Out: io.Discard, Err: io.Discard}
+	for name, err := range map[string]error{
+		"init":       (&initCmd{From: "/dev/zero", Config: filepath.Join(dir, "new.yaml")}).Run(p),
+		"rules test": (&rulesTestCmd{Config: config, Files: []string{zero}}).Run(p),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "not a configuration file") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

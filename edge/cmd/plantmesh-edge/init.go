@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"os"
 
 	"plantmesh/edge/agent"
 	"plantmesh/proto/answer"
@@ -31,7 +30,7 @@ func (c *initCmd) Run(p *answer.Printer) error {
 	}
 	i := agent.Initial{Agent: c.Agent, Site: c.Site, Hub: c.Hub, Data: c.Data}
 	if c.From != "" {
-		template, err := os.ReadFile(c.From)
+		template, err := strict.Read(c.From)
 		if err != nil {
 			return &strict.Fault{File: c.From, What: strict.Unreadable(err)}
 		}

@@ -169,7 +169,7 @@ func (c *cli) call(ctx context.Context, k *kong.Context, p *answer.Printer) erro
 	defer cancel()
 	k.BindTo(within, (*context.Context)(nil))
 	steps(p).Debug("configuration", "file", c.config)
-	return c.late(within, k.Run())
+	return c.late(within, ended(within, k.Selected().Path(), k.Run))
 }
 
 // handOver gives the service's user what root has made, however the command ended.
