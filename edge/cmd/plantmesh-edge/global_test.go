@@ -106,8 +106,8 @@ func TestSteps_Verbose(t *testing.T) {
 // is waited for.
 func TestEnded_WhatIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		never, within, cancel := make(chan struct{}), t.Context(), context.CancelFunc(nil)
-		within, cancel = context.WithTimeout(within, time.Second)
+		never := make(chan struct{})
+		within, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
 		err := ended(within, "dump", func(...any) error { <-never; return nil })
