@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -141,7 +142,7 @@ func (r Road) login(user *url.Userinfo) (string, error) {
 	}
 	secret, _ := user.Password()
 	if r.PasswordFile != "" {
-		f, err := os.Open(r.PasswordFile)
+		f, err := os.OpenFile(r.PasswordFile, os.O_RDONLY|syscall.O_NONBLOCK, 0) // of a pipe nobody writes to it waits for nobody
 		if err != nil {
 			return "", err
 		}
