@@ -40,7 +40,7 @@ func TestDoor_ClosesBesideWhoComes(t *testing.T) {
 				}
 				_, _ = c.Write([]byte{1 << 4}) // the kernel resets whom nobody accepted only once they say something
 				_, _ = io.ReadAll(c)           // until it hangs up
-				_ = c.Close()        // it is gone
+				_ = c.Close()                  // it is gone
 			})
 		}
 		if err := b.Close(); err != nil {
