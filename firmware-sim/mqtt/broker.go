@@ -58,7 +58,7 @@ func listen(address string, s *Server) (*broker, error) {
 	if err := b.mqtt.AddHook(b, nil); err != nil {
 		return nil, fmt.Errorf("start the broker of source %q: %w", s.cfg.Source, err)
 	}
-	tcp, err := door.Open(address)
+	tcp, err := door.Open(address, b.mqtt)
 	if err != nil {
 		return nil, fmt.Errorf("the broker of source %q: %w", s.cfg.Source, err)
 	}

@@ -7,7 +7,9 @@ import (
 	"net"
 	"sync"
 
+	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -16,6 +18,7 @@ import (
 // race, and Close waits for ever for a caller who never says who they are. This one's Close
 // returns when nobody comes in any more, and everybody is gone.
 type Door struct {
+	broker *mochi.Server
 	socket net.Listener
 	ended  chan struct{} // Serve has
 
@@ -27,13 +30,13 @@ type Door struct {
 
 var _ listeners.Listener = (*Door)(nil)
 
-// Open listens on address, host:port. Close it, or have the broker do so.
-func Open(address string) (*Door, error) {
+// Open listens on address, host:port, for a broker, which then closes it.
+func Open(address string, broker *mochi.Server) (*Door, error) {
 	socket, err := net.Listen("tcp", address) //nolint:noctx // it takes no time
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	return &Door{socket: socket, ended: make(chan struct{}), inside: map[net.Conn]struct{}{}}, nil
+	return &Door{broker: broker, socket: socket, ended: make(chan struct{}), inside: map[net.Conn]struct{}{}}, nil
 }
 
 // Init implements listeners.Listener.
@@ -72,14 +75,20 @@ func (d *Door) Serve(establish listeners.EstablishFn) {
 	_ = g.Wait() // as above
 }
 
-// Close implements listeners.Listener: clients hear a farewell, then nothing.
-func (d *Door) Close(farewell listeners.CloseFn) {
+// Close implements listeners.Listener: clients hear a farewell, then nothing. Mochi's own
+// farewell looks for them with a read lock within a read lock: who comes in between the two
+// has it wait for ever.
+func (d *Door) Close(listeners.CloseFn) {
 	d.mu.Lock()
 	d.closed = true
 	serves := d.serves
 	d.mu.Unlock()
 	_ = d.socket.Close() // a second time it says so
-	farewell(d.ID())
+	for _, c := range d.broker.Clients.GetAll() {
+		if !c.Net.Inline && !c.Closed() {
+			_ = d.broker.DisconnectClient(c, packets.ErrServerShuttingDown) // it may be gone
+		}
+	}
 	d.mu.Lock()
 	for conn := range d.inside {
 		_ = conn.Close() // most are by now

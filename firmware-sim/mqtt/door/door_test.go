@@ -12,11 +12,11 @@ import (
 
 func broker(t *testing.T) (*mochi.Server, *Door) {
 	t.Helper()
-	d, err := Open("127.0.0.1:0")
+	b := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+	d, err := Open("127.0.0.1:0", b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err := b.AddListener(d); err != nil {
 		t.Fatal(err)
 	}

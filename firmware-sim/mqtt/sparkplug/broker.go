@@ -67,7 +67,7 @@ func listen(address string, has room, log *slog.Logger) (*broker, error) {
 	if err := b.mqtt.AddHook(b, nil); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
-	tcp, err := door.Open(address)
+	tcp, err := door.Open(address, b.mqtt)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (b *broker) ID() string { return "brake" }
 // Provides lists the events of mochi that are heard.
 func (b *broker) Provides(event byte) bool {
 	switch event {
-	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnSessionEstablish, mochi.OnPublish, mochi.OnPacketSent, mochi.OnPublishDropped, mochi.OnDisconnect:
+	case mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnSessionEstablish, mochi.OnSessionEstablished, mochi.OnPublish, mochi.OnPacketSent, mochi.OnPublishDropped, mochi.OnDisconnect:
 		return true
 	}
 	return false
@@ -130,6 +130,13 @@ func (b *broker) OnSessionEstablish(cl *mochi.Client, _ packets.Packet) {
 		<-look.C
 	}
 	b.log.Warn("a connection does not end: who comes under its client id may hear nothing", "client", cl.ID)
+}
+
+// OnSessionEstablished takes mochi's quota away, the brake is instead of it: where there is
+// one mochi looks after each packet for what waits, with a read lock within a read lock,
+// and with a message that comes between the two the subscriber is stuck for ever.
+func (b *broker) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
+	cl.State.Inflight.ResetSendQuota(0)
 }
 
 // expires reports whether a session ends with its connection.

@@ -251,6 +251,9 @@ func (h *hook) OnSessionEstablish(cl *mochi.Client, pk packets.Packet) {
 
 // OnSessionEstablished: from here on it may have packets that come again.
 func (h *hook) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
+	// Nothing is sent to devices. A library that may send looks after each packet for what
+	// waits, with a read lock within a read lock: an Ack between the two ends in a deadlock.
+	cl.State.Inflight.ResetSendQuota(0)
 	s := Session{Client: cl.ID, Version: cl.Properties.ProtocolVersion, Expiry: cl.Properties.Props.SessionExpiryInterval}
 	lasts := s.Version < 5 && !cl.Properties.Clean || s.Version == 5 && s.Expiry > 0
 	h.mu.Lock()
