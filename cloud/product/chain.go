@@ -32,7 +32,9 @@ type Chain struct {
 type Link struct {
 	Epoch mesh.Epoch
 	End   uint64 // where it was ended; 0 while it is the tip, and where all of it is off the chain
-	Was   uint64 // where it was ended first, before a branch further back was taken
+	// Follows is the ordinal that its opening follows, wherever the chain went since; 0:
+	// nothing, or its opening was not seen.
+	Follows mesh.Ordinal `json:",omitempty"`
 }
 
 // Stair is a run of ordinals that came, both ends included.
@@ -76,9 +78,6 @@ func (c *Chain) Open(at mesh.Position, ord mesh.Ordinal, o mesh.Opening) {
 		if i == parent {
 			end = o.Parent.Seq
 		}
-		if was != 0 && l.Was == 0 {
-			l.Was = was
-		}
 		if was == 0 || end < was {
 			l.End = end
 		}
@@ -91,7 +90,13 @@ func (c *Chain) Open(at mesh.Position, ord mesh.Ordinal, o mesh.Opening) {
 			c.came(Stair{first, last})
 		}
 	}
-	c.reach(place, at.Epoch)
+	follows := mesh.Ordinal(0)
+	if parent >= 0 {
+		follows = c.ordinal(parent, o.Parent.Seq)
+	}
+	if i := c.reach(place, at.Epoch); i >= 0 {
+		c.Links[i].Follows = follows
+	}
 }
 
 // Standing is what a proof with this ordinal is worth.
@@ -100,37 +105,37 @@ func (c *Chain) Standing(ord mesh.Ordinal) Standing {
 	switch {
 	case i < 0:
 		return StandingSettled
-	case i >= len(c.Links)-1 || seq <= c.Links[i].End:
-		if ord <= c.Through {
-			return StandingSettled
-		}
-		return StandingOpen
-	case c.whole(i, seq):
+	case i < len(c.Links)-1 && seq > c.Links[i].End:
+		return c.left(i, seq)
+	case ord <= c.Through:
 		return StandingSettled
 	}
-	return StandingCut
+	return StandingOpen
 }
 
 // Holed reports whether records came above some that did not.
 func (c *Chain) Holed() bool { return len(c.Above) > 0 && c.Above[len(c.Above)-1].First > c.Through }
 
-// whole reports whether a branch that was left has no hole up to a position
-// of epoch i.
-func (c *Chain) whole(i int, seq uint64) bool {
-	for ; i >= 0; i-- {
-		l := &c.Links[i]
-		first, last := c.ordinal(i, l.End+1), c.ordinal(i, seq)
+// left is what a proof is worth that stands off the chain, at a position of epoch i. What
+// stands before it is what its epoch's opening follows, and so on, whatever other branches
+// were taken and left meanwhile: what is settled is so ever after.
+func (c *Chain) left(i int, seq uint64) Standing {
+	for i >= 0 {
+		end := c.Links[i].End
+		first, last := c.ordinal(i, end+1), c.ordinal(i, seq)
 		if first <= last && !slices.ContainsFunc(c.Above, func(s Stair) bool { return s.First <= first && last <= s.Last }) {
-			return false
+			return StandingCut
 		}
-		if l.End != 0 || i == 0 {
-			return true // here the branch begins
+		if end != 0 { // here the branch begins
+			if c.ordinal(i, min(seq, end)) > c.Through {
+				return StandingOpen
+			}
+			return StandingSettled
 		}
-		if seq = c.Links[i-1].Was; seq == 0 {
-			seq = c.Links[i-1].End
-		}
+		follows := c.Links[i].Follows
+		i, seq = int(follows>>seqBits)-1-c.First, uint64(follows)&(1<<seqBits-1)
 	}
-	return true
+	return StandingSettled
 }
 
 func (c *Chain) index(e mesh.Epoch) int {
@@ -141,18 +146,20 @@ func (c *Chain) ordinal(i int, seq uint64) mesh.Ordinal {
 	return mesh.Ordinal(c.First+i+1)<<seqBits | mesh.Ordinal(seq)
 }
 
-// reach makes the chain long enough to hold an epoch at its place. Epochs in
-// between were not seen: nothing is known of them but their place.
-func (c *Chain) reach(place int, e mesh.Epoch) {
+// reach makes the chain long enough to hold an epoch at its place, and says where that
+// is; below 0: it isn't kept. Epochs in between were not seen: nothing is known of them
+// but their place.
+func (c *Chain) reach(place int, e mesh.Epoch) (i int) {
 	for c.First+len(c.Links) <= place {
 		c.Links = append(c.Links, Link{})
 		if len(c.Links) > maxLinks {
 			c.Links, c.First = slices.Delete(c.Links, 0, 1), c.First+1
 		}
 	}
-	if i := place - c.First; i >= 0 {
+	if i = place - c.First; i >= 0 {
 		c.Links[i].Epoch = e
 	}
+	return i
 }
 
 // rough is an ordinal that stands to those of records to come as that of a settled

@@ -86,7 +86,7 @@ func (c *caseFile) rows(t *testing.T, d *Definition, s *Site) map[string]map[str
 		k.Batch(mesh.Position{}, mesh.Ordinal(i+10), mesh.Header{Proven: mesh.Span{From: clock(t, span[0]), To: clock(t, span[1])}})
 	}
 	for i, v := range c.Voids {
-		k.Void(mesh.Ordinal(i+1), mesh.Void{Cause: mesh.Cause(v.Cause), Note: v.Note},
+		k.Void(mesh.Position{}, mesh.Ordinal(i+1), mesh.Void{Cause: mesh.Cause(v.Cause), Note: v.Note},
 			mesh.Part{Times: mesh.Span{From: clock(t, v.From), To: clock(t, v.To)}, Count: v.Count})
 	}
 	out := map[string]map[string]any{}

@@ -121,10 +121,17 @@ func (k *Known) GiveUp(ord mesh.Ordinal, lost []mesh.Range) {
 	}
 }
 
-// Void takes one stretch of a void at ord.
-func (k *Known) Void(ord mesh.Ordinal, v mesh.Void, part mesh.Part) {
+// Void takes one stretch of a void at a position of its agent's log, or of a batch there
+// that nobody can read. One that comes after its position was given up takes back what was
+// proven in its epoch at all: what stood before it there may have been settled without it.
+func (k *Known) Void(at mesh.Position, ord mesh.Ordinal, v mesh.Void, part mesh.Part) {
 	if part.Times.Empty() {
 		return
+	}
+	for _, a := range k.Absent {
+		if Within([]mesh.Range{a.Range}, at) {
+			ord = max(ord, a.Ord|(1<<seqBits-1))
+		}
 	}
 	k.Voids = append(k.Voids, Lost{Ord: ord, From: part.Times.From, To: part.Times.To, Cause: v.Cause, Count: part.Count, Note: v.Note})
 	slices.SortStableFunc(k.Voids, func(x, y Lost) int { return compareOrdinals(x.Ord, y.Ord) })
@@ -158,17 +165,23 @@ func (k *Known) Advance(c *Chain) {
 	k.forgetVoids()
 }
 
-// weigh settles promises, and takes back those that don't count any more.
+// weigh settles promises, takes back those that don't count any more, and lets those
+// count that do again.
 func (k *Known) weigh(c *Chain) {
-	back := false
-	k.Pending = slices.DeleteFunc(k.Pending, func(p Promise) bool {
+	turned := false
+	out := k.Pending[:0]
+	for _, p := range k.Pending {
 		s := c.Standing(p.Ord)
 		if s == StandingSettled {
 			k.settle(p)
+			continue
 		}
-		back = back || s == StandingCut && !p.Cut
-		return s == StandingSettled
-	})
+		if cut := s == StandingCut; cut != p.Cut {
+			p.Cut, turned = cut, true
+		}
+		out = append(out, p)
+	}
+	k.Pending = out
 	for n := len(k.Pending) - maxPending; n > 0; n-- {
 		if p := k.Pending[0]; !p.Cut { // it goes on counting, and can't be taken back
 			p.Complete = 0
@@ -176,16 +189,15 @@ func (k *Known) weigh(c *Chain) {
 		}
 		k.Pending = slices.Delete(k.Pending, 0, 1)
 	}
-	if !back {
+	if !turned {
 		return
 	}
 	for i := range k.Pieces {
 		k.Pieces[i].Proof = k.Pieces[i].Firm
 	}
-	for i := range k.Pending {
-		p := &k.Pending[i]
-		if p.Cut = c.Standing(p.Ord) == StandingCut; !p.Cut {
-			k.prove(*p)
+	for _, p := range k.Pending {
+		if !p.Cut {
+			k.prove(p)
 		}
 	}
 }

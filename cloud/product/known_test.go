@@ -40,7 +40,7 @@ func arrive(t *testing.T, claims []claim, order []int, pages int) *Known {
 		ord, _ := a.Ordinal(at)
 		chain.Take(at, ord, a.Through(), c.lost)
 		if c.void {
-			k.Void(ord, mesh.Void{Cause: mesh.CauseDied}, mesh.Part{Times: c.proven})
+			k.Void(at, ord, mesh.Void{Cause: mesh.CauseDied}, mesh.Part{Times: c.proven})
 			k.GiveUp(ord, c.lost)
 		} else {
 			k.Batch(at, ord, mesh.Header{Proven: c.proven, Complete: c.done})
@@ -276,7 +276,7 @@ func TestKnown_AVoidOfABranchThatWasLeftComesLate(t *testing.T) {
 			if settled {
 				k.Advance(chain)
 			}
-			k.Void(c.void, mesh.Void{Cause: mesh.CauseDamaged}, mesh.Part{Times: mesh.Span{From: 10, To: 20}})
+			k.Void(mesh.Position{}, c.void, mesh.Void{Cause: mesh.CauseDamaged}, mesh.Part{Times: mesh.Span{From: 10, To: 20}})
 			k.Advance(chain)
 			if got := len(k.Spans()) == 2; got != c.known {
 				t.Errorf("proven by %x, void %x, settled before: %v: known %v", c.proven, c.void, settled, got)

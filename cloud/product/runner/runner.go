@@ -268,7 +268,7 @@ func (r *Runner) void(ctx context.Context, it *Item) error {
 	}
 	for _, p := range it.Void.Parts {
 		k := r.source(p.Source).in(&it.Entry)
-		k.Void(it.Entry.Ord, it.Void, p)
+		k.Void(it.Entry.Of, it.Entry.Ord, it.Void, p)
 		k.GiveUp(it.Entry.Ord, it.Void.Lost)
 		for i := range came {
 			if came[i].Header.About == p.Source {

@@ -334,7 +334,7 @@ func pure(t *testing.T, hub *fakeLog, site *product.Site, e *product.Equipment, 
 		case x.Header.Kind == mesh.KindBatch && x.Header.About == e.Source:
 			known.Batch(x.Of, x.Ord, x.Header)
 		case x.Header.Kind == mesh.KindVoid && x.Header.About == e.Source:
-			known.Void(x.Ord, it.Void, it.Void.Parts[0])
+			known.Void(x.Of, x.Ord, it.Void, it.Void.Parts[0])
 		}
 		for k := range it.Samples {
 			s := &it.Samples[k]

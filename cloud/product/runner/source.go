@@ -30,7 +30,7 @@ func (s *source) in(e *mesh.Entry) *product.Known {
 func (s *source) damaged(e *mesh.Entry, why error) {
 	v := mesh.Void{Cause: mesh.CauseDamaged, Note: why.Error()}
 	for _, span := range []mesh.Span{e.Header.Proven, e.Header.Times} {
-		s.in(e).Void(e.Ord+1, v, mesh.Part{Source: s.name, Times: span, Count: uint64(e.Header.Count)})
+		s.in(e).Void(e.Of, e.Ord+1, v, mesh.Part{Source: s.name, Times: span, Count: uint64(e.Header.Count)})
 	}
 }
 
