@@ -84,7 +84,7 @@ func (l *hubLog) take(t *testing.T, s *edge.Sealer) {
 			t.Fatal(err)
 		}
 		for _, p := range v.Parts {
-			known.Void(l.ord, v, p)
+			known.Void(mesh.Position{Seq: uint64(l.ord)}, l.ord, v, p)
 		}
 	}
 	known.Advance(&product.Chain{Through: l.ord})
