@@ -102,6 +102,28 @@ func (b *branches) record() {
 	b.add(at, mesh.Header{Kind: mesh.KindVoid}, mesh.Opening{}, v)
 }
 
+// fold takes an entry as a product does; came are the batches of before.
+func fold(k *Known, c *Chain, e mesh.Entry, o mesh.Opening, v mesh.Void, came map[mesh.Position]mesh.Entry) {
+	if e.Header.Kind == mesh.KindOpening {
+		c.Open(e.Of, e.Ord, o)
+	}
+	c.Take(e.Of, e.Ord, e.Through, v.Lost)
+	ord := e.Ord
+	if e.Header.Kind == mesh.KindBatch {
+		k.Batch(e.Of, e.Ord, e.Header)
+		ord++ // of what nobody can read in it
+	}
+	for _, p := range v.Parts {
+		k.Void(e.Of, ord, v, p)
+		k.GiveUp(ord, v.Lost)
+	}
+	for _, x := range came {
+		if Within(v.Lost, x.Of) {
+			k.Batch(x.Of, x.Ord, x.Header)
+		}
+	}
+}
+
 // What is known of a log depends on what came of it, in its order, and not on when it was
 // weighed: who folds it again says the same.
 func TestChain_WhenItIsWeighedDoesNotMatter(t *testing.T) {
@@ -115,26 +137,7 @@ func TestChain_WhenItIsWeighedDoesNotMatter(t *testing.T) {
 		b.tell = func(e mesh.Entry, o mesh.Opening, v mesh.Void) {
 			told = append(told, fmt.Sprintf("%s follows %s, ordinal %x through %x: %v, void %v lost %v", e.Of, o.Parent, e.Ord, e.Through, e.Header.Proven, v.Parts, v.Lost))
 			for i := range knowns {
-				k, c := &knowns[i], &chains[i]
-				if e.Header.Kind == mesh.KindOpening {
-					c.Open(e.Of, e.Ord, o)
-				}
-				c.Take(e.Of, e.Ord, e.Through, v.Lost)
-				switch e.Header.Kind {
-				case mesh.KindBatch:
-					k.Batch(e.Of, e.Ord, e.Header)
-					for _, p := range v.Parts {
-						k.Void(e.Of, e.Ord+1, v, p)
-					}
-				case mesh.KindVoid:
-					k.Void(e.Of, e.Ord, v, v.Parts[0])
-					k.GiveUp(e.Ord, v.Lost)
-					for _, x := range came {
-						if Within(v.Lost, x.Of) {
-							k.Batch(x.Of, x.Ord, x.Header)
-						}
-					}
-				}
+				fold(&knowns[i], &chains[i], e, o, v, came)
 			}
 			if e.Header.Kind == mesh.KindBatch {
 				came[e.Of] = e
