@@ -176,7 +176,7 @@ func TestOneLibraryOneRoom(t *testing.T) {
 func TestPeersStayInTests(t *testing.T) {
 	peers := map[string][]string{
 		"github.com/nats-io/nats-server/v2/server": {"cloud/hub"},
-		"github.com/mochi-mqtt/server/v2":          {"firmware-sim/mqtt", "firmware-sim/mqtt/sparkplug", "edge/source/mqtt/serve"},
+		"github.com/mochi-mqtt/server/v2":          {"firmware-sim/mqtt", "firmware-sim/mqtt/door", "firmware-sim/mqtt/sparkplug", "edge/source/mqtt/serve"},
 		"github.com/santhosh-tekuri/jsonschema/v6": {},
 		"github.com/chromedp/chromedp":             {},
 		"pgregory.net/rapid":                       {},
