@@ -236,7 +236,7 @@ func (p *process) says(from *lines, text string, within time.Duration) (line str
 func until(t *testing.T, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	late := time.After(within)
-	look := time.NewTicker(20 * time.Millisecond)
+	look := time.NewTicker(250 * time.Millisecond) // most look by starting a program
 	defer look.Stop()
 	for !ok() {
 		select {
