@@ -227,6 +227,14 @@ func TestAlarms(t *testing.T) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			t.Logf("%d events, proofs %v, voids %+v, told %q", len(b.events), b.proofs, b.voids, b.told)
+			for _, e := range b.events {
+				t.Logf("%v flags %x: %s of %s active %s severity %s: %s", e.Time, e.Flags, e.text("event_id"), e.text("condition_id"), e.text("active"), e.text("severity"), e.text("message"))
+			}
+			var said struct {
+				Raised []string `json:"raised"`
+			}
+			p.ask(map[string]any{"do": "raised"}, &said)
+			t.Logf("raised %q", said.Raised)
 		}
 	})
 	cfg := p.config(edgeua.Events{Name: "line1.press.alarms"})
