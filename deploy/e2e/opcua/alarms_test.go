@@ -292,6 +292,8 @@ func TestAlarms(t *testing.T) {
 	stop = b.listens(cfg)
 	arrived()
 
+	// A first proof that came behind the order would be taken for the new subscription's.
+	until(t, 20*time.Second, "time is proven", func() bool { return b.proven() > 0 })
 	known, proofs := len(b.of(hot)), b.proven()
 	p.ask(map[string]any{"do": "forget"}, nil)
 	until(t, 20*time.Second, "it has a new subscription", func() bool { return b.proven() > proofs })
