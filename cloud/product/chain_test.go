@@ -12,6 +12,7 @@ import (
 // branches makes a log whose agent's disk was put back and cloned, over and over: records
 // of all branches, in whatever order they come, as the hub accounts for them.
 type branches struct {
+	t      *testing.T
 	rng    *rand.Rand
 	acc    *mesh.Account
 	wrote  map[mesh.Epoch]uint64 // so many records were written in an epoch
@@ -27,10 +28,12 @@ func (b *branches) at(e mesh.Epoch, seq uint64) mesh.Position {
 func (b *branches) add(at mesh.Position, h mesh.Header, o mesh.Opening, v mesh.Void) {
 	b.stored[at] = true
 	for _, r := range v.Lost {
-		_ = b.acc.Add(r) // of an epoch it has
+		if err := b.acc.Add(r); err != nil {
+			b.t.Fatal(err)
+		}
 	}
 	if err := b.acc.Add(mesh.Range{Epoch: at.Epoch, First: at.Seq, Last: at.Seq}); err != nil {
-		panic(err)
+		b.t.Fatal(err)
 	}
 	ord, _ := b.acc.Ordinal(at)
 	b.tell(mesh.Entry{Of: at, Ord: ord, Through: b.acc.Through(), Header: h}, o, v)
@@ -59,16 +62,18 @@ func (b *branches) open() {
 			}
 		}
 		if err := b.acc.Graft(e, o); err != nil {
-			panic(err)
+			b.t.Fatal(err)
 		}
 		for seq := was + 1; seq <= o.Parent.Seq; seq++ { // what is stored counts again
 			if b.stored[b.at(o.Parent.Epoch, seq)] {
-				_ = b.acc.Add(mesh.Range{Epoch: o.Parent.Epoch, First: seq, Last: seq})
+				if err := b.acc.Add(mesh.Range{Epoch: o.Parent.Epoch, First: seq, Last: seq}); err != nil {
+					b.t.Fatal(err)
+				}
 			}
 		}
 	default:
 		if err := b.acc.Open(e, o); err != nil {
-			panic(err)
+			b.t.Fatal(err)
 		}
 	}
 	b.wrote[e] = 1 + b.rng.Uint64N(6)
@@ -133,7 +138,7 @@ func TestChain_WhenItIsWeighedDoesNotMatter(t *testing.T) {
 		var chains [3]Chain
 		came := map[mesh.Position]mesh.Entry{}
 		var told []string
-		b := &branches{rng: rng, acc: &mesh.Account{Log: "agent/x/y"}, wrote: map[mesh.Epoch]uint64{}, stored: map[mesh.Position]bool{}}
+		b := &branches{t: t, rng: rng, acc: &mesh.Account{Log: "agent/x/y"}, wrote: map[mesh.Epoch]uint64{}, stored: map[mesh.Position]bool{}}
 		b.tell = func(e mesh.Entry, o mesh.Opening, v mesh.Void) {
 			told = append(told, fmt.Sprintf("%s follows %s, ordinal %x through %x: %v, void %v lost %v", e.Of, o.Parent, e.Ord, e.Through, e.Header.Proven, v.Parts, v.Lost))
 			for i := range knowns {
